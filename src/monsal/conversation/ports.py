@@ -1,0 +1,54 @@
+"""What a conversation needs from outside: something that sends mail, and how it says what became of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+import msgspec
+
+__all__ = ["Deferred", "Delivered", "Failed", "Outcome", "Relay", "RelayMail"]
+
+
+class RelayMail(msgspec.Struct, frozen=True, kw_only=True):
+    """One mail for a relay: `body` is the rendered message with CRLF line ends, or a file of it."""
+
+    sender: str
+    recipients: tuple[str, ...]
+    message_id: str
+    body: bytes | Path
+
+
+class Delivered(msgspec.Struct, frozen=True):
+    """The next hop took the mail for this recipient. `reply` is its last answer, for example `250 2.0.0 queued`."""
+
+    reply: str = ""
+
+
+class Deferred(msgspec.Struct, frozen=True):
+    """Not now. With `whole_relay` nothing can be sent at all (no connection, refused before RCPT): health turns red."""
+
+    reason: str
+    whole_relay: bool = False
+
+
+class Failed(msgspec.Struct, frozen=True):
+    """Refused for good: a 5xx to RCPT or after DATA, and nothing else (DESIGN 4, *Relay*)."""
+
+    reason: str
+
+
+Outcome = Delivered | Deferred | Failed
+
+
+class Relay(Protocol):
+    """Sends rendered mail to the outside."""
+
+    async def send(self, mails: Sequence[RelayMail]) -> list[list[Outcome]]:
+        """Try each mail once; for each mail one outcome per recipient, in order. Raises nothing but cancellation."""
+        ...
+
+    async def close(self) -> None:
+        """Give back all connections."""
+        ...

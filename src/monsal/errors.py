@@ -1,0 +1,135 @@
+"""Every error that monsal raises, in one tree, split by who can mend it.
+
+    MonsalError
+    ├─ UsageError            the author of the application: wrong at load or at start
+    │   ├─ ConfigError           a setting
+    │   └─ RouteError            a route, capture or mark
+    ├─ AddressError          whoever gave an address that is none
+    ├─ ProtocolError         the peer on the other end of a socket
+    ├─ StoreError            the operator of the store
+    │   ├─ StoreUnavailable      cannot commit now; the same call may work later (451, 503, exit 75)
+    │   ├─ StoreLocked           another process owns it
+    │   ├─ StoreCorrupt          the file is damaged
+    │   ├─ StoreNewer            written by a later monsal
+    │   └─ StatementError        a statement queued by `current().write` was refused by the database
+    ├─ TurnError             the handler of a turn
+    │   ├─ ResultError           it returned something that is no handler
+    │   └─ DeadlineExceeded      it ran longer than its route allows (transient)
+    ├─ Reject                a handler's word that this message is refused, with an SMTP code
+    └─ Retry                 a handler's word that this message should be tried again later
+
+Foreign exceptions (of a database, of a socket) are mapped to these where they enter.
+"""
+
+__all__ = [
+    "AddressError",
+    "ConfigError",
+    "DeadlineExceeded",
+    "MonsalError",
+    "ProtocolError",
+    "Reject",
+    "ResultError",
+    "Retry",
+    "RouteError",
+    "StatementError",
+    "StoreCorrupt",
+    "StoreError",
+    "StoreLocked",
+    "StoreNewer",
+    "StoreUnavailable",
+    "TurnError",
+    "UsageError",
+]
+
+
+class MonsalError(Exception):
+    """The root: catching it catches all that monsal raises on purpose."""
+
+
+class UsageError(MonsalError):
+    """The application is put together wrongly; nothing was started or changed."""
+
+
+class ConfigError(UsageError):
+    """A setting is unknown, has the wrong type, or contradicts another one."""
+
+
+class RouteError(UsageError, TypeError):
+    """A route, capture or mark cannot be loaded.
+
+    It is a `TypeError` too, because contract rules routing.R11 and R12 promise that.
+    """
+
+
+class AddressError(MonsalError, ValueError):
+    """The text is no mail address (RFC 5321, section 4.1.2)."""
+
+
+class ProtocolError(MonsalError):
+    """A peer broke its protocol; only its own connection is affected."""
+
+
+class StoreError(MonsalError):
+    """The store failed."""
+
+
+class StoreUnavailable(StoreError):
+    """The store cannot commit now (disk full, closed, input or output error). Nothing was stored; trying again may help."""
+
+
+class StoreLocked(StoreError):
+    """Another process owns the store; the text says which."""
+
+
+class StoreCorrupt(StoreError):
+    """The store's file is damaged or is no store."""
+
+
+class StoreNewer(StoreError):
+    """The store was written by a later version of monsal."""
+
+
+class StatementError(StoreError):
+    """A statement that a handler queued with `current().write` was refused; the turn was not applied."""
+
+
+class TurnError(MonsalError):
+    """A handler did not end its turn properly."""
+
+
+class ResultError(TurnError, TypeError):
+    """A handler returned neither a false value nor a stateful handler of a loaded module (rule routing.B19)."""
+
+
+class DeadlineExceeded(TurnError, TimeoutError):
+    """A turn ran longer than its route allows. It is transient: the message is tried again."""
+
+
+class Reject(MonsalError):
+    """Raised in a handler to refuse a message.
+
+    `code` is an SMTP reply code: 400-499 asks for another try later, 500-599 sends the sender a bounce with
+    `text` (rule routing.B16). Raises ValueError for any other code.
+    """
+
+    def __init__(self, code: int, text: str = "") -> None:
+        if not 400 <= code <= 599:
+            raise ValueError(f"a rejection needs a code from 400 to 599, not {code}")
+        super().__init__(code, text)
+        self.code = code
+        self.text = text
+
+    def __str__(self) -> str:
+        return f"{self.code} {self.text}".rstrip()
+
+
+class Retry(MonsalError):
+    """Raised in a handler to have its message tried again.
+
+    `after` is the wait in seconds; without it the usual schedule of failures is used (DESIGN 4, *Failure*).
+    """
+
+    def __init__(self, reason: str = "", *, after: float | None = None) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.after = after

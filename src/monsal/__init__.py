@@ -59,7 +59,7 @@ _HOME = {
     "stateless": "monsal.routing",
 }
 
-__all__ = [*sorted(_HOME), "__version__"]  # noqa: PLE0604 - all are strings
+__all__ = [*sorted(_HOME), "__version__"]
 
 
 def __getattr__(name: str) -> Any:

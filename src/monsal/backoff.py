@@ -36,9 +36,7 @@ HANDLER_RETRIES = Schedule((1.0, 5.0, 30.0, 120.0, 600.0))
 OUTBOX_RETRIES = Schedule((60.0, 300.0, 900.0, 3600.0, *(10800.0,) * 40))
 
 
-def exponential(
-    failures: int, *, first: float, factor: float = 2.0, limit: float, jitter: float = 0.0
-) -> float:
+def exponential(failures: int, *, first: float, factor: float = 2.0, limit: float, jitter: float = 0.0) -> float:
     """The wait after the n-th failure: `first * factor ** (n - 1)`, at most `limit` seconds.
 
     `jitter` from 0 to 1 is a random number drawn by the caller; it takes away up to half of the wait, so that

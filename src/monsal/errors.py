@@ -74,7 +74,7 @@ class StoreError(MonsalError):
 
 
 class StoreUnavailable(StoreError):
-    """The store cannot commit now (disk full, closed, input or output error). Nothing was stored; trying again may help."""
+    """The store cannot commit now (disk full, closed, input or output error). Nothing was stored; try again later."""
 
 
 class StoreLocked(StoreError):

@@ -47,6 +47,4 @@ def mac(key: bytes, purpose: str, text: str) -> str:
 
 def mac_matches(key: bytes, purpose: str, text: str, given: str) -> bool:
     """Whether `given` is the mac of `text`; compared in constant time and without regard to case."""
-    return hmac.compare_digest(
-        mac(key, purpose, text).encode(), given.lower().encode("utf-8", "surrogatepass")
-    )
+    return hmac.compare_digest(mac(key, purpose, text).encode(), given.lower().encode("utf-8", "surrogatepass"))

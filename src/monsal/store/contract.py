@@ -25,6 +25,7 @@ from typing import Any, Literal, Protocol
 import msgspec
 
 __all__ = [
+    "ROUTE_FIRST_STATE",
     "Accept",
     "Ack",
     "Applied",
@@ -39,11 +40,10 @@ __all__ = [
     "Ledger",
     "Outgoing",
     "OutgoingMail",
-    "ROUTE_FIRST_STATE",
     "Receipt",
     "Recipient",
-    "Settled",
     "SetTimer",
+    "Settled",
     "Source",
     "StateChange",
     "StateKey",

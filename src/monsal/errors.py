@@ -6,6 +6,10 @@
     │   └─ RouteError            a route, capture or mark
     ├─ AddressError          whoever gave an address that is none
     ├─ ProtocolError         the peer on the other end of a socket
+    ├─ RemoteError           the program at the other end of a call
+    │   ├─ NotRunning            nobody listens there
+    │   ├─ NoAnswer              it hung up or took too long: what it did is not known
+    │   └─ RemoteFault           it answered with an error
     ├─ StoreError            the operator of the store
     │   ├─ StoreUnavailable      cannot commit now; the same call may work later (451, 503, exit 75)
     │   ├─ StoreLocked           another process owns it
@@ -26,8 +30,12 @@ __all__ = [
     "ConfigError",
     "DeadlineExceeded",
     "MonsalError",
+    "NoAnswer",
+    "NotRunning",
     "ProtocolError",
     "Reject",
+    "RemoteError",
+    "RemoteFault",
     "ResultError",
     "Retry",
     "RouteError",
@@ -67,6 +75,32 @@ class AddressError(MonsalError, ValueError):
 
 class ProtocolError(MonsalError):
     """A peer broke its protocol; only its own connection is affected."""
+
+
+class RemoteError(MonsalError):
+    """A call to another program failed; the text says what to do."""
+
+
+class NotRunning(RemoteError):
+    """Nobody listens at the other end; nothing was done."""
+
+
+class NoAnswer(RemoteError):
+    """The other program hung up or did not answer in time; whether it did what was asked is not known."""
+
+
+class RemoteFault(RemoteError):
+    """The other program answered with an error.
+
+    `code` is that of JSON-RPC 2.0, `kind` the name of the exception there (`StoreUnavailable`, or empty if it did not
+    say), `details` what helps its author, for example a traceback.
+    """
+
+    def __init__(self, message: str, *, code: int, kind: str = "", details: str = "") -> None:
+        super().__init__(message)
+        self.code = code
+        self.kind = kind
+        self.details = details
 
 
 class StoreError(MonsalError):

@@ -1,0 +1,157 @@
+"""JSON-RPC 2.0, single objects: the examples of the specification's section 7, and any other bytes."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from monsal.wire.codec import INVALID_REQUEST, MAX_NESTING, PARSE_ERROR, Malformed, decode, encode
+from monsal.wire.packets import Call, Cast, Fault, Packet, Reply
+
+EXAMPLES: list[tuple[str, Packet]] = [
+    (
+        '{"jsonrpc": "2.0", "method": "subtract", "params": [42, 23], "id": 1}',
+        Call(1, "subtract", [42, 23]),
+    ),
+    ('{"jsonrpc": "2.0", "result": 19, "id": 1}', Reply(1, 19)),
+    (
+        '{"jsonrpc": "2.0", "method": "subtract", "params": {"subtrahend": 23, "minuend": 42}, "id": 3}',
+        Call(3, "subtract", {"subtrahend": 23, "minuend": 42}),
+    ),
+    ('{"jsonrpc": "2.0", "method": "update", "params": [1,2,3,4,5]}', Cast("update", [1, 2, 3, 4, 5])),
+    ('{"jsonrpc": "2.0", "method": "foobar"}', Cast("foobar")),
+    (
+        '{"jsonrpc": "2.0", "error": {"code": -32601, "message": "Method not found"}, "id": "1"}',
+        Fault("1", -32601, "Method not found"),
+    ),
+    ('{"jsonrpc": "2.0", "method": "a", "id": null}', Call(None, "a")),
+    ('{"jsonrpc": "2.0", "method": "a", "id": 0}', Call(0, "a")),
+    ('{"jsonrpc": "2.0", "result": null, "id": 0}', Reply(0)),
+]
+
+WRONG: list[tuple[bytes, int, Any]] = [
+    (b'{"jsonrpc": "2.0", "method": "foobar, "params": "bar", "baz]', PARSE_ERROR, None),
+    (b'{"jsonrpc": "2.0", "method": 1, "params": "bar"}', INVALID_REQUEST, None),
+    (b'{"jsonrpc": "2.0", "method": 1, "id": 5}', INVALID_REQUEST, 5),
+    (b'{"jsonrpc": "1.0", "method": "a", "id": "x"}', INVALID_REQUEST, "x"),
+    (b'{"method": "a", "id": 1}', INVALID_REQUEST, 1),
+    (b'{"jsonrpc": "2.0", "method": "a", "params": 3, "id": 1}', INVALID_REQUEST, 1),
+    (b'{"jsonrpc": "2.0", "method": "a", "result": 3, "id": 1}', INVALID_REQUEST, 1),
+    (b'{"jsonrpc": "2.0", "result": 3}', INVALID_REQUEST, None),
+    (b'{"jsonrpc": "2.0", "result": 3, "error": {"code": 1, "message": ""}, "id": 1}', INVALID_REQUEST, 1),
+    (b'{"jsonrpc": "2.0", "id": 1}', INVALID_REQUEST, 1),
+    (b'{"jsonrpc": "2.0", "method": "a", "id": true}', INVALID_REQUEST, None),
+    (b'{"jsonrpc": "2.0", "method": "a", "id": {}}', INVALID_REQUEST, None),
+    (b'{"jsonrpc": "2.0", "method": "a", "id": 1e999}', PARSE_ERROR, None),
+    (b"[]", INVALID_REQUEST, None),
+    (b"[1,2,3]", INVALID_REQUEST, None),
+    (b'[{"jsonrpc": "2.0", "method": "a", "id": 1}]', INVALID_REQUEST, None),
+    (b"1", INVALID_REQUEST, None),
+    (b"null", INVALID_REQUEST, None),
+    (b"", PARSE_ERROR, None),
+    (b"\xff\xfe", PARSE_ERROR, None),
+    (b'{"jsonrpc": "2.0", "method": "\xff"}', PARSE_ERROR, None),
+    (b'{"jsonrpc": "2.0", "method": "\\ud800"}', PARSE_ERROR, None),
+    (b'{"jsonrpc": "2.0", "method": "a"} x', PARSE_ERROR, None),
+    (b"[" * 100_000, PARSE_ERROR, None),
+    (b'{"a":' * 100_000, PARSE_ERROR, None),
+]
+
+
+@pytest.mark.rule("rpc.B8")
+@pytest.mark.parametrize(("text", "packet"), EXAMPLES)
+def test_an_example_of_the_specification_is_understood(text: str, packet: Packet) -> None:
+    assert decode(text.encode()) == packet
+
+
+@pytest.mark.parametrize(("text", "packet"), EXAMPLES)
+def test_what_is_encoded_means_the_same_as_the_example(text: str, packet: Packet) -> None:
+    frame = encode(packet)
+    assert frame.endswith(b"\n")
+    assert frame.count(b"\n") == 1
+    assert {"params": {}, **json.loads(frame)} == {"params": {}, **json.loads(text)}
+
+
+@pytest.mark.rule("rpc.B1", "rpc.B8")
+@pytest.mark.parametrize(("frame", "code", "known"), WRONG)
+def test_a_wrong_frame_gets_the_fault_it_is_owed(frame: bytes, code: int, known: Any) -> None:
+    with pytest.raises(Malformed) as caught:
+        decode(frame)
+    assert (caught.value.fault.code, caught.value.fault.id) == (code, known)
+    assert caught.value.fault.message
+
+
+@pytest.mark.rule("rpc.B7")
+def test_nesting_has_a_bound_and_brackets_in_text_do_not_count() -> None:
+    def nested(depth: int, leaf: str = "1") -> bytes:
+        inner = "[" * (depth - 1) + leaf + "]" * (depth - 1)
+        return f'{{"jsonrpc":"2.0","result":{inner},"id":1}}'.encode()
+
+    assert isinstance(decode(nested(MAX_NESTING)), Reply)
+    assert isinstance(decode(nested(MAX_NESTING, '"' + r"[[{\"\\[" * 500 + '"')), Reply)
+    assert isinstance(decode(nested(3, ",".join(["[]", "{}"] * 500))), Reply)
+    with pytest.raises(Malformed, match="nested more than 64"):
+        decode(nested(MAX_NESTING + 1))
+
+
+@pytest.mark.rule("rpc.B7")
+def test_a_megabyte_of_quotes_is_judged_in_linear_time() -> None:
+    before = time.process_time()
+    for frame in (b'[[[[["\\' * 150_000, b"[]" * 500_000, b'"[' * 500_000):
+        with pytest.raises(Malformed):
+            decode(frame)
+    assert time.process_time() - before < 2.0
+
+
+def test_a_value_without_a_json_form_cannot_be_encoded() -> None:
+    with pytest.raises(TypeError):
+        encode(Reply(1, object()))
+
+
+def outcome(frame: bytes) -> Packet:
+    try:
+        return decode(frame)
+    except Malformed as error:
+        return error.fault
+
+
+values = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=8,
+)
+ids = st.none() | st.integers(-(2**53), 2**53) | st.text()
+params = st.dictionaries(st.text(), values, max_size=3) | st.lists(values, max_size=3)
+packets = (
+    st.builds(Call, ids, st.text(), params)
+    | st.builds(Cast, st.text(), params)
+    | st.builds(Reply, ids, values)
+    | st.builds(Fault, ids, st.integers(-40000, 40000), st.text(), values)
+)
+
+
+@settings(deadline=None, max_examples=150)
+@given(packets)
+def test_every_packet_comes_back_as_it_was(packet: Packet) -> None:
+    frame = encode(packet)
+    assert b"\n" not in frame[:-1]
+    assert decode(frame[:-1]) == packet
+
+
+@settings(deadline=None, max_examples=200)
+@given(st.binary(max_size=80) | st.text(alphabet='{}[]":,\\ntrue0.1-eE idjsonrpcmethd', max_size=80).map(str.encode))
+@pytest.mark.rule("rpc.B1")
+def test_any_bytes_are_a_packet_or_malformed(frame: bytes) -> None:
+    assert isinstance(outcome(frame), Call | Cast | Reply | Fault)
+
+
+@settings(deadline=None, max_examples=150)
+@given(values)
+def test_any_json_is_a_packet_or_malformed(value: Any) -> None:
+    for said in (value, {"jsonrpc": "2.0", "method": value}, {"jsonrpc": "2.0", "id": value, "error": value}):
+        assert encode(outcome(json.dumps(said).encode()))

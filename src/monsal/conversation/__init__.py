@@ -1,0 +1,39 @@
+"""One turn, one commit: from a stored message to a new state, answers and timers (P2, P3).
+
+May import the floors below (store, mail, smtp, routing, ground); knows no sockets and no relay: those are joined by
+`server.py`. Start reading at `passage.py`, the way of one message; `worker.py` feeds it, `outbox.py` sends what it
+leaves, `context.py` is what handlers see.
+"""
+
+from monsal.conversation.context import Turn, after, current, reject, reply, send, start
+from monsal.conversation.outbox import OutboxPump
+from monsal.conversation.page import TurnPage
+from monsal.conversation.ports import Deferred, Delivered, Failed, Outcome, Relay, RelayMail
+from monsal.conversation.runner import Runner
+from monsal.conversation.spool import Spool, SpoolSettings
+from monsal.conversation.templates import Templates
+from monsal.conversation.worker import Worker, WorkerSettings
+
+__all__ = [
+    "Deferred",
+    "Delivered",
+    "Failed",
+    "OutboxPump",
+    "Outcome",
+    "Relay",
+    "RelayMail",
+    "Runner",
+    "Spool",
+    "SpoolSettings",
+    "Templates",
+    "Turn",
+    "TurnPage",
+    "Worker",
+    "WorkerSettings",
+    "after",
+    "current",
+    "reject",
+    "reply",
+    "send",
+    "start",
+]

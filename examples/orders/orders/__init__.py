@@ -1,0 +1,1 @@
+"""An order desk: what to buy is found out in a conversation."""

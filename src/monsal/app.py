@@ -1,0 +1,88 @@
+"""The application object: composed without input or output, read-only from then on.
+
+    app = App("orders.handlers", captures={"host": literal("example.com")}, relay="smtp://127.0.0.1:25")
+
+`monsal run` finds it as `app` in `app.py` and serves it; `monsal.testing.client` drives it in memory.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from monsal.config import Resolved, load_settings
+from monsal.errors import ConfigError
+from monsal.routing import Router
+from monsal.server import Parts, serve_parts
+from monsal.store.states import as_storage
+
+__all__ = ["App", "serve"]
+
+
+class App:
+    """An application: its handler modules and how it is to be run.
+
+    `modules` are names of handler modules (or modules, or handler objects). `captures` are those known to every
+    route. `states` is a storage with get, set and clear that keeps the states instead of the store; the
+    promise is then weaker (capability `atomic_turn` is False). `tables` is SQL that is run when the store is opened,
+    for tables of the application's own (`create table if not exists ...`). `templates` is the folder of templates,
+    relative to the application's directory. Every other setting (`store`, `ingress`, `relay`, ...: see
+    `monsal config`) can be overridden by `monsal.toml` and `MONSAL_*`.
+
+    Nothing is imported, opened or checked against the outside here; `load` and `settings` do that.
+    """
+
+    def __init__(
+        self,
+        *modules: str | ModuleType | object,
+        captures: Mapping[str, Any] | None = None,
+        states: Any = None,
+        tables: str | Iterable[str] = (),
+        templates: str | os.PathLike[str] = "templates",
+        **settings: Any,
+    ) -> None:
+        if not modules:
+            raise ConfigError('an App needs the name of at least one module of handlers, as in App("orders.handlers")')
+        self._modules = modules
+        self._given = dict(settings)
+        self._states = None if states is None else as_storage(states)
+        self._tables = (tables,) if isinstance(tables, str) else tuple(tables)
+        self._templates = Path(templates)
+        self._router = Router()
+        self._router.defaults(**(captures or {}))
+
+    @property
+    def router(self) -> Router:
+        """The application's own table of routes; empty until `load`."""
+        return self._router
+
+    def load(self) -> None:
+        """Import the handler modules and build the table of routes. Loading twice is harmless.
+
+        Raises RouteError naming the module, route or mark that is wrong.
+        """
+        if not self._router.is_loaded:
+            self._router.load(self._modules)
+
+    def settings(self, directory: Path, *, environ: Mapping[str, str] | None = None) -> Resolved:
+        """The settings in force for `directory`, each with its origin. Raises ConfigError."""
+        return load_settings(self._given, directory, os.environ if environ is None else environ)
+
+    def parts(self) -> Parts:
+        """What a server needs of this application."""
+        return Parts(router=self._router, states=self._states, tables=self._tables, templates=self._templates)
+
+
+def serve(app: App, directory: Path, *, overrides: Mapping[str, Any] | None = None) -> int:
+    """Serve `app` from `directory` until a signal or `monsal stop`; the exit code of the process.
+
+    `overrides` are settings of the command line; they win. Raises UsageError and StoreError if it cannot start.
+    """
+    resolved = app.settings(directory)
+    if overrides:
+        resolved = resolved.override(overrides)
+    app.load()
+    return serve_parts(app.parts(), directory, resolved.settings)

@@ -1,0 +1,339 @@
+"""What a handler can do: reply, send, start, after, reject, current.
+
+Here is the one ContextVar of the house. Nothing in this module sends, stores or waits: a handler only collects what
+its turn shall do, and all of it happens in the turn's commit or not at all (P2).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import Any, NoReturn
+
+from monsal.address import fold, split_address
+from monsal.conversation.policy import suppression
+from monsal.conversation.templates import Templates
+from monsal.errors import Reject, TurnError
+from monsal.mail import Attachment, Draft, Message, reply_draft
+from monsal.store.contract import StateKey, Statement
+
+__all__ = ["PendingTimer", "Turn", "TurnTools", "after", "current", "reject", "reply", "send", "start"]
+
+_current: ContextVar[Turn] = ContextVar("monsal_turn")
+
+
+@dataclass(frozen=True, slots=True)
+class TurnTools:
+    """What the engine lends to a turn.
+
+    `state_key(module, message)` names a conversation, `lease_key(address, correspondent)` the queue that mail for it
+    stands in; `is_own(address)` tells our addresses; `replies(address)`
+    counts the mails of the last hour to it, of which `max_replies` may be (None: any number); `read(sql, params)`
+    waits for rows of the store on any thread but the store's and the sockets', `read_async` on the handlers' loop.
+    """
+
+    state_key: Callable[[str, Any], tuple[str, str]]
+    lease_key: Callable[[str, str], str]
+    is_own: Callable[[str], bool]
+    replies: Callable[[str], int]
+    max_replies: int | None
+    templates: Templates
+    read: Callable[[str, Sequence[Any]], list[tuple[Any, ...]]]
+    read_async: Callable[[str, Sequence[Any]], Awaitable[list[tuple[Any, ...]]]]
+
+
+@dataclass(frozen=True, slots=True)
+class PendingTimer:
+    """A timer that the turn sets (`after` seconds from its commit) or takes away (`after` None)."""
+
+    state: StateKey
+    target: str
+    after: float | None
+    recipient: str
+    correspondent: str
+    lease_key: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Addressee:
+    """Stands for a message when the key of a conversation is asked for that has had none yet."""
+
+    recipient: str
+    sender: str
+
+
+@dataclass(slots=True, kw_only=True)
+class Turn:
+    """One call of one handler for one message; `current()` gives it.
+
+    `turn_id` is the same however often this turn has to be run: give it to other systems as the key of idempotency.
+    `state` is the name of the conversation's state before the turn; `attempts` counts failed tries before this one;
+    `error` is what an ERROR handler has to deal with.
+    """
+
+    message: Message
+    handler: str
+    module: str
+    turn_id: str
+    state: str
+    conversation: StateKey
+    captures: Mapping[str, str | None]
+    tools: TurnTools
+    attempts: int = 0
+    error: BaseException | None = None
+    drafts: list[Draft] = field(default_factory=list)
+    timers: list[PendingTimer] = field(default_factory=list)
+    statements: list[Statement] = field(default_factory=list)
+    forced: dict[StateKey, str] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    closed: str = ""
+
+    def check_open(self) -> None:
+        """Raise TurnError if this turn is over: its deadline passed, or its handler has returned."""
+        if self.closed:
+            raise TurnError(f"the turn of {self.handler} is over ({self.closed}): nothing can be added to it")
+
+    def write(self, sql: str, params: Sequence[Any] = ()) -> None:
+        """Add an SQL statement to the turn's commit; it runs after the handler returned, or not at all.
+
+        Tables are those of the application (`App(tables=...)`); monsal's own must not be changed.
+        """
+        self.check_open()
+        self.statements.append(Statement(sql, tuple(params)))
+
+    def read(self, sql: str, params: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        """The rows of a reading statement, as of the last applied turn; for plain handlers.
+
+        Raises StatementError for a statement that is wrong or would write.
+        """
+        return self.tools.read(sql, params)
+
+    async def read_async(self, sql: str, params: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        """The same as `read`, for `async def` handlers."""
+        return await self.tools.read_async(sql, params)
+
+    def conversation_of(
+        self, function: Callable[..., Any], *, to: str | None = None, correspondent: str | None = None
+    ) -> StateKey:
+        """The conversation of `function`'s machine with `correspondent` at the address `to`.
+
+        Without them it is that of the message at hand.
+        """
+        if to is None and correspondent is None:
+            if function.__module__ == self.module:
+                return self.conversation
+            return StateKey(*self.tools.state_key(function.__module__, self.message))
+        who = _Addressee(to or self.message.recipient, fold(correspondent or self.message.sender))
+        return StateKey(*self.tools.state_key(function.__module__, who))
+
+    def set_state(
+        self, handler: Callable[..., Any], *, to: str | None = None, correspondent: str | None = None
+    ) -> None:
+        """Force the machine of `handler`'s module into its state, also another module's or person's (R26).
+
+        `to` and `correspondent` choose the conversation as in `conversation_of`.
+        """
+        self.check_open()
+        self.forced[self.conversation_of(handler, to=to, correspondent=correspondent)] = handler.__name__
+
+    def add_timer(
+        self,
+        run: Callable[..., Any],
+        after: float | None,
+        *,
+        to: str | None = None,
+        correspondent: str | None = None,
+    ) -> None:
+        """Set or, with `after` None, take away a timer of the conversation that `run`'s machine has."""
+        self.check_open()
+        recipient = to or self.message.recipient
+        who = fold(correspondent or self.message.sender)
+        self.timers.append(
+            PendingTimer(
+                state=self.conversation_of(run, to=to, correspondent=correspondent),
+                target=_target(run),
+                after=after,
+                recipient=recipient,
+                correspondent=who,
+                lease_key=self.tools.lease_key(recipient, who),
+            )
+        )
+
+    def cancel(self, run: Callable[..., Any], *, to: str | None = None, correspondent: str | None = None) -> None:
+        """Take away the timer that would call `run`; none set is no error."""
+        self.add_timer(run, None, to=to, correspondent=correspondent)
+
+    def note(self, text: str) -> None:
+        """Add a line to the turn's row in the history."""
+        self.check_open()
+        self.notes.append(text)
+
+    def add_draft(self, draft: Draft, *, even_if_automatic: bool) -> Draft | None:
+        """Add a mail to the turn unless the rules against loops forbid it; None if so, with a note in the history."""
+        self.check_open()
+        correspondent = self.message.sender
+        if not even_if_automatic and any(fold(to) == correspondent for to in draft.to):
+            pending = sum(any(fold(to) == correspondent for to in other.to) for other in self.drafts)
+            reason = suppression(
+                automatic=self.message.automatic,
+                from_ourselves=self.tools.is_own(correspondent),
+                replies=self.tools.replies(correspondent) + pending,
+                limit=self.tools.max_replies,
+            )
+            if reason is not None:
+                self.notes.append(f"mail to {correspondent} suppressed: {reason}")
+                return None
+        self.drafts.append(draft)
+        return draft
+
+
+def current() -> Turn:
+    """The turn that is running. Raises TurnError outside of a handler."""
+    try:
+        return _current.get()
+    except LookupError:
+        raise TurnError("there is no turn here: reply, send, start, after and current work inside a handler") from None
+
+
+def _target(run: Callable[..., Any]) -> str:
+    name = f"{run.__module__}:{run.__qualname__}"
+    if "." in run.__qualname__ or "<" in run.__qualname__:
+        raise TurnError(f"a timer needs a function of a module, because it outlives the process; not {name}")
+    return name
+
+
+def _text(
+    turn: Turn, text: str | None, html: str | None, template: str | None, variables: Mapping[str, Any]
+) -> tuple[str | None, str | None]:
+    if template is None:
+        if variables:
+            names = ", ".join(sorted(variables))
+            raise TypeError(f"without a template there is no use for {names}")
+        return text, html
+    rendered = turn.tools.templates.render(template, {"message": turn.message, "turn": turn, **variables})
+    return (text, rendered) if template.endswith((".html", ".htm")) else (rendered, html)
+
+
+def reply(
+    text: str | None = None,
+    *,
+    html: str | None = None,
+    template: str | None = None,
+    subject: str | None = None,
+    sender: str | None = None,
+    attachments: Sequence[Attachment] = (),
+    headers: Mapping[str, str] | None = None,
+    even_if_automatic: bool = False,
+    **variables: Any,
+) -> Draft | None:
+    """Answer the correspondent; leaves only if this turn commits.
+
+    Give the `text`, `html` or both, or a `template` (below the application's folder of templates) with its
+    `variables`. `subject` is otherwise "Re: " and that of the message, `sender` the address that was written to; give
+    another one of yours to have the conversation go on there. Returns the Draft, or None if the rules
+    against loops forbid it (DESIGN 4); `even_if_automatic` overrides them.
+
+    Raises ValueError for CR, LF or NUL in a header value, ConfigError for an unknown template.
+    """
+    turn = current()
+    body, markup = _text(turn, text, html, template, variables)
+    draft = reply_draft(
+        turn.message,
+        text=body,
+        html=markup,
+        subject=subject,
+        sender=sender,
+        attachments=tuple(attachments),
+        headers=headers or {},
+    )
+    return turn.add_draft(draft, even_if_automatic=even_if_automatic)
+
+
+def send(
+    to: str | Sequence[str],
+    *,
+    subject: str,
+    text: str | None = None,
+    html: str | None = None,
+    template: str | None = None,
+    sender: str | None = None,
+    reply_to: str | None = None,
+    attachments: Sequence[Attachment] = (),
+    headers: Mapping[str, str] | None = None,
+    even_if_automatic: bool = False,
+    **variables: Any,
+) -> Draft | None:
+    """Write a new mail to anybody; leaves only if this turn commits.
+
+    `sender` is otherwise the address that was written to. Returns and raises as `reply`; the rules against loops
+    apply when it goes to the correspondent.
+    """
+    turn = current()
+    body, markup = _text(turn, text, html, template, variables)
+    draft = Draft(
+        to=(to,) if isinstance(to, str) else tuple(to),
+        sender=sender or turn.message.recipient,
+        subject=subject,
+        text=body,
+        html=markup,
+        reply_to=reply_to,
+        attachments=tuple(attachments),
+        headers=dict(headers or {}),
+        auto_submitted="auto-generated",
+    )
+    return turn.add_draft(draft, even_if_automatic=even_if_automatic)
+
+
+def start(
+    correspondent: str,
+    state: Callable[..., Any],
+    *,
+    subject: str,
+    text: str | None = None,
+    html: str | None = None,
+    template: str | None = None,
+    sender: str | None = None,
+    **variables: Any,
+) -> Draft | None:
+    """Open a conversation with somebody who has not written: mail them, and put their conversation into `state`.
+
+    `state` is the handler that takes their answer. The mail comes from `sender`, otherwise from the address that was
+    written to; their answer goes there, so `state` must have a route for it. Both happen in this turn's commit.
+    """
+    turn = current()
+    address = sender or turn.message.recipient
+    split_address(correspondent)
+    key = turn.conversation_of(state, to=address, correspondent=correspondent)
+    draft = send(correspondent, subject=subject, text=text, html=html, template=template, sender=address, **variables)
+    turn.forced[key] = state.__name__
+    return draft
+
+
+def after(
+    *,
+    days: float = 0,
+    hours: float = 0,
+    minutes: float = 0,
+    seconds: float = 0,
+    run: Callable[..., Any],
+    to: str | None = None,
+    correspondent: str | None = None,
+) -> None:
+    """Call `run` later, unless the conversation's state has another name by then; durable with this turn.
+
+    `run` is a function of a module and is called like a handler, with the message of this turn; what it returns is
+    the next state. The timer belongs to the conversation of `run`'s module with the correspondent, or with the one
+    that `to` (an address of ours) and `correspondent` name. Setting it for the same function again replaces it;
+    `current().cancel(run)` takes it away.
+    """
+    turn = current()
+    wait = days * 86400.0 + hours * 3600.0 + minutes * 60.0 + seconds
+    if not 0 < wait < 10 * 366 * 86400.0:
+        raise ValueError(f"a timer runs after more than 0 seconds and less than ten years, not {wait}")
+    turn.add_timer(run, wait, to=to, correspondent=correspondent)
+
+
+def reject(code: int, text: str = "") -> NoReturn:
+    """Refuse this message: 4xx tries again later, 5xx sends a bounce with `code` and `text` (rule routing.B16)."""
+    raise Reject(code, text)

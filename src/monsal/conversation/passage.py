@@ -1,0 +1,465 @@
+"""One claimed row on its way through its handlers: understand, choose, run, commit (DESIGN 4, steps 6 to 9).
+
+Every way out of here is a commit, or an exception after which the row is claimed again.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from monsal.clock import Clock
+from monsal.conversation.context import Turn, TurnTools
+from monsal.conversation.policy import Failure, ReplyBudget, after_failure, final_ack
+from monsal.conversation.runner import Outcome, Runner
+from monsal.conversation.spool import BOUNCE_ADDRESS
+from monsal.conversation.turn import (
+    BOUNCE_PURPOSE,
+    NextState,
+    TurnResult,
+    build_commit,
+    failure_commit,
+    outgoing,
+    turn_id,
+)
+from monsal.errors import Reject, RouteError, StatementError, StoreError, TurnError
+from monsal.ids import mac_matches
+from monsal.mail import Envelope, Message, rejection_draft
+from monsal.routing import Call, Handler, Match, Router, next_call
+from monsal.store.contract import (
+    Ack,
+    Claimed,
+    Conflict,
+    Fenced,
+    OutgoingMail,
+    StateKey,
+    StateValue,
+    Store,
+    TurnCommit,
+)
+
+__all__ = ["Counts", "Passage", "Surroundings"]
+
+log = logging.getLogger("monsal.turns")
+
+#: A turn that met this many conflicts in a row gives its row back, so that it does not spin.
+MAX_CONFLICTS = 20
+
+
+@dataclass(slots=True)
+class Counts:
+    """What happened since the start of the worker."""
+
+    turns: int = 0
+    failures: int = 0
+    conflicts: int = 0
+    fenced: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Surroundings:
+    """What every passage of one worker uses. `states` is a foreign storage of states, given beside the store."""
+
+    store: Store
+    router: Router
+    runner: Runner
+    clock: Clock
+    budget: ReplyBudget
+    tools: TurnTools
+    deadline: float
+    authserv_id: str | None = None
+    states: Any = None
+    counts: Counts = field(default_factory=Counts)
+
+
+class _ConflictError(Exception):
+    """The commit met a state that had changed since it was read: choose and run again."""
+
+
+class _FencedError(Exception):
+    """The lease was lost: somebody else handles the row."""
+
+
+def _captures_of(matches: Sequence[Match], module: str) -> Mapping[str, str | None]:
+    for match in matches:
+        if any(handler.module == module for handler in match.handlers):
+            return match.captures
+    return {}
+
+
+class Passage:
+    """The way of one row. `run` is called once."""
+
+    def __init__(self, row: Claimed, around: Surroundings) -> None:
+        self.row = row
+        self.around = around
+        self.message = self._understand()
+        self.matches: tuple[Match, ...] = ()
+        self.keys: dict[str, StateKey] = {}
+        self.view: dict[StateKey, StateValue] = {}
+        self.done = {turn.handler for turn in row.done}
+        self.stateful_done = any(turn.stateful for turn in row.done)
+        self.chosen = len(row.done)
+        self.failures: list[Failure] = []
+        self.table = around.router.table
+
+    async def run(self) -> None:
+        """Handle the row. Raises StoreError if a commit was impossible."""
+        try:
+            if self.row.source == "timer":
+                await self._timer()
+            elif BOUNCE_ADDRESS.match(self.row.recipient):
+                await self._bounce()
+            else:
+                await self._mail()
+        except _FencedError:
+            self.around.counts.fenced += 1
+            log.warning("a turn came too late: its lease was lost", extra=self._ids("fenced"))
+
+    # -- 6: understand ------------------------------------------------------------------------------------------
+
+    def _understand(self) -> Message:
+        row = self.row
+        body = row.body
+        return Message(
+            raw=body.read_bytes if isinstance(body, Path) else body,
+            recipient=row.recipient,
+            correspondent=row.correspondent,
+            envelope=msgspec.json.decode(row.envelope, type=Envelope),
+            id=row.id,
+            source=row.source,
+            received=row.received,
+            authserv_id=self.around.authserv_id,
+        )
+
+    # -- the three kinds of rows --------------------------------------------------------------------------------
+
+    async def _mail(self) -> None:
+        self.matches = tuple(self.around.router.match(self.row.recipient))
+        if not self.matches:
+            await self._settle(Ack(kind="dead", reason="no_route"))
+            return
+        await self._name_conversations()
+        for _ in range(MAX_CONFLICTS):
+            try:
+                await self._read_view()
+                await self._plan()
+                return
+            except _ConflictError:
+                self.around.counts.conflicts += 1
+        await self._settle(Ack(kind="again", reason="its states kept changing"))
+
+    async def _timer(self) -> None:
+        row = self.row
+        assert row.state is not None
+        assert row.target is not None
+        try:
+            handler = self.around.router.resolve(row.target)
+        except RouteError as error:
+            await self._settle(Ack(kind="dead", reason=f"the target of a timer is gone: {error}"))
+            return
+        self.matches = tuple(self.around.router.match(row.recipient))
+        self.keys[handler.module] = row.state
+        call = Call(handler, _captures_of(self.matches, handler.module))
+        for _ in range(MAX_CONFLICTS):
+            await self._read_view()
+            if self.view[row.state].entered != row.entered:
+                await self._settle(Ack(kind="drop", reason="the conversation moved on"))
+                return
+            try:
+                if not await self._turn(call, only=True):
+                    await self._settle(self._final_ack())
+                return
+            except _ConflictError:
+                self.around.counts.conflicts += 1
+        await self._settle(Ack(kind="again", reason="its states kept changing"))
+
+    async def _bounce(self) -> None:
+        """Mail to an envelope sender of ours. A forged one is a dead letter, and so is a genuine one nobody handles."""
+        match = BOUNCE_ADDRESS.match(self.row.recipient)
+        assert match is not None
+        token, proof = match.group(1).lower(), match.group(2)
+        if mac_matches(self.around.store.secret, BOUNCE_PURPOSE, token, proof):
+            reason = f"bounce: our mail {token} came back"
+        else:
+            reason = "forged bounce address"
+        await self._settle(Ack(kind="dead", reason=reason))
+
+    # -- 7: choose ----------------------------------------------------------------------------------------------
+
+    async def _name_conversations(self) -> None:
+        """Find the conversation that each matching machine has with the correspondent (rule routing.R23)."""
+        modules = {handler.module for match in self.matches for handler in match.handlers}
+
+        def keys() -> dict[str, StateKey]:
+            return {module: StateKey(*self.around.router.state_key(module, self.message)) for module in modules}
+
+        if all(self.table.modules[module].key_generator is None for module in modules if module in self.table.modules):
+            self.keys = keys()
+            return
+        # A key generator is the application's code: it runs where handlers run.
+        outcome = await self.around.runner.run(keys, deadline=self.around.deadline)
+        if outcome.error is None:
+            self.keys = outcome.value
+            return
+        self._note_failure("state_key_generator", outcome)
+        await self._settle(self._final_ack())
+        raise _FencedError
+
+    async def _read_view(self, extra: Sequence[StateKey] = ()) -> None:
+        """Read the states of all conversations of this message, once for each machine (rule routing.B18)."""
+        wanted = [*dict.fromkeys([*self.keys.values(), *extra])]
+        foreign = self.around.states
+        self.view = dict(await self.around.store.read_states(wanted))
+        if foreign is not None:
+            names = await self._foreign(lambda: {key: foreign.get(key.key, key.sender) for key in wanted})
+            self.view = {
+                key: msgspec.structs.replace(self.view[key], state=name, version=0) for key, name in names.items()
+            }
+
+    def _next_call(self, view: Mapping[StateKey, StateValue], done: set[str], *, stateful_done: bool) -> Call | None:
+        return next_call(
+            self.matches,
+            lambda module: view[self.keys[module]].state,
+            table=self.table,
+            done=done,
+            stateful_done=stateful_done,
+        )
+
+    async def _plan(self) -> None:
+        """Run the handlers of the message, each as a turn with its own commit (rule routing.B4)."""
+        while True:
+            call = self._next_call(self.view, self.done, stateful_done=self.stateful_done)
+            if call is None:
+                break
+            if await self._turn(call):
+                return
+        ack = self._final_ack()
+        if ack.reason == "no_handler_in_state":
+            names = sorted({f"{key.key} is in {self.view[key].state}" for key in self.keys.values()})
+            ack = msgspec.structs.replace(ack, reason=f"no_handler_in_state ({', '.join(names)})")
+        await self._settle(ack)
+
+    # -- 8: run -------------------------------------------------------------------------------------------------
+
+    async def _turn(self, call: Call, *, only: bool = False) -> bool:
+        """Run one handler and commit; whether that settled the row."""
+        handler = call.handler
+        turn = self._open_turn(handler, call.captures)
+        if call.note:
+            turn.notes.append(call.note)
+            log.error("%s", call.note, extra=self._ids("orphan_state"))
+        if handler.requires_authenticated and not self.message.authenticated:
+            outcome = Outcome(error=TurnError(f"not_authenticated: {handler.id} asks for a proven sender"))
+        else:
+            outcome = await self._call(handler, turn, call.captures)
+        if outcome.error is None:
+            try:
+                settled = await self._commit_turn(call, turn, outcome.value, only=only)
+            except StatementError as error:
+                outcome = Outcome(error=error, detail=f"{type(error).__name__}: {error}\n")
+            else:
+                self.chosen += 1
+                return settled
+        self.chosen += 1
+        failure = self._note_failure(handler.id, outcome)
+        self.done.add(handler.id)
+        self.stateful_done = self.stateful_done or not handler.stateless
+        if failure.wait is not None or handler.stateless or isinstance(failure.error, Reject):
+            return False
+        return await self._error_turn(handler, call.captures, failure, only=only)
+
+    def _open_turn(self, handler: Handler, captures: Mapping[str, str | None]) -> Turn:
+        key = self.keys[handler.module]
+        return Turn(
+            message=self.message,
+            handler=handler.id,
+            module=handler.module,
+            turn_id=turn_id(self.around.store.secret, self.row.id, handler.id),
+            state=self.view[key].state,
+            conversation=key,
+            captures=captures,
+            tools=self.around.tools,
+            attempts=self.row.attempts,
+        )
+
+    async def _call(self, handler: Handler, turn: Turn, captures: Mapping[str, str | None]) -> Outcome:
+        router, message = self.around.router, self.message
+        arguments = handler.arguments(captures)
+
+        def finish(result: Any) -> TurnResult:
+            if handler.stateless:
+                return TurnResult(None, stateful=False)
+            target = router.next_state(result, handler)
+            if target is None:
+                return TurnResult(None, stateful=True)
+            module, name = target
+            key = self.keys.get(module)
+            if key is None:
+                key = StateKey(*router.state_key(module, message))
+            return TurnResult(NextState(key, name), stateful=True)
+
+        return await self.around.runner.run(
+            lambda: handler.func(message, **arguments),
+            turn=turn,
+            is_async=handler.is_async,
+            finish=finish,
+            deadline=handler.deadline or self.around.deadline,
+        )
+
+    async def _error_turn(
+        self, handler: Handler, captures: Mapping[str, str | None], failure: Failure, *, only: bool
+    ) -> bool:
+        """Call the module's ERROR handler with the message that is given up (rule routing.B7)."""
+        module = self.table.modules.get(handler.module)
+        error_handler = None if module is None else module.error
+        if error_handler is None or error_handler.id == handler.id:
+            return False
+        turn = self._open_turn(error_handler, captures)
+        turn.error = failure.error
+        outcome = await self._call(error_handler, turn, captures)
+        if outcome.error is None:
+            result: TurnResult = outcome.value
+            # The machine stays in ERROR until its handler returns another state (rule routing.R30).
+            result = TurnResult(
+                result.next or NextState(self.keys[handler.module], "ERROR"), stateful=True, reason=failure.reason
+            )
+            call = Call(error_handler, captures)
+            try:
+                return await self._commit_turn(call, turn, result, only=only)
+            except StatementError as error:
+                outcome = Outcome(error=error, detail=f"{type(error).__name__}: {error}\n")
+        self._note_failure(error_handler.id, outcome, final=True)
+        return False
+
+    def _note_failure(self, handler: str, outcome: Outcome, *, final: bool = False) -> Failure:
+        assert outcome.error is not None
+        failure = after_failure(handler, outcome.error, attempts=self.row.attempts, detail=outcome.detail)
+        if final and failure.wait is not None:
+            failure = Failure(handler, failure.error, False, None, failure.reason, failure.detail)
+        self.failures.append(failure)
+        self.around.counts.failures += 1
+        level = logging.WARNING if failure.wait is not None else logging.ERROR
+        again = f"again in {failure.wait:g} s" if failure.wait is not None else "given up"
+        log.log(level, "%s (%s)\n%s", failure.reason, again, failure.detail, extra=self._ids("turn_failed"))
+        return failure
+
+    # -- 9: commit ----------------------------------------------------------------------------------------------
+
+    async def _commit_turn(self, call: Call, turn: Turn, result: TurnResult, *, only: bool) -> bool:
+        handler = call.handler
+        wanted = {*turn.forced, *([result.next.state] if result.next else [])} - self.view.keys()
+        if wanted:
+            known = self.view
+            await self._read_view(tuple(wanted))
+            # What the turn has already seen keeps the version at which it saw it.
+            self.view |= known
+        changes = dict(turn.forced)
+        if result.next is not None:
+            changes[result.next.state] = result.next.name
+        view = self.view | {key: msgspec.structs.replace(self.view[key], state=name) for key, name in changes.items()}
+        done = {*self.done, handler.id}
+        stateful_done = self.stateful_done or not handler.stateless
+        last = only or self._next_call(view, done, stateful_done=stateful_done) is None
+        ack = self._final_ack(called=1) if last else Ack(kind="continue")
+        now = self.around.clock.now()
+        commit = build_commit(self.row, turn, result, self.view, ack=ack, now=now, secret=self.around.store.secret)
+        if self.around.states is not None:
+            commit = await self._set_foreign(commit)
+        bounce = self._bounce_mail(ack)
+        if bounce is not None:
+            commit = msgspec.structs.replace(commit, outgoing=(*commit.outgoing, bounce))
+        await self._commit(commit)
+        self.done, self.stateful_done = done, stateful_done
+        self.around.counts.turns += 1
+        for mail in commit.outgoing:
+            if self.row.correspondent in (recipient.lower() for recipient in mail.recipients):
+                self.around.budget.add(self.row.correspondent, now)
+        if log.isEnabledFor(logging.INFO):
+            assert commit.turn is not None
+            log.info(
+                "%s: %s -> %s%s",
+                handler.id,
+                commit.turn.before,
+                commit.turn.after,
+                f" ({commit.turn.note})" if commit.turn.note else "",
+                extra=self._ids("turn"),
+            )
+        if not last:
+            await self._read_view()
+        return last
+
+    async def _set_foreign(self, commit: TurnCommit) -> TurnCommit:
+        """Set the states in a foreign storage before the ack: a crash in between runs the handler again (B14).
+
+        The store gets the changes too, uncompared, so that timers end and `monsal states` shows them.
+        """
+        foreign = self.around.states
+
+        def set_all() -> None:
+            for change in commit.changes:
+                foreign.set(change.state.key, change.state.sender, change.name)
+
+        if commit.changes:
+            await self._foreign(set_all)
+        return msgspec.structs.replace(commit, expected=())
+
+    async def _foreign(self, function: Callable[[], Any]) -> Any:
+        outcome = await self.around.runner.run(function, deadline=self.around.deadline)
+        if outcome.error is not None:
+            raise StoreError(f"the storage of states failed: {outcome.error}") from outcome.error
+        return outcome.value
+
+    def _final_ack(self, *, called: int = 0) -> Ack:
+        module = self.failures[0].handler.partition(":")[0] if self.failures else ""
+        marks = self.table.modules.get(module)
+        return final_ack(
+            self.failures,
+            now=self.around.clock.now(),
+            on_failure=marks.on_failure if marks is not None else "dead",
+            called=self.chosen + called,
+        )
+
+    async def _settle(self, ack: Ack) -> None:
+        """Commit what becomes of the row when no handler is left."""
+        now = self.around.clock.now()
+        await self._commit(failure_commit(self.row, ack=ack, now=now, bounce=self._bounce_mail(ack)))
+        if ack.kind in ("dead", "hold"):
+            log.error("dead letter: %s" if ack.kind == "dead" else "held: %s", ack.reason, extra=self._ids(ack.kind))
+
+    def _bounce_mail(self, ack: Ack) -> OutgoingMail | None:
+        """The bounce that tells the sender that a handler refused the message (rule routing.B16)."""
+        rejections = [failure for failure in self.failures if isinstance(failure.error, Reject)]
+        if ack.kind != "drop" or not rejections or not self.row.sender or self.message.automatic is not None:
+            return None
+        error = rejections[0].error
+        assert isinstance(error, Reject)
+        return outgoing(
+            rejection_draft(self.message, code=error.code, text=error.text),
+            secret=self.around.store.secret,
+            row=self.row.id,
+            handler="(rejection)",
+            number=0,
+            now=self.around.clock.now(),
+        )
+
+    async def _commit(self, commit: TurnCommit) -> None:
+        result = await self.around.store.commit(commit)
+        if isinstance(result, Conflict):
+            raise _ConflictError
+        if isinstance(result, Fenced):
+            raise _FencedError
+
+    def _ids(self, action: str) -> dict[str, Any]:
+        return {
+            "action": action,
+            "message_id": self.row.message_id,
+            "conversation": self.row.correspondent,
+            "row": self.row.id,
+            "recipient": self.row.recipient,
+        }

@@ -1,0 +1,359 @@
+"""Runs handlers: plain ones in threads, coroutines on a loop of their own; never on the sockets' loop (P7).
+
+A handler that outlives its deadline cannot be killed. Its turn is closed, its result will be thrown away, and its
+thread (or its loop, if it blocks it) is replaced by a fresh one, so that other correspondents go on; the message's own
+queue waits until the handler really ended, because two turns of one correspondent must never overlap (P3).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+import threading
+import time
+import traceback
+from collections import deque
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from queue import SimpleQueue
+from typing import Any
+
+import msgspec
+
+from monsal.conversation.context import Turn, _current
+from monsal.conversation.page import TurnPage
+from monsal.errors import DeadlineExceeded
+
+__all__ = ["Outcome", "Runner", "RunnerStatistics"]
+
+log = logging.getLogger("monsal.turns")
+
+
+class RunnerStatistics(msgspec.Struct, frozen=True, kw_only=True):
+    """Handlers that run now, those of them past their deadline, and threads in use."""
+
+    running: int
+    stuck: int
+    threads: int
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a call ended: `error` is None and `value` what `finish` made of the result, or `error` and its traceback."""
+
+    value: Any = None
+    error: BaseException | None = None
+    detail: str = ""
+
+
+class _Job:
+    """One call on its way through a thread or the handlers' loop."""
+
+    __slots__ = ("deadline", "expired", "finish", "function", "future", "home", "outcome", "started", "thread", "turn")
+
+    def __init__(
+        self, turn: Turn | None, function: Callable[[], Any], finish: Callable[[Any], Any], deadline: float
+    ) -> None:
+        self.turn = turn
+        self.function = function
+        self.finish = finish
+        self.deadline = deadline
+        self.expired = False
+        # Set when the call begins: waiting for a free thread is not the handler's fault.
+        self.started: float | None = None
+        self.future: asyncio.Future[Outcome]
+        self.outcome: Outcome | None = None
+        self.thread: threading.Thread | None = None
+        self.home: _HandlerLoop | None = None
+
+
+def _failed(error: BaseException) -> Outcome:
+    # The frames of this module say nothing to the author of a handler.
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if frame.filename != __file__]
+    head = "Traceback (most recent call last):\n" if own else ""
+    chain = ""
+    if error.__cause__ is not None or (error.__context__ is not None and not error.__suppress_context__):
+        chain = "".join(traceback.format_exception(error.__cause__ or error.__context__)) + "\n"
+    text = head + "".join(traceback.format_list(own)) + "".join(traceback.format_exception_only(error))
+    return Outcome(error=error, detail=chain + text)
+
+
+class Runner:
+    """Threads and a loop for handlers. Made, started and used on the sockets' loop.
+
+    `threads` bounds how many plain handlers run at once; as many again may be stuck past their deadline before no new
+    call is taken (`is_full`).
+    """
+
+    def __init__(self, *, threads: int, page: TurnPage) -> None:
+        self._size = threads
+        self._page = page
+        self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
+        self._threads: set[threading.Thread] = set()
+        self._running: set[_Job] = set()
+        self._finished: deque[_Job] = deque()
+        self._lock = threading.Lock()
+        self._waking = False
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._handlers: _HandlerLoop | None = None
+        self._watch: asyncio.TimerHandle | None = None
+        self._stuck_loops = 0
+
+    async def open(self) -> None:
+        """Bind to the running loop. Threads start when they are first needed."""
+        self._loop = asyncio.get_running_loop()
+
+    async def close(self) -> None:
+        """End the idle threads; a stuck handler's thread is a daemon and ends with the process."""
+        if self._watch is not None:
+            self._watch.cancel()
+        for _ in self._threads:
+            self._jobs.put(None)
+        if self._handlers is not None:
+            self._handlers.stop()
+
+    @property
+    def is_full(self) -> bool:
+        """Whether so many handlers are stuck that no new one should be started."""
+        return self._stuck() + self._stuck_loops >= self._size
+
+    def statistics(self) -> RunnerStatistics:
+        return RunnerStatistics(running=len(self._running), stuck=self._stuck(), threads=len(self._threads))
+
+    def _stuck(self) -> int:
+        return sum(job.expired for job in self._running)
+
+    async def run(
+        self,
+        function: Callable[[], Any],
+        *,
+        turn: Turn | None = None,
+        is_async: bool = False,
+        finish: Callable[[Any], Any] = lambda result: result,
+        deadline: float,
+    ) -> Outcome:
+        """Call `function()`, then `finish(result)` on the same thread, and wait for both.
+
+        After `deadline` seconds the turn is closed and the outcome will be a DeadlineExceeded, but it comes only when
+        the call has really ended. Raises only cancellation.
+        """
+        loop = self._loop
+        assert loop is not None
+        job = _Job(turn, function, finish, deadline)
+        job.future = loop.create_future()
+        self._running.add(job)
+        if self._watch is None:
+            self._watch = loop.call_later(min(1.0, deadline), self._check_deadlines)
+        if is_async:
+            self._handler_loop().submit(job)
+        else:
+            if len(self._threads) - self._stuck() < min(self._size, len(self._running)):
+                self._start_thread()
+            self._jobs.put(job)
+        outcome = await job.future
+        if job.expired and turn is not None:
+            error = DeadlineExceeded(f"{turn.handler} ran longer than its deadline of {deadline:g} s")
+            return Outcome(error=error, detail=f"{type(error).__name__}: {error}\n{outcome.detail}")
+        return outcome
+
+    def _start_thread(self) -> None:
+        thread = threading.Thread(target=self._work, name=f"monsal-turn-{len(self._threads) + 1}", daemon=True)
+        self._threads.add(thread)
+        thread.start()
+
+    def _work(self) -> None:
+        me = threading.current_thread()
+        while (job := self._jobs.get()) is not None:
+            job.thread = me
+            job.started = time.monotonic()
+            job.outcome = self._call(job)
+            job.thread = None
+            surplus = job.expired
+            self._done(job)
+            if surplus:
+                # Another thread took this one's place when the deadline passed.
+                break
+        self._threads.discard(me)
+
+    def _call(self, job: _Job) -> Outcome:
+        turn = job.turn
+        if turn is None:
+            try:
+                return Outcome(job.finish(job.function()))
+            except BaseException as error:  # noqa: BLE001 - handed to the caller, whatever it is
+                return _failed(error)
+        token = _current.set(turn)
+        slot = self._page.enter(turn.message.id)
+        try:
+            return Outcome(job.finish(job.function()))
+        except BaseException as error:  # noqa: BLE001 - a handler may raise anything; it becomes the turn's failure
+            return _failed(error)
+        finally:
+            self._page.leave(slot)
+            turn.closed = turn.closed or "its handler has ended"
+            _current.reset(token)
+
+    async def _call_async(self, job: _Job) -> Outcome:
+        turn = job.turn
+        assert turn is not None
+        _current.set(turn)
+        slot = self._page.enter(turn.message.id)
+        try:
+            return Outcome(job.finish(await job.function()))
+        except BaseException as error:  # noqa: BLE001 - also cancellation, which only the deadline causes here
+            return _failed(error)
+        finally:
+            self._page.leave(slot)
+            turn.closed = turn.closed or "its handler has ended"
+
+    def _done(self, job: _Job) -> None:
+        """Called on a handler's thread: hand the job back, with one wake-up for all that end together."""
+        assert self._loop is not None
+        with self._lock:
+            self._finished.append(job)
+            wake, self._waking = not self._waking, True
+        if wake:
+            try:
+                self._loop.call_soon_threadsafe(self._collect)
+            except RuntimeError:
+                # The server's loop is gone; the message is still in the store and will be handled again.
+                log.warning("a handler ended after the server", extra={"action": "turn_after_end"})
+
+    def _collect(self) -> None:
+        with self._lock:
+            jobs, self._finished, self._waking = self._finished, deque(), False
+        for job in jobs:
+            self._running.discard(job)
+            if not job.future.done():
+                assert job.outcome is not None
+                job.future.set_result(job.outcome)
+
+    def _handler_loop(self) -> _HandlerLoop:
+        if self._handlers is None:
+            self._handlers = _HandlerLoop(self._call_async, self._done)
+        return self._handlers
+
+    def _check_deadlines(self) -> None:
+        assert self._loop is not None
+        self._watch = None
+        now = time.monotonic()
+        nearest = now + 1.0
+        for job in self._running:
+            if job.started is None or job.expired or job.turn is None:
+                continue
+            if now >= job.started + job.deadline:
+                self._expire(job)
+            else:
+                nearest = min(nearest, job.started + job.deadline)
+        handlers = self._handlers
+        if handlers is not None and handlers.is_blocked(now):
+            # Coroutines that follow must not queue behind one that blocks its loop.
+            self._handlers = None
+            self._stuck_loops += 1
+            handlers.stop(self._unstuck)
+            for job in self._running:
+                if job.home is handlers and job.started is None:
+                    self._handler_loop().submit(job)
+        if self._running:
+            self._watch = self._loop.call_later(max(0.01, nearest - now), self._check_deadlines)
+
+    def _unstuck(self) -> None:
+        self._stuck_loops -= 1
+
+    def _expire(self, job: _Job) -> None:
+        """Close the turn of a job past its deadline."""
+        assert job.turn is not None
+        job.expired = True
+        job.turn.closed = "its deadline passed"
+        thread = job.thread or (self._handlers.thread if self._handlers is not None else None)
+        log.error(
+            "%s is past its deadline; its turn will not count, its correspondent waits until it ends\n%s",
+            job.turn.handler,
+            _stack(thread),
+            extra={
+                "action": "turn_expired",
+                "message_id": job.turn.message.message_id,
+                "conversation": job.turn.message.sender,
+            },
+        )
+        if job.thread is not None:
+            self._start_thread()
+        elif self._handlers is not None:
+            self._handlers.cancel(job)
+
+
+def _stack(thread: threading.Thread | None) -> str:
+    frame = sys._current_frames().get(thread.ident or 0) if thread is not None else None
+    return "".join(traceback.format_stack(frame)[-12:]) if frame is not None else "(no stack)"
+
+
+class _HandlerLoop:
+    """A loop in a thread of its own, for `async def` handlers."""
+
+    def __init__(self, call: Callable[[_Job], Coroutine[Any, Any, Outcome]], done: Callable[[_Job], None]) -> None:
+        self._call = call
+        self._done = done
+        self._tasks: dict[_Job, asyncio.Task[None]] = {}
+        self._ended: Callable[[], None] | None = None
+        self._asked: float | None = None
+        self._lock = threading.Lock()
+        self.loop = asyncio.new_event_loop()
+        self.thread = threading.Thread(target=self._main, name="monsal-handlers", daemon=True)
+        self.thread.start()
+
+    def _main(self) -> None:
+        asyncio.set_event_loop(self.loop)
+        try:
+            self.loop.run_forever()
+        finally:
+            self.loop.close()
+            if self._ended is not None:
+                self._ended()
+
+    def submit(self, job: _Job) -> None:
+        """Start a job, or take over one that waits for another loop; from the sockets' loop."""
+        with self._lock:
+            job.home = self
+        self.loop.call_soon_threadsafe(self._start, job)
+
+    def _start(self, job: _Job) -> None:
+        with self._lock:
+            if job.home is not self:
+                return
+            job.started = time.monotonic()
+        self._tasks[job] = self.loop.create_task(self._run(job))
+
+    async def _run(self, job: _Job) -> None:
+        try:
+            job.outcome = await self._call(job)
+        finally:
+            del self._tasks[job]
+            self._done(job)
+
+    def cancel(self, job: _Job) -> None:
+        """Cancel a job's task, and learn by the way whether this loop still answers."""
+        self._asked = self._asked or time.monotonic()
+        self.loop.call_soon_threadsafe(self._cancel, job)
+
+    def _cancel(self, job: _Job) -> None:
+        self._asked = None
+        task = self._tasks.get(job)
+        if task is not None:
+            task.cancel()
+
+    def is_blocked(self, now: float) -> bool:
+        """Whether a cancellation went unanswered for half a second: some coroutine blocks this loop."""
+        return self._asked is not None and now - self._asked > 0.5
+
+    def stop(self, ended: Callable[[], None] | None = None) -> None:
+        """Let the loop end when its tasks have; `ended()` is called then, on its thread."""
+        self._ended = ended
+        self.loop.call_soon_threadsafe(self._stop_when_idle)
+
+    def _stop_when_idle(self) -> None:
+        if self._tasks:
+            self.loop.call_later(0.1, self._stop_when_idle)
+        else:
+            self.loop.stop()

@@ -1,0 +1,149 @@
+"""The way in: from an envelope and raw bytes to durable rows, one for each recipient (P1)."""
+
+from __future__ import annotations
+
+import logging
+import re
+
+import msgspec
+
+from monsal.address import fold
+from monsal.clock import Clock
+from monsal.ids import TOKEN_LENGTH, new_token
+from monsal.mail import Envelope, digest_below_received, first_bytes, scan
+from monsal.routing import Router
+from monsal.smtp.replies import Refused, Reply
+from monsal.store.contract import Accept, Receipt, Recipient, Source, Store
+
+__all__ = ["BOUNCE_ADDRESS", "Spool", "SpoolSettings", "SpoolStatistics"]
+
+log = logging.getLogger("monsal.spool")
+
+#: The local part of the envelope senders that we sign: b+<token>.<mac> (DESIGN 4, *Bounces*).
+BOUNCE_ADDRESS = re.compile(rf"b\+([a-z2-7]{{{TOKEN_LENGTH}}})\.([a-z2-7]{{12}})@", re.IGNORECASE)
+
+#: Stands for who writes when neither a From field nor the envelope names anybody.
+NOBODY = "<>"
+
+_NOT_READY = Reply(451, "4.3.0", "no table of routes is loaded; try again later")
+_UNKNOWN = Reply(550, "5.1.1", "no such address here")
+_TOO_MANY_HOPS = Reply(554, "5.4.6", "too many hops: this message has been going in circles")
+
+
+class SpoolSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """`correspondent` is "from" (the first From address, else the envelope sender) or "envelope"; `max_hops` the
+    number of Received lines above which a message counts as looping."""
+
+    correspondent: str = "from"
+    max_hops: int = 50
+
+
+class SpoolStatistics(msgspec.Struct, frozen=True, kw_only=True):
+    """Messages taken since the start, rows made for them, rows that were there before, messages refused as loops."""
+
+    messages: int
+    rows: int
+    duplicates: int
+    loops: int
+
+
+class Spool:
+    """Takes mail for the ingresses: `accepts` at RCPT, `accept` at the end of DATA. Used on the sockets' loop."""
+
+    def __init__(self, store: Store, router: Router, clock: Clock, settings: SpoolSettings | None = None) -> None:
+        self._store = store
+        self._router = router
+        self._clock = clock
+        self._settings = settings or SpoolSettings()
+        self._messages = self._rows = self._duplicates = self._loops = 0
+
+    def statistics(self) -> SpoolStatistics:
+        return SpoolStatistics(messages=self._messages, rows=self._rows, duplicates=self._duplicates, loops=self._loops)
+
+    def accepts(self, address: str) -> Reply | None:
+        """Whether mail for `address` is taken: None, or the reply that refuses it (rule routing.B16).
+
+        Postmaster is always taken (RFC 5321, section 4.5.1), and so is what looks like an answer to our own
+        envelope senders, forged or not: a forged one becomes a dead letter that somebody can look at.
+        """
+        if not self._router.is_loaded:
+            return _NOT_READY
+        if self._router.accepts(address) or is_postmaster(address) or BOUNCE_ADDRESS.match(address):
+            return None
+        return _UNKNOWN
+
+    async def accept(self, envelope: Envelope, body: tuple[bytes, ...]) -> Receipt:
+        """Store a message; returns when it is on the disk.
+
+        Raises Refused for a message in a loop, StoreUnavailable if nothing could be stored.
+        """
+        head = scan(first_bytes(body))
+        if head.received_count > self._settings.max_hops:
+            self._loops += 1
+            log.warning(
+                "refused a message with %d Received lines",
+                head.received_count,
+                extra={"action": "loop", "message_id": head.message_id, "conversation": envelope.sender},
+            )
+            raise Refused(_TOO_MANY_HOPS)
+        correspondent = (head.correspondent if self._settings.correspondent == "from" else None) or fold(
+            envelope.sender
+        )
+        correspondent = correspondent or NOBODY
+        receipt = await self._store.accept(
+            Accept(
+                sender=envelope.sender,
+                correspondent=correspondent,
+                recipients=tuple(
+                    Recipient(address, self.lease_key(address, correspondent)) for address in envelope.recipients
+                ),
+                body=body,
+                received=self._clock.now(),
+                message_id=head.message_id,
+                digest=digest_below_received(body) if head.message_id else None,
+                source=self._source(envelope),
+                envelope=msgspec.json.encode(envelope),
+            )
+        )
+        self._messages += 1
+        self._rows += len(receipt.ids) - sum(receipt.duplicates)
+        self._duplicates += sum(receipt.duplicates)
+        if log.isEnabledFor(logging.INFO):
+            log.info(
+                "stored %s from %s for %s%s",
+                head.message_id or "a message without id",
+                correspondent,
+                ", ".join(envelope.recipients),
+                " (seen before)" if all(receipt.duplicates) else "",
+                extra={
+                    "action": "stored",
+                    "message_id": head.message_id,
+                    "conversation": correspondent,
+                    "rows": receipt.ids,
+                },
+            )
+        return receipt
+
+    def lease_key(self, address: str, correspondent: str) -> str:
+        """The queue that mail for `address` stands in: fixed here, for good (DESIGN 2).
+
+        A machine whose state is shared is ordered by the address that was written to, any other by who writes;
+        where only stateless handlers match, nothing has to wait for anything.
+        """
+        stateful = False
+        table = self._router.table
+        for match in self._router.match(address):
+            for handler in match.handlers:
+                if not handler.stateless:
+                    stateful = True
+                    if table.modules[handler.module].shared:
+                        return "@" + fold(address)
+        return correspondent if stateful else "#" + new_token()
+
+    def _source(self, envelope: Envelope) -> Source:
+        return "bounce" if all(BOUNCE_ADDRESS.match(address) for address in envelope.recipients) else "mail"
+
+
+def is_postmaster(address: str) -> bool:
+    """Whether an address is the postmaster's, with or without a domain."""
+    return fold(address).partition("@")[0] == "postmaster"

@@ -1,0 +1,142 @@
+"""From what a handler did to one commit (P2). Pure: the time and the store's key are arguments."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from monsal.conversation.context import Turn
+from monsal.ids import mac, stable_token
+from monsal.mail import Draft
+from monsal.store.contract import (
+    ROUTE_FIRST_STATE,
+    Ack,
+    Claimed,
+    Expected,
+    OutgoingMail,
+    SetTimer,
+    StateChange,
+    StateKey,
+    StateValue,
+    TurnCommit,
+    TurnRow,
+)
+
+__all__ = ["BOUNCE_PURPOSE", "NextState", "TurnResult", "build_commit", "failure_commit", "outgoing", "turn_id"]
+
+#: What the mac in an envelope sender is bound to (DESIGN 4, *Bounces*).
+BOUNCE_PURPOSE = "bounce"
+
+View = Mapping[StateKey, StateValue]
+
+
+@dataclass(frozen=True, slots=True)
+class NextState:
+    """The state that a handler's result asks for, in the conversation of the result's module (rule routing.R25)."""
+
+    state: StateKey
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class TurnResult:
+    """What a handler left behind when it returned; `reason` is kept with the states it changes."""
+
+    next: NextState | None
+    stateful: bool
+    reason: str = ""
+
+
+def turn_id(secret: bytes, row: int, handler: str) -> str:
+    """The id of a turn: the same at each try, unguessable from outside."""
+    return stable_token(secret, "turn", row, handler)
+
+
+def outgoing(draft: Draft, *, secret: bytes, row: int, handler: str, number: int, now: float) -> OutgoingMail:
+    """Render a draft for good: its bytes and its Message-ID are fixed here (P2)."""
+    token = stable_token(secret, "mail", row, handler, number)
+    host = draft.sender.rpartition("@")[2]
+    message_id = f"<{token}@{host}>"
+    return OutgoingMail(
+        token=token,
+        message_id=message_id,
+        # Nobody may answer a bounce with a bounce: what has a null sender keeps it (RFC 5321, section 4.5.5).
+        sender="" if draft.null_sender else f"b+{token}.{mac(secret, BOUNCE_PURPOSE, token)}@{host}",
+        recipients=draft.recipients,
+        body=draft.render(message_id=message_id, date=now),
+        due=now,
+    )
+
+
+def _changes(turn: Turn, result: TurnResult, view: View) -> dict[StateKey, str]:
+    """States that the turn changes; what the handler returned comes after what it forced."""
+    wanted = dict(turn.forced)
+    if result.next is not None and result.stateful:
+        wanted[result.next.state] = result.next.name
+    return {state: name for state, name in wanted.items() if view[state].state != name}
+
+
+def build_commit(
+    row: Claimed, turn: Turn, result: TurnResult, view: View, *, ack: Ack, now: float, secret: bytes
+) -> TurnCommit:
+    """The commit of a turn whose handler returned.
+
+    `view` holds every state that the turn read or changes, with the version it was read at. A stateless handler's
+    result is ignored and its own conversation not compared (rule routing.R15).
+    """
+    changes = _changes(turn, result, view)
+    before = view[turn.conversation].state if turn.conversation in view else ROUTE_FIRST_STATE
+    expected = [Expected(state, view[state].version) for state in changes]
+    if result.stateful and turn.conversation not in changes and turn.conversation in view:
+        expected.append(Expected(turn.conversation, view[turn.conversation].version))
+    return TurnCommit(
+        fence=row.fence,
+        lease_key=row.lease_key,
+        message=row.id,
+        now=now,
+        ack=ack,
+        turn=TurnRow(
+            handler=turn.handler,
+            stateful=result.stateful,
+            state=turn.conversation,
+            before=before,
+            after=changes.get(turn.conversation, before),
+            note="; ".join(turn.notes),
+        ),
+        expected=tuple(expected),
+        changes=tuple(StateChange(state, name, result.reason) for state, name in changes.items()),
+        outgoing=_render_all(turn.drafts, secret=secret, row=row.id, handler=turn.handler, now=now),
+        timers=tuple(
+            SetTimer(
+                state=timer.state,
+                target=timer.target,
+                due=None if timer.after is None else now + timer.after,
+                recipient=timer.recipient,
+                correspondent=timer.correspondent,
+                lease_key=timer.lease_key,
+            )
+            for timer in turn.timers
+        ),
+        statements=tuple(turn.statements),
+    )
+
+
+def _render_all(
+    drafts: Iterable[Draft], *, secret: bytes, row: int, handler: str, now: float
+) -> tuple[OutgoingMail, ...]:
+    return tuple(
+        outgoing(draft, secret=secret, row=row, handler=handler, number=number, now=now)
+        for number, draft in enumerate(drafts)
+    )
+
+
+def failure_commit(row: Claimed, *, ack: Ack, now: float, bounce: OutgoingMail | None = None) -> TurnCommit:
+    """The commit of a message that is settled without a turn: put off, given up, held or dropped."""
+    return TurnCommit(
+        fence=row.fence,
+        lease_key=row.lease_key,
+        message=row.id,
+        now=now,
+        ack=ack,
+        outgoing=() if bounce is None else (bounce,),
+    )

@@ -1,0 +1,221 @@
+"""The worker: claim, plan, run, commit. One message at a time per queue, many queues at once (P3).
+
+`Worker.run` takes rows from the store and gives each to a task of `process`; what happens to one row is in
+`Passage`, in the order of DESIGN section 4, steps 6 to 9.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import msgspec
+
+from monsal.clock import Clock
+from monsal.conversation.context import TurnTools
+from monsal.conversation.passage import Passage, Surroundings
+from monsal.conversation.policy import ReplyBudget
+from monsal.conversation.runner import Runner
+from monsal.conversation.spool import Spool
+from monsal.conversation.templates import Templates
+from monsal.errors import StoreError, StoreUnavailable
+from monsal.routing import Router
+from monsal.store.contract import Claimed, Fence, Store
+
+__all__ = ["Worker", "WorkerSettings", "WorkerStatistics"]
+
+log = logging.getLogger("monsal.turns")
+
+
+class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """`concurrency` bounds the messages under way; `lease` is how long a claim lasts without being prolonged and
+    `deadline` how long a handler may run (both in seconds); `max_replies` bounds the mails an hour to one
+    correspondent (None: any number); `authserv_id` names the upstream whose Authentication-Results are believed."""
+
+    concurrency: int = 64
+    lease: float = 120.0
+    deadline: float = 60.0
+    max_replies: int | None = 10
+    authserv_id: str | None = None
+
+
+class WorkerStatistics(msgspec.Struct, frozen=True, kw_only=True):
+    """Messages under way, and since the start: turns committed, failures, conflicts (a turn run again because a
+    state it read had changed), commits that came too late; handlers stuck past their deadline."""
+
+    running: int
+    turns: int
+    failures: int
+    conflicts: int
+    fenced: int
+    stuck: int
+
+
+class Worker:
+    """Runs the turns of one application. Made, started and stopped on the sockets' loop."""
+
+    def __init__(
+        self,
+        store: Store,
+        spool: Spool,
+        runner: Runner,
+        clock: Clock,
+        *,
+        router: Router,
+        templates: Templates | None = None,
+        is_own: Callable[[str], bool] | None = None,
+        settings: WorkerSettings | None = None,
+        states: Any = None,
+    ) -> None:
+        self._store = store
+        self._runner = runner
+        self._clock = clock
+        self._settings = settings or WorkerSettings()
+        self._budget = ReplyBudget()
+        self._wake = asyncio.Event()
+        self._idle = asyncio.Event()
+        self._running: dict[Fence, tuple[Claimed, asyncio.Task[None]]] = {}
+        self._stopping = False
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._around = Surroundings(
+            store=store,
+            router=router,
+            runner=runner,
+            clock=clock,
+            budget=self._budget,
+            deadline=self._settings.deadline,
+            authserv_id=self._settings.authserv_id,
+            states=states,
+            tools=TurnTools(
+                state_key=router.state_key,
+                lease_key=spool.lease_key,
+                is_own=is_own or router.accepts,
+                replies=lambda address: self._budget.count(address, clock.now()),
+                max_replies=self._settings.max_replies,
+                templates=templates or Templates(None),
+                read=self._read,
+                read_async=self._read_async,
+            ),
+        )
+
+    def statistics(self) -> WorkerStatistics:
+        counts = self._around.counts
+        return WorkerStatistics(
+            running=len(self._running),
+            turns=counts.turns,
+            failures=counts.failures,
+            conflicts=counts.conflicts,
+            fenced=counts.fenced,
+            stuck=self._runner.statistics().stuck,
+        )
+
+    async def run(self) -> None:
+        """Handle messages until `stop`. Waits by events; an idle worker costs nothing."""
+        self._loop = asyncio.get_running_loop()
+        self._store.on_work(self._wake.set)
+        beat = self._loop.create_task(self._prolong())
+        try:
+            while not self._stopping:
+                self._wake.clear()
+                if not await self._claim():
+                    await self._wait()
+        finally:
+            beat.cancel()
+
+    async def run_until_idle(self) -> None:
+        """Handle everything that is due now, and what follows from it; for tests."""
+        self._loop = asyncio.get_running_loop()
+        while await self._claim() or self._running:
+            if self._running:
+                await asyncio.wait([task for _, task in self._running.values()])
+
+    async def stop(self, grace: float) -> int:
+        """Claim nothing more and let running turns end within `grace` seconds; how many did not."""
+        self._stopping = True
+        self._wake.set()
+        tasks = [task for _, task in self._running.values()]
+        if tasks:
+            await asyncio.wait(tasks, timeout=grace)
+        for row, task in list(self._running.values()):
+            log.warning(
+                "%s did not end within %g s; its message will be handled again after the next start",
+                row.message_id or row.id,
+                grace,
+                extra={"action": "turn_abandoned", "message_id": row.message_id, "conversation": row.correspondent},
+            )
+            task.cancel()
+        return len(self._running)
+
+    async def _claim(self) -> bool:
+        """Start as many rows as there is room for; whether there may be more at once."""
+        room = self._settings.concurrency - len(self._running)
+        if room <= 0 or self._runner.is_full:
+            return False
+        try:
+            rows = await self._store.claim(room, self._clock.now(), self._settings.lease)
+        except StoreUnavailable as error:
+            log.error("cannot claim: %s", error, extra={"action": "claim_failed"})
+            await asyncio.sleep(1.0)
+            return True
+        loop = asyncio.get_running_loop()
+        for row in rows:
+            task = loop.create_task(self._process(row))
+            self._running[row.fence] = (row, task)
+        return len(rows) >= room
+
+    async def _process(self, row: Claimed) -> None:
+        try:
+            await Passage(row, self._around).run()
+        except StoreError as error:
+            # Nothing was committed: the row is still in the store and is claimed again.
+            log.error(
+                "cannot commit: %s",
+                error,
+                extra={"action": "commit_failed", "message_id": row.message_id, "conversation": row.correspondent},
+            )
+        except Exception:  # an error of monsal itself must not end the worker
+            log.exception(
+                "the passage of row %d failed; its lease runs out and it is handled again",
+                row.id,
+                extra={"action": "passage_failed", "message_id": row.message_id, "conversation": row.correspondent},
+            )
+        finally:
+            self._running.pop(row.fence, None)
+            self._wake.set()
+
+    async def _wait(self) -> None:
+        """Sleep until there may be work: an event, or the time of the next retry, timer or expired lease."""
+        due = self._store.next_work()
+        room = len(self._running) < self._settings.concurrency and not self._runner.is_full
+        timeout = None if due is None or not room else max(0.0, due - self._clock.now())
+        if timeout is None:
+            await self._wake.wait()
+            return
+        assert self._loop is not None
+        # At most an hour at once: the clock of the machine may be set while we sleep.
+        timer = self._loop.call_later(min(timeout, 3600.0), self._wake.set)
+        try:
+            await self._wake.wait()
+        finally:
+            timer.cancel()
+
+    async def _prolong(self) -> None:
+        """Keep the leases of running turns; on the sockets' loop, which no handler can block."""
+        while True:
+            await asyncio.sleep(self._settings.lease / 3)
+            leases = [(row.lease_key, row.fence) for row, _ in self._running.values()]
+            if leases:
+                try:
+                    await self._store.extend(leases, self._clock.now() + self._settings.lease)
+                except StoreUnavailable as error:
+                    log.error("cannot prolong leases: %s", error, extra={"action": "extend_failed"})
+
+    def _read(self, sql: str, params: Sequence[Any]) -> list[tuple[Any, ...]]:
+        assert self._loop is not None
+        return asyncio.run_coroutine_threadsafe(self._store.read(sql, params), self._loop).result()
+
+    async def _read_async(self, sql: str, params: Sequence[Any]) -> list[tuple[Any, ...]]:
+        assert self._loop is not None
+        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(self._store.read(sql, params), self._loop))

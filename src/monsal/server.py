@@ -1,0 +1,349 @@
+"""One application put together: engine, sockets, control socket, and the bus that starts and stops them.
+
+`Engine` joins the floors that do not know each other (store, routing, conversation, relay); `Server` adds what the
+world can reach; `serve_parts` lives on the bus. The bus runs on the main thread, where signals arrive; everything
+else runs on one event loop in a thread of its own, and handlers elsewhere (P7).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from monsal.bus import Bus
+from monsal.bus.plugins import SignalHandler
+from monsal.clock import Clock, SystemClock
+from monsal.config import Settings
+from monsal.control import ControlServer, ServerApi, StoreApi
+from monsal.conversation import (
+    OutboxPump,
+    Relay,
+    Runner,
+    Spool,
+    SpoolSettings,
+    Templates,
+    TurnPage,
+    Worker,
+    WorkerSettings,
+)
+from monsal.delivery import open_relay
+from monsal.ingress import Ingress, open_ingress
+from monsal.logs import set_up_logging
+from monsal.routing import Router
+from monsal.store import open as open_store
+from monsal.store.contract import Store
+
+__all__ = ["Engine", "Parts", "Server", "serve_parts"]
+
+log = logging.getLogger("monsal.server")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """What an App is made of, as far as running it is concerned."""
+
+    router: Router
+    states: Any
+    tables: Sequence[str]
+    templates: Path
+
+
+class Engine:
+    """Store, spool, worker and outbox of one application, joined; without sockets.
+
+    Made, opened, used and closed on one event loop.
+    """
+
+    def __init__(
+        self,
+        parts: Parts,
+        *,
+        directory: Path,
+        settings: Settings,
+        clock: Clock,
+        store: Store,
+        relay: Relay,
+        page: Path | None = None,
+    ) -> None:
+        self.router = parts.router
+        self.settings = settings
+        self.clock = clock
+        self.store = store
+        self.relay = relay
+        self._page = TurnPage(page)
+        self.runner = Runner(threads=settings.handler_threads, page=self._page)
+        self.spool = Spool(
+            store,
+            parts.router,
+            clock,
+            SpoolSettings(correspondent=settings.correspondent, max_hops=settings.max_hops),
+        )
+        self.worker = Worker(
+            store,
+            self.spool,
+            self.runner,
+            clock,
+            router=parts.router,
+            templates=Templates(directory / parts.templates),
+            settings=WorkerSettings(
+                concurrency=max(settings.claim_batch, settings.handler_threads),
+                lease=settings.lease,
+                deadline=settings.deadline,
+                max_replies=settings.max_replies_per_hour,
+                authserv_id=settings.authserv_id,
+            ),
+            states=parts.states,
+        )
+        self.pump = OutboxPump(store, relay, clock)
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def open(self) -> None:
+        """Open the store, and settle who killed the last process (P6)."""
+        await self.store.open()
+        await self.runner.open()
+        suspects = self._page.left_behind()
+        if suspects:
+            dead = await self.store.killed(suspects, self.clock.now())
+            log.warning(
+                "the last process ended while it handled the rows %s%s",
+                ", ".join(map(str, suspects)),
+                f"; {', '.join(map(str, dead))} did so for the third time and are dead letters now" if dead else "",
+                extra={"action": "unclean_end", "rows": suspects},
+            )
+
+    def start(self) -> None:
+        """Begin to handle messages and to send the outbox, in the background."""
+        loop = asyncio.get_running_loop()
+        self._tasks = [loop.create_task(self.worker.run()), loop.create_task(self.pump.run())]
+
+    async def settle(self) -> None:
+        """Handle and send everything that is due now, in the foreground; for tests."""
+        while True:
+            await self.worker.run_until_idle()
+            if not await self.pump.pump_once(self.clock.now()):
+                return
+
+    def next_due(self) -> float | None:
+        """When something will be due without a new event: a timer, a retry, a deferred mail."""
+        times = [due for due in (self.store.next_work(), self.store.next_outgoing()) if due is not None]
+        return min(times, default=None)
+
+    async def drain(self, grace: float) -> None:
+        """Let running turns end and the outbox flush, within `grace` seconds together; the rest stays stored."""
+        end = time.monotonic() + grace
+        await self.worker.stop(grace)
+        await self.pump.stop(max(0.0, end - time.monotonic()))
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._tasks = []
+
+    async def close(self, grace: float) -> None:
+        """Drain and give everything back."""
+        await self.drain(grace)
+        await self.runner.close()
+        await self.relay.close()
+        await self.store.close()
+        self._page.close()
+
+
+class Server:
+    """An engine with its ingresses and its control socket."""
+
+    def __init__(self, parts: Parts, directory: Path, settings: Settings, *, stop: Callable[[bool], None]) -> None:
+        self.directory = directory
+        self.settings = settings
+        self.run_directory = directory / "run"
+        self.generation = 1
+        self.ready = False
+        self.clock = SystemClock()
+        self._parts = parts
+        self._stop = stop
+        self.ingresses: list[Ingress] = []
+        self.engine: Engine | None = None
+        self.control: ControlServer | None = None
+
+    async def open(self) -> None:
+        """Open the store: nothing can be accepted or handled before."""
+        self.run_directory.mkdir(parents=True, exist_ok=True)
+        settings = self.settings
+        store = open_store(settings.store, base=self.directory, tables=self._parts.tables)
+        relay = open_relay(
+            settings.relay, self.directory, connections=settings.relay_connections, name=settings.hostname
+        )
+        has_files = settings.store.startswith("sqlite:")
+        self.engine = Engine(
+            self._parts,
+            directory=self.directory,
+            settings=settings,
+            clock=self.clock,
+            store=store,
+            relay=relay,
+            page=self.run_directory / "turns.page" if has_files else None,
+        )
+        try:
+            await self.engine.open()
+        except BaseException:
+            self.engine = None
+            raise
+
+    async def start_engine(self) -> None:
+        assert self.engine is not None
+        self.engine.start()
+
+    async def start_control(self) -> None:
+        """Open the control socket: from now on `monsal status` and the acting commands reach this process."""
+        assert self.engine is not None
+        control = ControlServer(self.run_directory / "control.sock")
+        control.mount("server", ServerApi(status=self.status, stop=self._stop))
+        control.mount("store", StoreApi(self.engine.store, self.clock))
+        await control.start()
+        self.control = control
+
+    async def start_ingresses(self) -> None:
+        """Open the doors, last of all."""
+        assert self.engine is not None
+        for url in self.settings.ingress:
+            ingress = open_ingress(url, self.engine.spool, base=self.directory, settings=self.settings)
+            await ingress.start()
+            self.ingresses.append(ingress)
+
+    def announce(self) -> dict[str, Any]:
+        """Write `run/ready.json` in one step and say that we are ready."""
+        addresses: dict[str, list[str]] = {"smtp": [], "lmtp": [], "http": []}
+        for ingress in self.ingresses:
+            addresses[ingress.scheme].extend(ingress.addresses)
+        facts = {"pid": os.getpid(), "generation": self.generation, **addresses, "control": "run/control.sock"}
+        partial = self.run_directory / f".ready.{os.getpid()}"
+        partial.write_bytes(msgspec.json.encode(facts))
+        partial.replace(self.run_directory / "ready.json")
+        self.ready = True
+        return facts
+
+    def withdraw(self) -> None:
+        """Say that we are not ready any more."""
+        self.ready = False
+        (self.run_directory / "ready.json").unlink(missing_ok=True)
+
+    async def close_ingresses(self) -> None:
+        """Shut the doors: what is being received may end, new mail is asked to come back later."""
+        await asyncio.gather(*(ingress.stop(min(5.0, self.settings.drain)) for ingress in self.ingresses))
+
+    async def close(self, *, hurry: bool) -> None:
+        """Drain the engine and close the store and the control socket."""
+        if self.engine is not None:
+            await self.engine.close(grace=0.0 if hurry else self.settings.drain)
+        if self.control is not None:
+            await self.control.stop()
+
+    async def status(self) -> dict[str, Any]:
+        """The answer to `monsal status`."""
+        assert self.engine is not None
+        engine = self.engine
+        ledger = await engine.store.ledger()
+        total: dict[str, int] = {}
+        for entry in ledger.values():
+            for name, value in msgspec.structs.asdict(entry).items():
+                total[name] = total.get(name, 0) + value
+        return {
+            "ready": self.ready,
+            "generation": self.generation,
+            "ledger": total,
+            "outbox": await engine.store.outbox_counts(),
+            "pid": os.getpid(),
+            "sources": {source: msgspec.structs.asdict(entry) for source, entry in ledger.items()},
+            "ingress": {
+                address: msgspec.structs.asdict(ingress.statistics())
+                for ingress in self.ingresses
+                for address in ingress.addresses
+            },
+            "worker": msgspec.structs.asdict(engine.worker.statistics()),
+            "spool": msgspec.structs.asdict(engine.spool.statistics()),
+            "relay": msgspec.structs.asdict(engine.pump.statistics()),
+        }
+
+
+class _LoopThread:
+    """The event loop of the sockets, in a thread of its own."""
+
+    def __init__(self) -> None:
+        try:
+            import uvloop
+        except ImportError:
+            self.loop = asyncio.new_event_loop()
+        else:
+            self.loop = uvloop.new_event_loop()
+        self.thread = threading.Thread(target=self._main, name="monsal-io", daemon=True)
+        self.thread.start()
+
+    def _main(self) -> None:
+        asyncio.set_event_loop(self.loop)
+        try:
+            self.loop.run_forever()
+        finally:
+            self.loop.run_until_complete(self.loop.shutdown_asyncgens())
+            self.loop.close()
+
+    def call(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
+        """Run a coroutine there and wait for its result here."""
+        return asyncio.run_coroutine_threadsafe(coroutine, self.loop).result()
+
+    def end(self) -> None:
+        self.loop.call_soon_threadsafe(self.loop.stop)
+        self.thread.join()
+
+
+def serve_parts(
+    parts: Parts, directory: Path, settings: Settings, *, on_ready: Callable[[dict[str, Any]], None] | None = None
+) -> int:
+    """Serve until told to stop; the exit code. Raises what hindered the start."""
+    directory = directory.resolve()
+    set_up_logging(settings.log, settings.log_level)
+    bus = Bus()
+    signals = SignalHandler(bus)
+    loop = _LoopThread()
+
+    def stop(now: bool) -> None:
+        if now:
+            bus.hurry.set()
+        # Not on the loop's thread: the stop listeners wait for the loop.
+        threading.Thread(target=bus.exit, name="monsal-stop", daemon=True).start()
+
+    server = Server(parts, directory, settings, stop=stop)
+
+    def ready() -> None:
+        facts = server.announce()
+        log.info("ready: %s", ", ".join([*facts["smtp"], *facts["lmtp"]]), extra={"action": "ready"})
+        if on_ready is not None:
+            on_ready(facts)
+
+    bus.subscribe("log", _log)
+    bus.subscribe("start", lambda: loop.call(server.open()), 20)
+    bus.subscribe("start", lambda: loop.call(server.start_control()), 30)
+    bus.subscribe("start", lambda: loop.call(server.start_engine()), 40)
+    bus.subscribe("start", lambda: loop.call(server.start_ingresses()), 80)
+    bus.subscribe("start", ready, 90)
+    bus.subscribe("stop", server.withdraw, 10)
+    bus.subscribe("stop", lambda: loop.call(server.close_ingresses()), 20)
+    bus.subscribe("exit", lambda: loop.call(server.close(hurry=bus.hurry.is_set())), 80)
+    signals.subscribe()
+    try:
+        bus.start()
+        bus.block()
+    finally:
+        signals.unsubscribe()
+        loop.end()
+    return 0
+
+
+def _log(message: str, level: int = logging.INFO) -> None:
+    logging.getLogger("monsal.bus").log(level, "%s", message, extra={"action": "bus"})

@@ -1,0 +1,90 @@
+"""The replies of a peer, read from bytes as they come (RFC 5321, section 4.2)."""
+
+from __future__ import annotations
+
+import re
+
+from monsal.errors import ProtocolError
+from monsal.smtp.replies import Reply
+
+__all__ = ["ReplyParser"]
+
+#: One line without its end: the code, whether more lines follow, the text. A code alone is allowed (section 4.2.1).
+_LINE = re.compile(rb"([2-5][0-9][0-9])(?:([ -])(.*))?\Z", re.DOTALL)
+#: An enhanced status code in front of the text (RFC 2034, section 4).
+_ENHANCED = re.compile(r"([245]\.[0-9]{1,3}\.[0-9]{1,3})(?: |\Z)")
+
+
+class ReplyParser:
+    """Turns the peer's bytes into `Reply` records, however the bytes are cut.
+
+    Order of use: `feed` what arrived, then `next_reply` until it gives None. It holds at most one unfinished reply:
+    `max_line` octets a line (four times what RFC 5321 section 4.5.3.1.5 allows, because living systems write long
+    ones) and `max_lines` lines.
+    """
+
+    __slots__ = ("_at", "_buffer", "_lines", "_max_line", "_max_lines")
+
+    def __init__(self, *, max_line: int = 2048, max_lines: int = 128) -> None:
+        self._buffer = b""
+        self._at = 0
+        self._lines: list[tuple[bytes, bytes]] = []
+        self._max_line = max_line
+        self._max_lines = max_lines
+
+    def feed(self, data: bytes) -> None:
+        """Take bytes from the peer."""
+        self._buffer = self._buffer[self._at :] + data
+        self._at = 0
+
+    def next_reply(self) -> Reply | None:
+        """The next whole reply, or None if more bytes are needed.
+
+        Raises ProtocolError for what is no reply or is longer than the bounds; the parser is of no use after that.
+        """
+        while True:
+            start = self._at
+            end = self._buffer.find(b"\n", start)
+            if (len(self._buffer) if end < 0 else end + 1) - start > self._max_line:
+                raise ProtocolError(f"a reply line is longer than {self._max_line} octets")
+            if end < 0:
+                return None
+            self._at = end + 1
+            line = _LINE.match(self._buffer[start:end].removesuffix(b"\r"))
+            if line is None:
+                raise ProtocolError(f"not a reply: {self._buffer[start:end][:80]!r}")
+            code, mark, text = line.groups(b"")
+            if mark == b"-" or self._lines:
+                self._continue(code, text)
+                if mark == b"-":
+                    continue
+                return self._finish(code)
+            return _reply(int(code), _printable(text))
+
+    def _continue(self, code: bytes, text: bytes) -> None:
+        if self._lines and self._lines[0][0] != code:
+            raise ProtocolError(f"one reply with two codes: {self._lines[0][0].decode()} and {code.decode()}")
+        if len(self._lines) >= self._max_lines:
+            raise ProtocolError(f"a reply has more than {self._max_lines} lines")
+        self._lines.append((code, text))
+
+    def _finish(self, code: bytes) -> Reply:
+        parts = [_reply(int(code), _printable(text)) for _, text in self._lines]
+        self._lines.clear()
+        enhanced = next((part.enhanced for part in parts if part.enhanced), None)
+        return Reply(int(code), enhanced, tuple(part.lines[0] for part in parts))
+
+
+def _reply(code: int, text: str) -> Reply:
+    # Two of three replies carry an enhanced code; the look at one character spares the others the expression.
+    if text[1:2] == "." and (found := _ENHANCED.match(text)) and text[0] == str(code)[0]:
+        return Reply(code, found[1], text[found.end() :])
+    return Reply(code, None, text)
+
+
+def _printable(text: bytes) -> str:
+    """The text for people's eyes and logs: what steers a terminal is shown as `?` (P8)."""
+    decoded = text.decode("utf-8", "replace")
+    if decoded.isprintable():
+        return decoded
+    return "".join(char if char.isprintable() else "?" for char in decoded)

@@ -1,0 +1,151 @@
+"""Command lines of SMTP and LMTP: from octets to a verb and checked arguments (RFC 5321, section 4.1).
+
+Each parser gives what it found or the `Reply` that refuses it; none raises. Lenient only where living systems need
+it: a space after `FROM:` or `TO:`, trailing blanks, source routes (ignored, as appendix C of RFC 5321 asks).
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from monsal.address import is_address
+from monsal.smtp.events import MailFrom, RcptTo
+from monsal.smtp.replies import BAD_ADDRESS, BAD_BODY_TYPE, BAD_PARAMETERS, BAD_SYNTAX, Reply
+from monsal.smtp.states import Input
+
+__all__ = [
+    "FOREIGN_VERBS",
+    "LMTP_VERBS",
+    "NOT_OFFERED",
+    "SMTP_VERBS",
+    "decode_line",
+    "parse_hello",
+    "parse_mail",
+    "parse_rcpt",
+]
+
+_VERBS: Final = {
+    b"MAIL": Input.MAIL,
+    b"RCPT": Input.RCPT,
+    b"DATA": Input.DATA,
+    b"RSET": Input.RSET,
+    b"NOOP": Input.NOOP,
+    b"VRFY": Input.VRFY,
+    b"EXPN": Input.EXPN,
+    b"HELP": Input.HELP,
+    b"QUIT": Input.QUIT,
+}
+SMTP_VERBS: Final = {**_VERBS, b"HELO": Input.HELLO, b"EHLO": Input.HELLO}
+#: HELO and EHLO must not be answered positively by LMTP (RFC 2033, section 4.1).
+LMTP_VERBS: Final = {**_VERBS, b"LHLO": Input.HELLO}
+
+#: Known to SMTP, not offered here: 502 instead of 500.
+NOT_OFFERED: Final = frozenset(
+    {b"STARTTLS", b"AUTH", b"BDAT", b"ETRN", b"TURN", b"ATRN", b"SEND", b"SOML", b"SAML", b"BURL"}
+)
+#: First words of other protocols: who says them would go on with lines that an attacker may have chosen.
+FOREIGN_VERBS: Final = frozenset(
+    {b"GET", b"POST", b"PUT", b"HEAD", b"DELETE", b"OPTIONS", b"CONNECT", b"TRACE", b"PATCH", b"PRI"}
+)
+
+BAD_LINE_END: Final = Reply(500, "5.5.2", "a bare CR or LF does not end a line")
+BAD_CHARACTERS: Final = Reply(500, "5.5.2", "characters that cannot stand in a command")
+NEEDS_SMTPUTF8: Final = Reply(553, "5.6.7", "address needs SMTPUTF8")
+
+# Possessive quantifiers: nothing here can be matched in two ways, so a hostile line costs linear time.
+_PATH = r'<(?:@[^"<>\s:]++:)?+((?:[^"<>\s]++|"(?:[^"\\]|\\.)*+")*+)>'
+_MAIL = re.compile(rf"FROM: *+{_PATH}(?: ++(.*))?\Z", re.IGNORECASE)
+_RCPT = re.compile(rf"TO: *+{_PATH}(?: ++(.*))?\Z", re.IGNORECASE)
+_PARAMETER = re.compile(r"([A-Za-z0-9][A-Za-z0-9-]*+)(?:=([^=\s]++))?\Z")
+_SIZE = re.compile(r"[0-9]{1,20}\Z")
+#: Octets of a domain (RFC 5321, section 4.5.3.1.2).
+_MAX_DOMAIN = 255
+
+
+def decode_line(line: bytes) -> str | Reply:
+    """The text of a command line without its CRLF and trailing blanks.
+
+    Refuses what could be read as a second line or hidden from a reader of logs: bare CR and LF, NUL and other
+    control characters, octets that are no UTF-8.
+    """
+    try:
+        text = line.decode()
+    except UnicodeDecodeError:
+        return BAD_CHARACTERS
+    if text.isprintable():
+        return text.rstrip(" ")
+    if b"\r" in line or b"\n" in line:
+        return BAD_LINE_END
+    text = text.rstrip(" \t")
+    return text if text.isprintable() else BAD_CHARACTERS
+
+
+def parse_hello(argument: str) -> str | Reply:
+    """The name of HELO, EHLO and LHLO: one word of ASCII. Whether it is a real domain is not judged."""
+    if not argument or " " in argument or len(argument) > _MAX_DOMAIN or not argument.isascii():
+        return BAD_SYNTAX
+    return argument
+
+
+def _parameters(text: str | None) -> tuple[tuple[str, str], ...] | Reply:
+    if not text:
+        return ()
+    found: dict[str, str] = {}
+    for word in text.split():
+        match = _PARAMETER.match(word)
+        if match is None:
+            return BAD_SYNTAX
+        keyword = match[1].upper()
+        if keyword in found:
+            return BAD_SYNTAX
+        found[keyword] = match[2] or ""
+    return tuple(found.items())
+
+
+def parse_mail(argument: str, *, extended: bool) -> MailFrom | Reply:
+    """The argument of MAIL. Parameters are known only to a session that was opened with EHLO or LHLO."""
+    match = _MAIL.match(argument)
+    if match is None:
+        return BAD_SYNTAX
+    address = match[1]
+    params = _parameters(match[2])
+    if isinstance(params, Reply):
+        return params
+    size, body, smtputf8 = None, None, False
+    for keyword, value in params:
+        if not extended:
+            return BAD_PARAMETERS
+        if keyword == "SIZE":
+            if not _SIZE.match(value):
+                return BAD_SYNTAX
+            size = int(value)
+        elif keyword == "BODY":
+            body = value.upper()
+            if body not in ("7BIT", "8BITMIME"):
+                return BAD_BODY_TYPE
+        elif keyword == "SMTPUTF8" and not value:
+            smtputf8 = True
+        else:
+            return BAD_PARAMETERS
+    if address and not is_address(address):
+        return BAD_ADDRESS
+    if not smtputf8 and not address.isascii():
+        return NEEDS_SMTPUTF8
+    return MailFrom(address, size, body, smtputf8, params)
+
+
+def parse_rcpt(argument: str, *, smtputf8: bool) -> RcptTo | Reply:
+    """The argument of RCPT. No parameters are offered; `postmaster` needs no domain."""
+    match = _RCPT.match(argument)
+    if match is None:
+        return BAD_SYNTAX
+    address = match[1]
+    if match[2]:
+        params = _parameters(match[2])
+        return params if isinstance(params, Reply) else BAD_PARAMETERS
+    if not is_address(address) and address.lower() != "postmaster":
+        return BAD_ADDRESS
+    if not smtputf8 and not address.isascii():
+        return NEEDS_SMTPUTF8
+    return RcptTo(address)

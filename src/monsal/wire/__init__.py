@@ -6,6 +6,7 @@ Start reading at `packets.py`; whoever has the socket (`monsal.control`) joins t
 
 from monsal.wire.codec import (
     BUSY,
+    FORBIDDEN,
     INTERNAL_ERROR,
     INVALID_PARAMS,
     INVALID_REQUEST,
@@ -22,6 +23,7 @@ from monsal.wire.packets import Call, Cast, Fault, Id, Packet, Params, Reply
 
 __all__ = [
     "BUSY",
+    "FORBIDDEN",
     "INTERNAL_ERROR",
     "INVALID_PARAMS",
     "INVALID_REQUEST",

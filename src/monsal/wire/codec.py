@@ -16,6 +16,7 @@ from monsal.wire.packets import Call, Cast, Fault, Id, Packet, Params, Reply
 
 __all__ = [
     "BUSY",
+    "FORBIDDEN",
     "INTERNAL_ERROR",
     "INVALID_PARAMS",
     "INVALID_REQUEST",
@@ -36,6 +37,7 @@ INVALID_PARAMS = -32602
 INTERNAL_ERROR = -32603
 # Ours, from the range left to servers (rpc.B8).
 BUSY = -32000
+FORBIDDEN = -32003
 TOO_LARGE = -32004
 #: The method ran and said no; `data.kind` is the name of its exception.
 REFUSED = -32010

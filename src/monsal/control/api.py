@@ -1,0 +1,158 @@
+"""What a running server can be asked: two small objects, one for the store and one for the process."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+from msgspec import Meta, to_builtins
+
+from monsal.clock import Clock
+from monsal.control.methods import exposed
+from monsal.errors import UsageError
+from monsal.store.contract import StateKey, Store
+
+__all__ = ["MAX_RAW", "MAX_ROWS", "ServerApi", "ServerCallbacks", "StoreApi"]
+
+#: Rows of one answer.
+MAX_ROWS = 100_000
+#: Octets of a dead letter's raw message that are shown; the rest stays in the store.
+MAX_RAW = 1024 * 1024
+
+What = Literal["queue", "dead", "states", "outbox"]
+Limit = Annotated[int, Meta(ge=1, le=MAX_ROWS)]
+
+
+class StoreApi:
+    """Looks into the store and acts on it, as an operator; mounted at `store`."""
+
+    def __init__(self, store: Store, clock: Clock) -> None:
+        self._store = store
+        self._clock = clock
+
+    @exposed
+    async def ledger(self) -> dict[str, Any]:
+        """The ledger by source (P4)."""
+        return {source: to_builtins(ledger) for source, ledger in (await self._store.ledger()).items()}
+
+    @exposed
+    async def outbox_counts(self) -> dict[str, int]:
+        """Outgoing rows by status."""
+        return dict(await self._store.outbox_counts())
+
+    @exposed
+    async def rows(self, what: What, limit: Limit = 1000) -> list[dict[str, Any]]:
+        """Rows to look at, oldest first, with the columns that docs/interface.md lists."""
+        return [dict(row) for row in await self._store.rows(what, limit)]
+
+    @exposed
+    async def dead_detail(self, row: int) -> dict[str, Any] | None:
+        """All about one dead letter; `raw` is the start of the message (base 64), `size` how long all of it is."""
+        found = await self._store.dead_detail(row)
+        if found is None:
+            return None
+        detail = dict(found)
+        raw = detail.get("raw")
+        if isinstance(raw, bytes):
+            detail["size"] = len(raw)
+            detail["raw"] = raw[:MAX_RAW]
+        return detail
+
+    @exposed
+    async def replay(self, row: int) -> bool:
+        """Have a dead letter handled again; False if there is none with this id."""
+        return await self._store.replay(row, self._clock.now())
+
+    @exposed
+    async def drop(self, row: int) -> bool:
+        """Give a dead letter up; False if there is none with this id."""
+        return await self._store.drop(row, self._clock.now())
+
+    @exposed
+    async def release(self, lease_key: str) -> int:
+        """Let the held rows of a queue go on; how many there were."""
+        return await self._store.release(lease_key, self._clock.now())
+
+    @exposed
+    async def retry_outgoing(self, row: int) -> bool:
+        """Try a deferred or failed outgoing mail at once; False if there is none with this id."""
+        return await self._store.retry_outgoing(row, self._clock.now())
+
+    @exposed
+    async def cancel_outgoing(self, row: int) -> bool:
+        """Never send a waiting or deferred outgoing mail; False if there is none with this id."""
+        return await self._store.cancel_outgoing(row, self._clock.now())
+
+    @exposed
+    async def state(self, key: str, sender: str) -> dict[str, Any]:
+        """Where one conversation stands."""
+        asked = StateKey(key, sender)
+        value = (await self._store.read_states([asked]))[asked]
+        return {"key": key, "sender": sender, **to_builtins(value)}
+
+    @exposed
+    async def set_state(self, key: str, sender: str, state: str) -> None:
+        """Force the state of one conversation."""
+        await self._store.set_state(StateKey(key, sender), state, self._clock.now())
+
+    @exposed
+    async def set_all(self, sender: str, state: str) -> int:
+        """Force every stored state of one correspondent; how many changed."""
+        return await self._store.set_all(sender, state, self._clock.now())
+
+    @exposed
+    async def rename_state(self, key: str, old: str, new: str) -> int:
+        """Give every conversation of a machine that is in `old` the state `new`; how many changed."""
+        return await self._store.rename_state(key, old, new, self._clock.now())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerCallbacks:
+    """What the process lends to its `ServerApi`; each may be plain or `async`.
+
+    `status()` gives at least `ready` and `generation`, and what else the server knows of itself (`pid`, `addresses`,
+    `health`, `relay`). `stop(now)` begins the end and returns at once. `reload()` starts a new generation; `config()`
+    gives the rows of `Resolved.describe()`.
+    """
+
+    status: Callable[[], Mapping[str, Any] | Awaitable[Mapping[str, Any]]]
+    stop: Callable[[bool], Awaitable[None] | None]
+    reload: Callable[[], Any] | None = None
+    config: Callable[[], Any] | None = None
+
+
+class ServerApi:
+    """Looks at the process and steers it; mounted at `server`."""
+
+    def __init__(self, callbacks: ServerCallbacks) -> None:
+        self._callbacks = callbacks
+
+    @exposed
+    async def status(self) -> dict[str, Any]:
+        """Readiness, generation, and what else the server tells of itself."""
+        return dict(await _value(self._callbacks.status()))
+
+    @exposed
+    async def stop(self, now: bool = False) -> None:
+        """Begin to stop; with `now` without waiting for turns that run."""
+        await _value(self._callbacks.stop(now))
+
+    @exposed
+    async def reload(self) -> Any:
+        """Start a new generation with the code as it is now."""
+        if self._callbacks.reload is None:
+            raise UsageError("this server cannot reload; stop it and run it again")
+        return await _value(self._callbacks.reload())
+
+    @exposed
+    async def config(self) -> Any:
+        """The settings in force: name, value, origin."""
+        if self._callbacks.config is None:
+            raise UsageError("this server does not tell its settings")
+        return to_builtins(await _value(self._callbacks.config()))
+
+
+async def _value(result: Any) -> Any:
+    return await result if inspect.isawaitable(result) else result

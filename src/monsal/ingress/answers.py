@@ -1,0 +1,81 @@
+"""From what an intake does to what the client is told. Nothing but a receipt becomes a 250 (P1)."""
+
+from __future__ import annotations
+
+import logging
+from typing import Final
+
+import msgspec
+
+from monsal.errors import StoreUnavailable
+from monsal.ingress.base import Intake
+from monsal.mail.envelope import Envelope
+from monsal.smtp.replies import ABORTED, STORE_UNAVAILABLE, Refused, Reply
+from monsal.store.contract import Receipt
+
+__all__ = ["Answer", "ask_accepts", "hand_over"]
+
+_log: Final = logging.getLogger("monsal.ingress")
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """What became of one mail: `receipt` if it is stored, else the `refusal`; `failed` if something broke."""
+
+    receipt: Receipt | None = None
+    refusal: Reply | None = None
+    failed: bool = False
+
+    def replies(self, recipients: int, *, each: bool) -> tuple[Reply, ...]:
+        """One reply for all recipients, or one for each (LMTP)."""
+        if self.receipt is None:
+            reply = self.refusal or ABORTED
+            return (reply,) * recipients if each else (reply,)
+        rows = zip(self.receipt.ids, self.receipt.duplicates, strict=True)
+        if each:
+            return tuple(Reply(250, "2.0.0", f"{row} {_stored(before)}") for row, before in rows)
+        ids = ",".join(map(str, self.receipt.ids))
+        return (Reply(250, "2.0.0", f"{ids} {_stored(all(self.receipt.duplicates))}"),)
+
+
+def _stored(before: bool) -> str:
+    return "stored before, this is a duplicate" if before else "stored"
+
+
+def ask_accepts(intake: Intake, address: str, peer: str) -> Reply | None:
+    """`Intake.accepts`, but an error of the intake is a temporary refusal."""
+    try:
+        return intake.accepts(address)
+    except Exception:  # noqa: BLE001 - an edge: whatever breaks behind it must become a 451 and a log line, never a 250
+        _log.exception("the intake failed at RCPT", extra={"action": "accepts", "recipient": address, "peer": peer})
+        return ABORTED
+
+
+async def hand_over(intake: Intake, envelope: Envelope, body: tuple[bytes, ...]) -> Answer:
+    """`Intake.accept`, and what came of it."""
+    try:
+        receipt = await intake.accept(envelope, body)
+    except Refused as refused:
+        _log.info("refused: %s", refused.reply, extra=_facts("refuse", envelope))
+        return Answer(refusal=refused.reply)
+    except StoreUnavailable as error:
+        _log.error("cannot store: %s", error, extra=_facts("accept_failed", envelope))
+        return Answer(refusal=STORE_UNAVAILABLE, failed=True)
+    except Exception:  # noqa: BLE001 - an edge: whatever breaks behind it must become a 451 and a log line, never a 250
+        _log.exception("the intake failed", extra=_facts("accept_failed", envelope))
+        return Answer(refusal=ABORTED, failed=True)
+    if not len(envelope.recipients) == len(receipt.ids) == len(receipt.duplicates):
+        _log.error("the receipt %r does not fit the recipients", receipt, extra=_facts("accept_failed", envelope))
+        return Answer(refusal=ABORTED, failed=True)
+    if _log.isEnabledFor(logging.INFO):
+        facts = _facts("accept", envelope)
+        _log.info("stored as %s", ",".join(map(str, receipt.ids)), extra={**facts, "rows": receipt.ids})
+    return Answer(receipt=receipt)
+
+
+def _facts(action: str, envelope: Envelope) -> dict[str, object]:
+    return {
+        "action": action,
+        "peer": envelope.peer,
+        "sender": envelope.sender,
+        "recipients": envelope.recipients,
+    }

@@ -1,0 +1,129 @@
+"""Listening sockets, made before they are given to a loop: TCP addresses and unix sockets."""
+
+from __future__ import annotations
+
+import os
+import socket
+import stat
+from pathlib import Path
+
+import msgspec
+
+from monsal.errors import ConfigError
+
+__all__ = ["Bind", "display_address", "listening_sockets", "parse_bind", "remove_socket_file"]
+
+#: Dropped connection attempts are tried again by the kernel only seconds later, so the queue has to be long.
+BACKLOG = 1024
+#: Owner and group of the socket file may connect (P8).
+SOCKET_MODE = 0o660
+
+
+class Bind(msgspec.Struct, frozen=True):
+    """An address to listen on: a host and port, or the path of a unix socket."""
+
+    host: str = ""
+    port: int = 0
+    path: str = ""
+
+
+def parse_bind(text: str) -> Bind:
+    """Read `smtp://127.0.0.1:8825`, `[::1]:25`, `lmtp:run/lmtp.sock` or `unix:/run/x.sock`; with a slash it is a path.
+
+    A host is needed: listening everywhere has to be said (`0.0.0.0:25`, P8). Raises ConfigError.
+    """
+    rest = text
+    for prefix in ("smtp:", "lmtp:", "unix:", "//"):
+        rest = rest.removeprefix(prefix)
+    if "/" in rest:
+        return Bind(path=rest)
+    host, colon, port = rest.rpartition(":")
+    if not colon or not host or not port.isascii() or not port.isdigit() or int(port) > 65535:
+        raise ConfigError(f"{text!r} is no address to listen on; expected smtp://HOST:PORT or lmtp:PATH/TO/SOCKET")
+    return Bind(host=host.removeprefix("[").removesuffix("]"), port=int(port))
+
+
+def listening_sockets(bind: Bind) -> list[socket.socket]:
+    """Bound sockets for `bind`, one per address of its host; they listen once a loop serves them.
+
+    Raises OSError.
+    """
+    if bind.path:
+        return [_unix_socket(bind.path)]
+    found = socket.getaddrinfo(bind.host, bind.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    made: list[socket.socket] = []
+    try:
+        for family, kind, protocol, _, address in dict.fromkeys(found):
+            made.append(_tcp_socket(family, kind, protocol, address))
+    except OSError:
+        for each in made:
+            each.close()
+        raise
+    return made
+
+
+def _tcp_socket(family: int, kind: int, protocol: int, address: tuple[object, ...]) -> socket.socket:
+    made = socket.socket(family, kind, protocol)
+    try:
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        # Accepted sockets inherit it on Linux: a reply must not wait for the acknowledgement of the one before.
+        made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        made.setblocking(False)
+        made.bind(address)
+    except OSError:
+        made.close()
+        raise
+    return made
+
+
+def _unix_socket(path: str) -> socket.socket:
+    """A bound unix socket of mode 0660. Nobody can connect before it listens, so the mode is set in time."""
+    _remove_stale(path)
+    made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        made.setblocking(False)
+        made.bind(path)
+        os.chmod(path, SOCKET_MODE)
+    except OSError:
+        made.close()
+        raise
+    return made
+
+
+def _remove_stale(path: str) -> None:
+    """Remove the socket file of a process that is gone. Raises OSError if it is in use or no socket."""
+    try:
+        mode = os.lstat(path).st_mode
+    except FileNotFoundError:
+        return
+    if not stat.S_ISSOCK(mode):
+        raise FileExistsError(f"{path} is in the way and is no socket")
+    probe = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        probe.settimeout(1.0)
+        probe.connect(path)
+    except (ConnectionRefusedError, FileNotFoundError):
+        Path(path).unlink(missing_ok=True)
+        return
+    finally:
+        probe.close()
+    raise OSError(f"another process listens on {path}")
+
+
+def remove_socket_file(path: str, inode: int) -> None:
+    """Remove our socket file, unless another one has taken its place."""
+    try:
+        if os.lstat(path).st_ino == inode:
+            os.unlink(path)
+    except FileNotFoundError:
+        return
+
+
+def display_address(address: object) -> str:
+    """A socket's address for people: `127.0.0.1:8825`, `[::1]:25`, or the path of a unix socket."""
+    if isinstance(address, tuple):
+        host, port = address[0], address[1]
+        return f"[{host}]:{port}" if ":" in str(host) else f"{host}:{port}"
+    return os.fsdecode(address) if isinstance(address, bytes) else str(address)

@@ -1,0 +1,247 @@
+"""The settings of an application: what they are, where each value comes from, and what is wrong with it.
+
+    resolved = load_settings(given, directory, os.environ)      # App(...) < monsal.toml < MONSAL_*
+    resolved = resolved.override({"workers": 2})                # the command line comes last
+
+Reading is all that happens here; nothing is opened or created.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta
+
+from monsal.errors import ConfigError
+
+__all__ = ["CONFIG_FILE", "Resolved", "SettingRow", "Settings", "load_settings", "mask_secrets"]
+
+#: The file of settings in the directory of an application.
+CONFIG_FILE = "monsal.toml"
+#: What a setting's name is preceded by in the environment.
+PREFIX = "MONSAL_"
+#: Variables with that prefix that are no settings.
+OTHER_VARIABLES = {"MONSAL_DIR"}
+
+Count = Annotated[int, Meta(ge=1)]
+Seconds = Annotated[float, Meta(gt=0)]
+
+# Letters, digits and hyphens in labels (RFC 1123, section 2.1), or an address literal (RFC 5321, section 4.1.3).
+_LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
+_HOSTNAME = re.compile(rf"(?:{_LABEL}(?:\.{_LABEL})*|\[[0-9A-Fa-f:.]+\])\Z")
+
+
+def _own_name() -> str:
+    # The kernel's own name for this machine: unlike a fully qualified name it needs no look-up, which can hang.
+    name = os.uname().nodename
+    return name if len(name) <= 255 and _HOSTNAME.match(name) else "localhost.localdomain"
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything that can be set about an application. Times are in seconds, sizes in bytes.
+
+    | setting | means |
+    |---|---|
+    | store | where everything durable lives: `sqlite:///path` (relative to the directory), `memory:` |
+    | ingress | where mail comes in: `smtp://host:port`, `lmtp://host:port`, `lmtp:path` |
+    | relay | where mail goes out: `smtp://host:port`, `lmtp:path`, `capture:path` (a maildir; nothing leaves) |
+    | hostname | how this server calls itself: greeting, HELO, Message-ID, sender of bounces |
+    | authserv_id | the authserv-id whose Authentication-Results are believed (RFC 8601, section 2.5) |
+    | correspondent | who writes: the first `from` address, or the `envelope` sender |
+    | max_message_size | largest message taken (SIZE, RFC 1870) |
+    | max_recipients | recipients of one transaction |
+    | max_connections, max_connections_per_peer | open connections of each ingress, and those of one address |
+    | handler_threads | plain (not async) handlers that run at once |
+    | deadline | how long a turn may take, unless its route says otherwise |
+    | lease | how long a claimed message stays with a worker that gives no sign of life |
+    | claim_batch | messages that a worker claims at a time |
+    | max_hops | Received lines above which a message counts as looping |
+    | max_replies_per_hour | replies to one correspondent within an hour; none for any number |
+    | drain | how long a stopping server waits for turns that run |
+    | relay_connections | connections to the relay at once |
+    | workers | worker processes |
+    | log, log_level | form of the log lines, and from which level on they are written |
+    """
+
+    store: str = "sqlite:///run/monsal.db"
+    ingress: tuple[str, ...] = ("smtp://127.0.0.1:8825",)
+    relay: str = "capture:run/sent"
+    hostname: str = msgspec.field(default_factory=_own_name)
+    authserv_id: str | None = None
+    correspondent: Literal["from", "envelope"] = "from"
+    max_message_size: Count = 25 * 1024 * 1024
+    max_recipients: Count = 100
+    max_connections: Count = 1000
+    max_connections_per_peer: Count = 100
+    handler_threads: Count = 16
+    deadline: Seconds = 60.0
+    lease: Seconds = 120.0
+    claim_batch: Count = 32
+    max_hops: Count = 50
+    max_replies_per_hour: Annotated[int, Meta(ge=0)] | None = 10
+    drain: Annotated[float, Meta(ge=0)] = 30.0
+    relay_connections: Count = 4
+    workers: Annotated[int, Meta(ge=0)] = 1
+    log: Literal["text", "json"] = "text"
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+
+_FIELDS = {field.name: field for field in msgspec.structs.fields(Settings)}
+_OPTIONAL = {"authserv_id", "max_replies_per_hour"}
+
+
+class SettingRow(msgspec.Struct, frozen=True):
+    """One setting as `monsal config` shows it; secrets are masked. `origin` says who set it."""
+
+    name: str
+    value: Any
+    origin: str
+
+
+class Resolved(msgspec.Struct, frozen=True):
+    """The settings in force, and for each name where its value comes from."""
+
+    settings: Settings
+    origins: Mapping[str, str]
+
+    def override(self, values: Mapping[str, Any], origin: str = "the command line") -> Resolved:
+        """The same with other `values`; those that are None are left as they are. Raises ConfigError."""
+        given = {name: value for name, value in values.items() if value is not None}
+        changed = {name: _value(name, value, origin, strict=True) for name, value in given.items()}
+        settings = msgspec.structs.replace(self.settings, **changed)
+        _check(settings, {**self.origins, **dict.fromkeys(changed, origin)})
+        return Resolved(settings, {**self.origins, **dict.fromkeys(changed, origin)})
+
+    def describe(self) -> list[SettingRow]:
+        """A row for each setting, in their order."""
+        return [
+            SettingRow(name, _masked(getattr(self.settings, name)), self.origins.get(name, "default"))
+            for name in _FIELDS
+        ]
+
+
+def load_settings(given: Mapping[str, Any], directory: Path, environ: Mapping[str, str]) -> Resolved:
+    """The settings of the application in `directory`.
+
+    `given` is what `App` was given; `monsal.toml` in the directory overrides it, and `MONSAL_*` of `environ` both.
+    Raises ConfigError for an unknown name (with the nearest valid one), a wrong type or a bad value.
+    """
+    values: dict[str, Any] = {}
+    origins: dict[str, str] = {}
+    for layer, origin_of, strict in (
+        (given, lambda name: "App(...)", True),
+        (_file_layer(directory / CONFIG_FILE), lambda name: CONFIG_FILE, True),
+        (_environment_layer(environ), lambda name: PREFIX + name.upper(), False),
+    ):
+        for name, value in layer.items():
+            origin = origin_of(name)
+            values[name] = _value(name, value, origin, strict=strict)
+            origins[name] = origin
+    settings = Settings(**values)
+    _check(settings, origins)
+    return Resolved(settings, origins)
+
+
+# Up to the last @, because people do not always escape one in a password.
+_PASSWORD = re.compile(r"(?<=://)([^:/?#@]*):.*@")
+_SECRET_PARAMETER = re.compile(r"(?<=[?&])((?:password|secret|token|key)=)[^&]*", re.IGNORECASE)
+
+
+def mask_secrets(text: str) -> str:
+    """A URL with what is secret in it replaced by `***`; any other text as it is."""
+    return _SECRET_PARAMETER.sub(r"\1***", _PASSWORD.sub(r"\1:***@", text))
+
+
+def _masked(value: Any) -> Any:
+    if isinstance(value, str):
+        return mask_secrets(value)
+    if isinstance(value, tuple):
+        return tuple(mask_secrets(item) for item in value)
+    return value
+
+
+def _file_layer(path: Path) -> dict[str, Any]:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return {}
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read: {error}") from None
+    try:
+        found = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path}: {error}") from None
+    for name, value in found.items():
+        if isinstance(value, dict):
+            raise ConfigError(f"{path.name}: there are no tables like [{name}]; write each setting at the top level")
+    return found
+
+
+def _environment_layer(environ: Mapping[str, str]) -> dict[str, Any]:
+    layer: dict[str, Any] = {}
+    for variable, text in sorted(environ.items()):
+        if not variable.startswith(PREFIX) or variable in OTHER_VARIABLES:
+            continue
+        name = variable.removeprefix(PREFIX).lower()
+        if name in _FIELDS:
+            layer[name] = [part.strip() for part in text.split(",") if part.strip()] if name == "ingress" else text
+        elif near := _nearest(name):
+            # Other names are not ours to judge: a container platform makes MONSAL_SERVICE_HOST and the like.
+            raise ConfigError(f"{variable}: there is no such setting; did you mean {PREFIX}{near.upper()}?")
+    return layer
+
+
+def _nearest(name: str) -> str | None:
+    found = difflib.get_close_matches(name.lower().replace("-", "_"), _FIELDS, n=1, cutoff=0.7)
+    return found[0] if found else None
+
+
+def _value(name: str, value: Any, origin: str, *, strict: bool) -> Any:
+    field = _FIELDS.get(name)
+    if field is None:
+        near = _nearest(name)
+        hint = f"did you mean {near}?" if near else f"there are {', '.join(_FIELDS)}"
+        raise ConfigError(f"{origin}: there is no setting {name!r}; {hint}")
+    # TOML and the environment have no null; a word stands for it.
+    if name in _OPTIONAL and isinstance(value, str) and value.lower() in ("none", ""):
+        return None
+    if name == "ingress" and isinstance(value, str):
+        value = (value,)
+    if name == "log_level" and isinstance(value, str):
+        value = value.lower()
+    try:
+        return msgspec.convert(value, field.type, strict=strict)
+    except msgspec.ValidationError as error:
+        shown = mask_secrets(value) if isinstance(value, str) else value
+        raise ConfigError(f"{origin}: {name} cannot be {shown!r}: {error}") from None
+
+
+def _check(settings: Settings, origins: Mapping[str, str]) -> None:
+    """What holds between settings, or needs more than a type. Raises ConfigError naming the origin."""
+
+    def refuse(name: str, why: str) -> None:
+        raise ConfigError(f"{origins.get(name, 'default')}: {name} {why}")
+
+    if len(settings.hostname) > 255 or not _HOSTNAME.match(settings.hostname):
+        refuse("hostname", f"must be a domain name such as mail.example.com, not {settings.hostname!r}")
+    if settings.workers > 1:
+        refuse("workers", f"is {settings.workers}, but this version of monsal runs one worker, in one process; use 1")
+    for name in ("store", "relay"):
+        _check_expression(name, getattr(settings, name), refuse)
+    for item in settings.ingress:
+        _check_expression("ingress", item, refuse)
+
+
+def _check_expression(name: str, text: str, refuse: Any) -> None:
+    if not re.match(r"[a-z][a-z0-9+.-]*:", text):
+        example = {"store": "sqlite:///run/monsal.db", "relay": "smtp://127.0.0.1:25"}.get(
+            name, "smtp://127.0.0.1:8825"
+        )
+        refuse(name, f"must begin with a scheme, as in {example}, not {mask_secrets(text)!r}")

@@ -1,0 +1,150 @@
+"""Settings: who overrides whom, and what is said about a wrong one."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from monsal.config import Settings, load_settings, mask_secrets
+from monsal.errors import ConfigError
+
+
+def resolve(
+    given: dict[str, Any] | None = None,
+    *,
+    directory: Path = Path("/nowhere/at/all"),
+    environ: dict[str, str] | None = None,
+) -> Settings:
+    return load_settings(given or {}, directory, environ or {}).settings
+
+
+def test_without_anything_the_defaults_hold_and_nothing_leaves_the_machine() -> None:
+    settings = resolve()
+    assert settings.ingress == ("smtp://127.0.0.1:8825",)
+    assert settings.relay == "capture:run/sent"
+    assert settings.max_message_size == 26214400
+    assert settings.hostname
+
+
+def test_each_layer_overrides_the_one_before_and_origins_are_kept(tmp_path: Path) -> None:
+    (tmp_path / "monsal.toml").write_text('relay = "smtp://127.0.0.1:26"\ndrain = 5\nlog = "json"\n')
+    environ = {"MONSAL_DRAIN": "7.5", "MONSAL_INGRESS": "smtp://[::1]:25, lmtp:run/lmtp.sock", "HOME": "/"}
+    resolved = load_settings({"relay": "smtp://mail", "drain": 1, "deadline": 3}, tmp_path, environ)
+    resolved = resolved.override({"log": "text", "workers": None})
+    assert resolved.settings.relay == "smtp://127.0.0.1:26"
+    assert resolved.settings.drain == 7.5
+    assert resolved.settings.ingress == ("smtp://[::1]:25", "lmtp:run/lmtp.sock")
+    origins = {row.name: row.origin for row in resolved.describe()}
+    assert origins["deadline"] == "App(...)"
+    assert origins["relay"] == "monsal.toml"
+    assert origins["drain"] == "MONSAL_DRAIN"
+    assert origins["log"] == "the command line"
+    assert origins["store"] == origins["workers"] == "default"
+    assert list(origins) == list(Settings.__struct_fields__)
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({"ingres": "smtp://x"}, "did you mean ingress?"),
+        ({"max-connections": 5}, "did you mean max_connections?"),
+        ({"colour": "red"}, "there are store, ingress"),
+        ({"drain": "soon"}, "drain cannot be 'soon': Expected `float`"),
+        ({"max_recipients": 0}, "Expected `int` >= 1"),
+        ({"max_recipients": True}, "Expected `int`, got `bool`"),
+        ({"ingress": 25}, "Expected `array`"),
+        ({"correspondent": "sender"}, "Invalid enum value 'sender'"),
+        ({"relay": "127.0.0.1:25"}, "must begin with a scheme"),
+        ({"store": "run/monsal.db"}, "sqlite:///run/monsal.db"),
+        ({"ingress": ["smtp://x", "127.0.0.1:25"]}, "must begin with a scheme"),
+        ({"hostname": "not a name"}, "must be a domain name"),
+        ({"hostname": "a\nb.example.com"}, "must be a domain name"),
+        ({"workers": 4}, "runs one worker"),
+        ({"workers": -1}, "Expected `int` >= 0"),
+    ],
+)
+def test_a_wrong_setting_is_refused_with_a_hint(given: dict[str, Any], says: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        resolve(given)
+    assert says in str(caught.value)
+    assert str(caught.value).startswith("App(...): ")
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("drain = = 5", "monsal.toml: Invalid value"),
+        ("[server]\ndrain = 5", "no tables like [server]"),
+        ("dran = 5", "monsal.toml: there is no setting 'dran'; did you mean drain?"),
+        ('drain = "5"', "monsal.toml: drain cannot be '5'"),
+        ("\xff", "cannot be read"),
+    ],
+)
+def test_a_wrong_file_is_refused_by_name(tmp_path: Path, text: str, says: str) -> None:
+    (tmp_path / "monsal.toml").write_bytes(text.encode("latin-1"))
+    with pytest.raises(ConfigError) as caught:
+        resolve(directory=tmp_path)
+    assert says in str(caught.value)
+
+
+def test_the_environment_is_read_as_text_and_strangers_in_it_are_left_alone() -> None:
+    settings = resolve(
+        environ={
+            "MONSAL_MAX_REPLIES_PER_HOUR": "none",
+            "MONSAL_MAX_HOPS": "12",
+            "MONSAL_LOG_LEVEL": "DEBUG",
+            "MONSAL_DIR": "/srv/app",
+            "MONSAL_SERVICE_HOST": "10.0.0.1",
+            "MONSAL_PORT_25_TCP": "tcp://10.0.0.1:25",
+        }
+    )
+    assert settings.max_replies_per_hour is None
+    assert settings.max_hops == 12
+    assert settings.log_level == "debug"
+    with pytest.raises(ConfigError, match="did you mean MONSAL_INGRESS"):
+        resolve(environ={"MONSAL_INGRES": "smtp://x"})
+    with pytest.raises(ConfigError, match="MONSAL_MAX_HOPS: max_hops cannot be 'many'"):
+        resolve(environ={"MONSAL_MAX_HOPS": "many"})
+
+
+def test_an_override_is_checked_like_any_other_layer(tmp_path: Path) -> None:
+    resolved = load_settings({}, tmp_path, {})
+    with pytest.raises(ConfigError, match="the command line: workers is 3"):
+        resolved.override({"workers": 3})
+    with pytest.raises(ConfigError, match="no setting 'colour'"):
+        resolved.override({"colour": 3})
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("postgresql://me:s3cret@db/mail", "postgresql://me:***@db/mail"),
+        ("smtp://me@mail:25", "smtp://me@mail:25"),
+        ("sqlite:///run/monsal.db", "sqlite:///run/monsal.db"),
+        ("capture:run/sent", "capture:run/sent"),
+        ("smtp://[::1", "smtp://[::1"),
+        ("postgresql://db/mail?user=me&password=s3cret&ssl=1", "postgresql://db/mail?user=me&password=***&ssl=1"),
+        ("smtp://u:p@ss@host:25", "smtp://u:***@host:25"),
+    ],
+)
+def test_passwords_are_not_shown(text: str, shown: str) -> None:
+    assert mask_secrets(text) == shown
+
+
+def test_secrets_are_masked_in_rows_and_in_errors() -> None:
+    resolved = load_settings({"relay": "smtp://u:hush@h:25", "ingress": ["smtp://u:hush@h"]}, Path("/x"), {})
+    assert "hush" not in repr(resolved.describe())
+    with pytest.raises(ConfigError) as caught:
+        resolve({"workers": "smtp://u:hush@h"})
+    assert "hush" not in str(caught.value)
+
+
+def test_a_machine_with_an_odd_name_still_gets_a_domain(monkeypatch: pytest.MonkeyPatch) -> None:
+    def odd() -> os.uname_result:
+        return os.uname_result(("Linux", "my_box!", "6", "1", "x86_64"))
+
+    monkeypatch.setattr(os, "uname", odd)
+    assert resolve().hostname == "localhost.localdomain"

@@ -1,0 +1,111 @@
+"""Routing: from the address of a message and the state of its conversation to a function.
+
+May import the standard library, msgspec and the ground floor (errors, address). Pure: no socket, clock, randomness or
+await; a "message" here is anything with a `sender` and a `recipient`.
+
+Start reading at `marks` (what handler modules say), then `router` (load, match), `dispatch` (which handler is next);
+below them `pattern` (one format), `index` (many of them), `table` (what is loaded), `build` and `collect` (how it gets
+there), `regex` and `safety` (what an expression can match and how fast), and `check` (what is odd about a table).
+"""
+
+from monsal.routing.build import build_table
+from monsal.routing.collect import Source, bare_handler, collect, home_of, name_of, routed_handler
+from monsal.routing.dispatch import Call, Orphan, next_call, orphaned
+from monsal.routing.index import TokenIndex, fold_case, tokens_of
+from monsal.routing.marks import (
+    MARKS,
+    Marks,
+    RouteMark,
+    StateKeyMark,
+    marks_of,
+    nolocking,
+    otherwise,
+    requires_authenticated,
+    route,
+    route_like,
+    state_key,
+    state_key_generator,
+    stateless,
+)
+from monsal.routing.pattern import Literal, Pattern, check_capture, compile_pattern, is_matchable, literal
+from monsal.routing.regex import (
+    ANY_CHARACTER,
+    Alternatives,
+    Characters,
+    Group,
+    Look,
+    Node,
+    Reference,
+    Repeat,
+    Sequence,
+    example,
+    join_runs,
+    literal_runs,
+    parse_regex,
+)
+from monsal.routing.router import Addressed, Router, default_state_key
+from monsal.routing.safety import MAX_SHARED_LOOPS, count_loops, why_slow
+from monsal.routing.table import ERROR_STATE, ROUTE_FIRST_STATE, Handler, Match, Module, OnFailure, Route, Table
+
+__all__ = [
+    "ANY_CHARACTER",
+    "ERROR_STATE",
+    "MARKS",
+    "MAX_SHARED_LOOPS",
+    "ROUTE_FIRST_STATE",
+    "Addressed",
+    "Alternatives",
+    "Call",
+    "Characters",
+    "Group",
+    "Handler",
+    "Literal",
+    "Look",
+    "Marks",
+    "Match",
+    "Module",
+    "Node",
+    "OnFailure",
+    "Orphan",
+    "Pattern",
+    "Reference",
+    "Repeat",
+    "Route",
+    "RouteMark",
+    "Router",
+    "Sequence",
+    "Source",
+    "StateKeyMark",
+    "Table",
+    "TokenIndex",
+    "bare_handler",
+    "build_table",
+    "check_capture",
+    "collect",
+    "compile_pattern",
+    "count_loops",
+    "default_state_key",
+    "example",
+    "fold_case",
+    "home_of",
+    "is_matchable",
+    "join_runs",
+    "literal",
+    "literal_runs",
+    "marks_of",
+    "name_of",
+    "next_call",
+    "nolocking",
+    "orphaned",
+    "otherwise",
+    "parse_regex",
+    "requires_authenticated",
+    "route",
+    "route_like",
+    "routed_handler",
+    "state_key",
+    "state_key_generator",
+    "stateless",
+    "tokens_of",
+    "why_slow",
+]

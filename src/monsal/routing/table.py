@@ -1,0 +1,143 @@
+"""The routing table: what is loaded, in the form in which it is asked. Made by `Router`, never changed afterwards."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, Literal
+
+import msgspec
+
+from monsal.routing.index import TokenIndex
+from monsal.routing.pattern import Pattern, is_matchable
+
+__all__ = ["ERROR_STATE", "ROUTE_FIRST_STATE", "Handler", "Match", "Module", "OnFailure", "Route", "Table"]
+
+#: The state of every conversation that was never stored.
+ROUTE_FIRST_STATE = "START"
+#: The state after a failure, in a module that has a function of that name.
+ERROR_STATE = "ERROR"
+
+OnFailure = Literal["dead", "hold"]
+
+
+class Handler(msgspec.Struct, frozen=True, kw_only=True):
+    """A function that takes messages. `id` is `module:name`; the name is the state in which it is called.
+
+    `message` is the name of the parameter that takes the message, empty if it cannot be given by name. `required` are
+    the captures it cannot be called without, `optional` those for which it has a default; with `takes_all` it gets
+    every capture there is. `deadline` is in seconds, None for the server's.
+    """
+
+    id: str
+    name: str
+    module: str
+    func: Callable[..., Any]
+    stateless: bool = False
+    is_async: bool = False
+    message: str = ""
+    required: tuple[str, ...] = ()
+    optional: tuple[str, ...] = ()
+    takes_all: bool = False
+    deadline: float | None = None
+    requires_authenticated: bool = False
+    nolocking: bool = False
+
+    @property
+    def wants(self) -> tuple[str, ...]:
+        """The captures that its signature names."""
+        return (*self.required, *self.optional)
+
+    def arguments(self, captures: Mapping[str, str | None]) -> dict[str, str | None]:
+        """The keyword arguments for a call: the captures that the signature names (R4).
+
+        One that the address has not and that has no default is None: that happens only to a handler that is called
+        without a route of its own (ERROR, `@otherwise`, the target of a timer).
+        """
+        if self.takes_all:
+            found = dict(captures)
+            found.pop(self.message, None)
+        else:
+            found = {name: captures[name] for name in self.optional if name in captures}
+        for name in self.required:
+            found[name] = captures.get(name)
+        return found
+
+
+class Module(msgspec.Struct, frozen=True, kw_only=True):
+    """A loaded module, or a handler object, and its state machine.
+
+    `handlers` are the routed stateful ones by the name of their state, `stateless` the other routed ones; `renamed`
+    leads from former names to present ones. `key_generator` is None if the key is the module's name; `shared` is one
+    state for all correspondents. `functions` are all that the module defines, for timers.
+    """
+
+    name: str
+    handlers: Mapping[str, Handler]
+    stateless: Mapping[str, Handler]
+    functions: Mapping[str, Callable[..., Any]]
+    error: Handler | None = None
+    otherwise: Handler | None = None
+    key_generator: Callable[[str, Any], str] | None = None
+    shared: bool = False
+    on_failure: OnFailure = "dead"
+    renamed: Mapping[str, str] = MappingProxyType({})
+    first: str = ROUTE_FIRST_STATE
+
+    def present_name(self, state: str) -> str:
+        """The name of a stored state today (rule routing.B8, the mark `was`)."""
+        return self.renamed.get(state, state)
+
+    def knows(self, state: str) -> bool:
+        """Whether a conversation can stand in this state; if not, its function was renamed or removed."""
+        name = self.present_name(state)
+        return name in self.handlers or name == self.first or (name == ERROR_STATE and self.error is not None)
+
+
+class Route(msgspec.Struct, frozen=True):
+    """A format and the functions it calls, in the order they were added (R5)."""
+
+    pattern: Pattern
+    handlers: tuple[Handler, ...]
+
+
+class Match(msgspec.Struct, frozen=True):
+    """A route that an address matches, and the text of its captures in the case it was written in."""
+
+    route: Route
+    captures: Mapping[str, str | None]
+
+    @property
+    def handlers(self) -> tuple[Handler, ...]:
+        return self.route.handlers
+
+
+class Table:
+    """All routes and modules of one load. Safe to use from any thread; nothing in it ever changes."""
+
+    __slots__ = ("_index", "modules", "routes")
+
+    modules: Mapping[str, Module]
+    routes: tuple[Route, ...]
+
+    def __init__(self, routes: Sequence[Route] = (), modules: Mapping[str, Module] | None = None) -> None:
+        self.routes = tuple(routes)
+        self.modules = MappingProxyType(dict(modules or {}))
+        self._index = TokenIndex((route.pattern.runs, route) for route in self.routes)
+
+    def match(self, address: str) -> list[Match]:
+        """The routes that an address matches, in order of their first registration. Raises nothing."""
+        if not is_matchable(address):
+            return []
+        found = []
+        for route in self._index.candidates(address):
+            captures = route.pattern.match(address)
+            if captures is not None:
+                found.append(Match(route, captures))
+        return found
+
+    def accepts(self, address: str) -> bool:
+        """Whether any route matches."""
+        if not is_matchable(address):
+            return False
+        return any(route.pattern.match(address) is not None for route in self._index.candidates(address))

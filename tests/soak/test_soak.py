@@ -1,0 +1,40 @@
+"""Long runs: the crash proof again and again with new seeds, until the time is over (`make soak SECONDS=600`)."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from pathlib import Path
+
+import pytest
+from harness import make_application
+from proof import HANDLERS, TABLES, Trial, put_to_the_proof
+
+SECONDS = float(os.environ.get("MONSAL_SOAK_SECONDS", "60"))
+SEED = int(os.environ.get("MONSAL_SOAK_SEED", "1"))
+
+
+@pytest.mark.timeout(SECONDS * 2 + 600)
+def test_twenty_kills_a_round(home: Path) -> None:
+    """Each round has twenty kills; its seed is printed, so that a failure can be had again (MONSAL_SOAK_SEED)."""
+    end = time.monotonic() + SECONDS
+    seed = SEED
+    while True:
+        directory = home / f"round-{seed}"
+        directory.mkdir()
+        application = make_application(directory, HANDLERS, tables=TABLES)
+        evidence = put_to_the_proof(application, Trial(kills=20, seed=seed))
+        print(f"seed {seed}: {json.dumps(evidence.summary)}")
+        contradictions = evidence.contradictions()
+        assert contradictions == {}, f"seed {seed}; kept in {keep(directory, seed)}"
+        seed += 1
+        if time.monotonic() > end:
+            return
+
+
+def keep(directory: Path, seed: int) -> Path:
+    """Move what is left of a failed round to where it survives the test."""
+    place = Path("run") / f"soak-{seed}-{os.getpid()}"
+    place.parent.mkdir(exist_ok=True)
+    return directory.rename(place) if directory.stat().st_dev == place.parent.stat().st_dev else directory

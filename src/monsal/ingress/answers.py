@@ -30,11 +30,12 @@ class Answer(msgspec.Struct, frozen=True):
         if self.receipt is None:
             reply = self.refusal or ABORTED
             return (reply,) * recipients if each else (reply,)
-        rows = zip(self.receipt.ids, self.receipt.duplicates, strict=True)
+        ids, duplicates = self.receipt.ids, self.receipt.duplicates
         if each:
-            return tuple(Reply(250, "2.0.0", f"{row} {_stored(before)}") for row, before in rows)
-        ids = ",".join(map(str, self.receipt.ids))
-        return (Reply(250, "2.0.0", f"{ids} {_stored(all(self.receipt.duplicates))}"),)
+            return tuple(
+                [Reply(250, "2.0.0", f"{row} {_stored(was)}") for row, was in zip(ids, duplicates, strict=True)]
+            )
+        return (Reply(250, "2.0.0", f"{','.join(map(str, ids))} {_stored(all(duplicates))}"),)
 
 
 def _stored(before: bool) -> str:

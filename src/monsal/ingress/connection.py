@@ -119,7 +119,7 @@ class Connection(asyncio.Protocol):
         events = smtp.receive_data(data)
         if events:
             self._act(events)
-        if smtp.stored != self._content:
+        if smtp.state is SessionState.CONTENT or self._content:
             self._account_content()
         self._flush()
 
@@ -281,7 +281,7 @@ class Connection(asyncio.Protocol):
             self._smtp.discard(TOO_BUSY)
 
     def _flush(self) -> None:
-        """Write what there is to say, then close, or read on, or wait."""
+        """Write what there is to say, then read on, or wait, or close."""
         smtp = self._smtp
         if self._house.stopping and smtp.state in _BETWEEN_MAILS:
             smtp.close(SHUTTING_DOWN)
@@ -289,10 +289,11 @@ class Connection(asyncio.Protocol):
         if out:
             self._answered = self._house.loop.time()
             self._transport.write(out)
-        if smtp.closing:
-            self._finish()
-        elif self._paused or not smtp.wants_data:
-            self._steer()
+        if self._paused or not smtp.wants_data:
+            if smtp.closing:
+                self._finish()
+            else:
+                self._steer()
 
     def _steer(self) -> None:
         """Read only while the session can use more and the client reads our replies."""

@@ -92,10 +92,11 @@ class Reply(msgspec.Struct, frozen=True):
     def to_bytes(self) -> bytes:
         """The reply as it goes over the wire; each of several lines repeats the codes (RFC 2034, section 4)."""
         enhanced = f"{self.enhanced} " if self.enhanced else ""
-        lines = self.lines
-        last = len(lines) - 1
-        return b"".join(
-            _line(f"{self.code}{' ' if number == last else '-'}{enhanced}{text}") for number, text in enumerate(lines)
+        if isinstance(self.text, str):
+            return _line(f"{self.code} {enhanced}{self.text}")
+        *before, last = self.lines
+        return b"".join(_line(f"{self.code}-{enhanced}{text}") for text in before) + _line(
+            f"{self.code} {enhanced}{last}"
         )
 
     def __str__(self) -> str:
@@ -104,7 +105,9 @@ class Reply(msgspec.Struct, frozen=True):
 
 
 def _line(text: str) -> bytes:
-    return _UNSAFE.sub("?", text).encode("ascii")[: MAX_REPLY_LINE - 2] + b"\r\n"
+    if not (text.isascii() and text.isprintable()):
+        text = _UNSAFE.sub("?", text)
+    return text[: MAX_REPLY_LINE - 2].encode("ascii") + b"\r\n"
 
 
 class Refused(MonsalError):

@@ -58,9 +58,10 @@ class ServerProtocol:
 
     @property
     def wants_data(self) -> bool:
-        """False while a decision is awaited and enough is buffered: then the caller stops reading from the socket."""
-        waiting = len(self._buffer) - self._position
-        return waiting <= self._settings.max_buffered or self._session.state not in ASKED_STATES
+        """False after the end, and while a decision is awaited and enough is buffered: then read no more."""
+        if len(self._buffer) - self._position > self._settings.max_buffered:
+            return self._session.state not in ASKED_STATES
+        return self._session.state is not SessionState.CLOSED
 
     @property
     def stored(self) -> int:
@@ -117,15 +118,16 @@ class ServerProtocol:
     def _advance(self) -> list[Event]:
         """Do what the buffer holds until more is needed or a decision is awaited."""
         session = self._session
-        while True:
+        while self._position < len(self._buffer):
             state = session.state
             if state in COMMAND_STATES:
                 if not self._read_line():
                     break
             elif state not in CONTENT_STATES or not self._read_content():
                 break
-        if session.state is SessionState.CLOSED or (self._eof and session.state not in ASKED_STATES):
+        if self._eof and session.state not in ASKED_STATES:
             session.end()
+        if session.state is SessionState.CLOSED:
             self._buffer, self._position = b"", 0
         events = session.events
         if events:
@@ -135,7 +137,7 @@ class ServerProtocol:
     def _read_line(self) -> bool:
         """Do the next command; False if its line is not complete."""
         buffer, start = self._buffer, self._position
-        if not self._lines and not self._skipped and start < len(buffer) and buffer[start] == _TLS_HANDSHAKE:
+        if not self._lines and not self._skipped and buffer[start] == _TLS_HANDSHAKE:
             self._session.end_because(replies.NOT_SMTP)
             return False
         end = buffer.find(b"\r\n", start)

@@ -50,6 +50,9 @@ def _hello_reply(settings: ServerSettings, extended: bool) -> bytes:
     return Reply(250, None, (settings.hostname, *offers) if extended else settings.hostname).to_bytes()
 
 
+_START_MAIL_INPUT: Final = replies.START_MAIL_INPUT.to_bytes()
+
+
 class _Transaction:
     """A mail between its MAIL and the answer to its content; `asked` is the recipient to be decided on."""
 
@@ -105,27 +108,26 @@ class Session:
         if verb is None:
             word = word.rstrip(b"\t").upper()
             verb = self._verbs.get(word)
-        text = commands.decode_line(line if verb is None else rest)
-        if word in commands.FOREIGN_VERBS:
-            self.end_because(replies.NOT_SMTP)
-        elif isinstance(text, Reply):
-            self.fail(text)
-        elif verb is None:
-            self._unknown_command(word)
+            if verb is None:
+                self._unknown_command(word, line)
+                return
+        following = TRANSITIONS[self.state][verb]
+        if isinstance(following, Reply):
+            self._out_of_sequence(verb, following)
+        elif verb is Input.RCPT:
+            self._rcpt(rest, following)
+        elif verb is Input.MAIL:
+            self._mail(rest, following)
+        elif verb is Input.DATA:
+            self._data(rest, following)
         else:
-            following = TRANSITIONS[self.state][verb]
-            if isinstance(following, Reply):
-                self._out_of_sequence(verb, following)
-            elif verb is Input.RCPT:
-                self._rcpt(text)
-            elif verb is Input.MAIL:
-                self._mail(text)
-            elif verb is Input.DATA:
-                self._data(text)
+            text = commands.decode_line(rest)
+            if isinstance(text, Reply):
+                self.fail(text)
             elif verb is Input.HELLO:
-                self._greet(word != b"HELO", text)
+                self._greet(word != b"HELO", text, following)
             else:
-                self._simple(verb, text)
+                self._simple(verb, text, following)
 
     def _out_of_sequence(self, verb: Input, reply: Reply) -> None:
         if verb is Input.MAIL:
@@ -134,13 +136,20 @@ class Session:
             # A pipelining client sends RCPT and DATA before it can know that MAIL or RCPT was refused (RFC 2920).
             self._refuse(reply)
 
-    def _unknown_command(self, word: bytes) -> None:
+    def _unknown_command(self, word: bytes, line: bytes) -> None:
+        text = commands.decode_line(line)
+        if word in commands.FOREIGN_VERBS:
+            self.end_because(replies.NOT_SMTP)
+            return
+        if isinstance(text, Reply):
+            self.fail(text)
+        else:
+            self.fail(replies.NOT_IMPLEMENTED if word in commands.NOT_OFFERED else replies.UNKNOWN_COMMAND)
         self._unknown += 1
-        self.fail(replies.NOT_IMPLEMENTED if word in commands.NOT_OFFERED else replies.UNKNOWN_COMMAND)
         if self._unknown >= self.settings.max_unknown_commands:
             self.end_because(replies.TOO_MANY_ERRORS)
 
-    def _greet(self, extended: bool, argument: str) -> None:
+    def _greet(self, extended: bool, argument: str, following: SessionState) -> None:
         name = commands.parse_hello(argument)
         if isinstance(name, Reply):
             self.fail(name)
@@ -149,12 +158,12 @@ class Session:
         self._transaction = None
         self.out.append(_hello_reply(self.settings, extended))
         self.events.append(self.hello)
-        self._move(Input.HELLO)
+        self.state = following
         self._count_junk()
 
-    def _mail(self, argument: str) -> None:
+    def _mail(self, argument: bytes, following: SessionState) -> None:
         settings = self.settings
-        mail = commands.parse_mail(argument, extended=self.hello is not None and self.hello.extended)
+        mail = commands.parse_mail(argument, self.hello is not None and self.hello.extended)
         if isinstance(mail, Reply):
             self.fail(mail)
         elif mail.smtputf8 and not settings.smtputf8:
@@ -167,13 +176,13 @@ class Session:
             self._transactions += 1
             self._transaction = _Transaction(mail)
             self.events.append(mail)
-            self._move(Input.MAIL)
+            self.state = following
 
-    def _rcpt(self, argument: str) -> None:
+    def _rcpt(self, argument: bytes, following: SessionState) -> None:
         transaction = self._transaction
         if transaction is None:
             raise AssertionError("RCPT is possible only within a transaction")
-        rcpt = commands.parse_rcpt(argument, smtputf8=transaction.mail.smtputf8)
+        rcpt = commands.parse_rcpt(argument, transaction.mail.smtputf8)
         if isinstance(rcpt, Reply):
             self.fail(rcpt)
         elif len(transaction.recipients) >= self.settings.max_recipients:
@@ -181,17 +190,17 @@ class Session:
         else:
             transaction.asked = rcpt.address
             self.events.append(rcpt)
-            self._move(Input.RCPT)
+            self.state = following
 
-    def _data(self, argument: str) -> None:
-        if argument:
+    def _data(self, argument: bytes, following: SessionState) -> None:
+        if argument.strip(b" \t"):
             self.fail(replies.BAD_SYNTAX)
             return
         self.content = ContentReader(self.settings.max_message_size)
-        self.out.append(_wire(replies.START_MAIL_INPUT))
-        self._move(Input.DATA)
+        self.out.append(_START_MAIL_INPUT)
+        self.state = following
 
-    def _simple(self, verb: Input, argument: str) -> None:
+    def _simple(self, verb: Input, argument: str, following: SessionState) -> None:
         if verb in (_WITHOUT_ARGUMENT if argument else _WITH_ARGUMENT):
             self.fail(replies.BAD_SYNTAX)
             return
@@ -204,7 +213,7 @@ class Session:
             self._transaction = None
             self.events.append(Reset())
         self.out.append(_wire(_SIMPLE[verb]))
-        self._move(verb)
+        self.state = following
         self._count_junk()
 
     # Content.
@@ -258,17 +267,18 @@ class Session:
         whole = state is SessionState.MESSAGE_ASKED
         if len(answers) != (len(transaction.recipients) if whole and self.settings.lmtp else 1):
             raise UsageError(f"{len(answers)} answers, but one for each question is needed")
-        accepted = False
-        for answer in answers:
-            self.out.append(_wire(answer))
-            accepted = accepted or answer.is_positive
-        self._move(Input.ACCEPT if accepted else Input.REFUSE)
         if whole:
+            self.out += [answer.to_bytes() for answer in answers]
+            accepted = any(answer.is_positive for answer in answers)
             self._transaction = None
             if accepted:
                 self._errors = self._unknown = self._refusals = self._junk = 0
-        elif accepted and state is not SessionState.MAIL_ASKED:
-            transaction.recipients.append(transaction.asked)
+        else:
+            self.out.append(_wire(answers[0]))
+            accepted = answers[0].is_positive
+            if accepted and state is not SessionState.MAIL_ASKED:
+                transaction.recipients.append(transaction.asked)
+        self._move(Input.ACCEPT if accepted else Input.REFUSE)
         if answers[-1].code == 421:
             self.end()
         elif not accepted:

@@ -6,7 +6,7 @@ In every *.md file of the project (or in those given), outside fenced code:
 - a link to a .py file names code by symbol, `[accept](../src/monsal/x.py#Spool.accept)`, never by line number, and the
   symbol is defined there; so is the first word of a link text in backticks;
 - a reference in backticks like `conversation/spool.py: accept` names a file and something defined in it;
-- a path in backticks that begins with a directory of the project is there;
+- a path in backticks that begins with a directory of the project is there, unless a server makes it (.../run/...);
 - `make target` in backticks is a target of the Makefile.
 
 Exit 1 if something is wrong; each line of the output is `file:line: what`.
@@ -104,7 +104,7 @@ def _check_code(line: str, root: Path) -> Iterator[str]:
     for code in _CODE.findall(line):
         if reference := _REFERENCE.fullmatch(code):
             yield from _check_reference(reference["path"], reference["names"].split(", "), root)
-        elif (found := _PATH.fullmatch(code)) and not (root / found["path"]).exists():
+        elif (found := _PATH.fullmatch(code)) and "/run/" not in code and not (root / found["path"]).exists():
             yield f"{found['path']} is not there"
         elif (make := _MAKE.fullmatch(code)) and make["target"] not in _targets(root):
             yield f"the Makefile has no target {make['target']}"

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
 from msgspec import Meta, to_builtins
@@ -14,7 +13,7 @@ from monsal.control.methods import exposed
 from monsal.errors import UsageError
 from monsal.store.contract import StateKey, Store
 
-__all__ = ["MAX_RAW", "MAX_ROWS", "ServerApi", "ServerCallbacks", "StoreApi"]
+__all__ = ["MAX_RAW", "MAX_ROWS", "ServerApi", "StoreApi"]
 
 #: Rows of one answer.
 MAX_ROWS = 100_000
@@ -108,50 +107,49 @@ class StoreApi:
         return await self._store.rename_state(key, old, new, self._clock.now())
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ServerCallbacks:
-    """What the process lends to its `ServerApi`; each may be plain or `async`.
+class ServerApi:
+    """Looks at the process and steers it; mounted at `server`. What it calls may be plain or `async`.
 
-    `status()` gives at least `ready` and `generation`, and what else the server knows of itself (`pid`, `addresses`,
-    `health`, `relay`). `stop(now)` begins the end and returns at once. `reload()` starts a new generation; `config()`
-    gives the rows of `Resolved.describe()`.
+    `status()` gives at least `ready` and `generation`, and what else the server knows of itself. `stop(now)` begins
+    the end and returns at once. `reload()` starts a new generation; `config()` gives `Resolved.describe()`.
     """
 
-    status: Callable[[], Mapping[str, Any] | Awaitable[Mapping[str, Any]]]
-    stop: Callable[[bool], Awaitable[None] | None]
-    reload: Callable[[], Any] | None = None
-    config: Callable[[], Any] | None = None
-
-
-class ServerApi:
-    """Looks at the process and steers it; mounted at `server`."""
-
-    def __init__(self, callbacks: ServerCallbacks) -> None:
-        self._callbacks = callbacks
+    def __init__(
+        self,
+        *,
+        status: Callable[[], Any],
+        stop: Callable[[bool], Any],
+        reload: Callable[[], Any] | None = None,
+        config: Callable[[], Any] | None = None,
+    ) -> None:
+        self._status = status
+        self._stop = stop
+        self._reload = reload
+        self._config = config
 
     @exposed
     async def status(self) -> dict[str, Any]:
         """Readiness, generation, and what else the server tells of itself."""
-        return dict(await _value(self._callbacks.status()))
+        return dict(await _value(self._status()))
 
     @exposed
     async def stop(self, now: bool = False) -> None:
         """Begin to stop; with `now` without waiting for turns that run."""
-        await _value(self._callbacks.stop(now))
+        await _value(self._stop(now))
 
     @exposed
     async def reload(self) -> Any:
         """Start a new generation with the code as it is now."""
-        if self._callbacks.reload is None:
+        if self._reload is None:
             raise UsageError("this server cannot reload; stop it and run it again")
-        return await _value(self._callbacks.reload())
+        return await _value(self._reload())
 
     @exposed
     async def config(self) -> Any:
         """The settings in force: name, value, origin."""
-        if self._callbacks.config is None:
+        if self._config is None:
             raise UsageError("this server does not tell its settings")
-        return to_builtins(await _value(self._callbacks.config()))
+        return to_builtins(await _value(self._config()))
 
 
 async def _value(result: Any) -> Any:

@@ -4,7 +4,7 @@
     control.mount("store", StoreApi(store, clock))
     await control.start()
     ...
-    await control.close()
+    await control.stop()
 
 Everything about one peer is bounded, and its mistakes are answered to it alone (P7, rules rpc.B1 and rpc.B7).
 """
@@ -111,7 +111,7 @@ class ControlServer:
             self._remove()
             raise
 
-    async def close(self, grace: float = 1.0) -> None:
+    async def stop(self, grace: float = 1.0) -> None:
         """Stop listening, let calls that run end within `grace` seconds, and hang up."""
         if self._server is None:
             return

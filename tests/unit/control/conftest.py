@@ -29,7 +29,7 @@ def _serving(control: ControlServer, factory: Callable[[], asyncio.AbstractEvent
             raise
         ready.set_result(None)
         await stop.wait()
-        await control.close()
+        await control.stop()
 
     def run() -> None:
         with asyncio.Runner(loop_factory=factory) as runner:

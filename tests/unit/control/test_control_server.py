@@ -235,7 +235,7 @@ def test_closing_answers_what_runs_and_removes_the_socket(tmp_path: Path) -> Non
         writer.write(call("api.wait", 1))
         while not api.waiting:
             await asyncio.sleep(0)
-        closing = asyncio.create_task(control.close())
+        closing = asyncio.create_task(control.stop())
         await asyncio.sleep(0)
         assert not path.exists()
         api.go.set()
@@ -263,7 +263,7 @@ def test_closing_does_not_wait_longer_than_its_grace_and_spares_a_successors_soc
             await asyncio.sleep(0)
         path.unlink()
         path.write_text("a successor's")
-        await control.close(grace=0.05)
+        await control.stop(grace=0.05)
         rest = await reader.read()
         writer.close()
         return rest
@@ -279,7 +279,7 @@ def test_a_peer_that_came_in_the_last_moment_is_hung_up_on(tmp_path: Path) -> No
         control = control_at(path)
         await control.start()
         with raw(path) as late:
-            await control.close()
+            await control.stop()
             late.settimeout(0)
             while True:
                 await asyncio.sleep(0)

@@ -1,0 +1,117 @@
+"""The log lines of a server: for people, or one JSON object each (`--log json`).
+
+Whoever logs gives `extra={"action": ..., "message_id": ..., "conversation": ...}` and more where it helps; both forms
+show all of it. `set_up_logging` is called once, by whoever runs the process; importing this changes nothing (P9).
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from typing import Any, TextIO
+
+import msgspec
+
+__all__ = ["JsonFormatter", "TextFormatter", "set_up_logging"]
+
+#: What a record carries anyway; everything else came with `extra`.
+_STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+#: Control characters as their escapes: what a peer sent must not make a line of its own.
+_ESCAPES = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160))} | {
+    9: "\\t",
+    10: "\\n",
+    13: "\\r",
+    0x2028: "\\u2028",
+    0x2029: "\\u2029",
+}
+
+
+class _Formatter(logging.Formatter):
+    """What both forms share: UTC times in milliseconds, and the extras of a record."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._second = -1
+        self._text = ""
+
+    def time_of(self, record: logging.LogRecord) -> str:
+        second = int(record.created)
+        if second != self._second:  # a busy server writes many lines a second
+            self._text = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
+            self._second = second
+        return f"{self._text}.{int(record.created * 1000) % 1000:03d}Z"
+
+    def extras(self, record: logging.LogRecord) -> dict[str, Any]:
+        return {name: value for name, value in vars(record).items() if name not in _STANDARD}
+
+    def trace(self, record: logging.LogRecord) -> str:
+        if record.exc_info and not record.exc_text:
+            record.exc_text = self.formatException(record.exc_info)
+        parts = [record.exc_text or "", self.formatStack(record.stack_info) if record.stack_info else ""]
+        return "\n".join(part for part in parts if part)
+
+
+class TextFormatter(_Formatter):
+    """`time LEVEL message name=value ...`, one line; a traceback follows on lines of its own."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        facts = "".join(f" {name}={value}" for name, value in self.extras(record).items() if value is not None)
+        message = f"{record.getMessage()}{facts}".translate(_ESCAPES)
+        line = f"{self.time_of(record)} {record.levelname:<7} {message}"
+        trace = self.trace(record)
+        return f"{line}\n{trace}" if trace else line
+
+
+class JsonFormatter(_Formatter):
+    """One object: time, level, action, message_id, conversation, message, logger, the other extras, traceback."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._encoder = msgspec.json.Encoder(enc_hook=str)
+
+    def format(self, record: logging.LogRecord) -> str:
+        extras = self.extras(record)
+        said = {
+            "time": self.time_of(record),
+            "level": record.levelname.lower(),
+            "action": extras.pop("action", None),
+            "message_id": extras.pop("message_id", None),
+            "conversation": extras.pop("conversation", None),
+            "message": record.getMessage(),
+            "logger": record.name,
+            **extras,
+        }
+        if trace := self.trace(record):
+            said["traceback"] = trace
+        try:
+            return self._encoder.encode(said).decode()
+        except (TypeError, ValueError):
+            # A key or text without a JSON form (half a surrogate pair): the line matters more than its letters.
+            return self._encoder.encode({str(name): _plain(str(value)) for name, value in said.items()}).decode()
+
+
+def _plain(text: str) -> str:
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+class _Handler(logging.StreamHandler[TextIO]):
+    """Marks the handler that `set_up_logging` made."""
+
+
+def set_up_logging(form: str = "text", level: str = "info", stream: TextIO | None = None) -> None:
+    """Write log records from `level` on to `stream` (standard error), in the `form` "text" or "json".
+
+    An application that has given the root logger handlers of its own keeps them, and only the level is set.
+    Calling it again replaces what it did before.
+    """
+    root = logging.getLogger()
+    for handler in [handler for handler in root.handlers if isinstance(handler, _Handler)]:
+        root.removeHandler(handler)
+    if not root.handlers:
+        handler = _Handler(stream or sys.stderr)
+        handler.setFormatter(JsonFormatter() if form == "json" else TextFormatter())
+        root.addHandler(handler)
+    root.setLevel(level.upper())
+    # Its debug lines are about selectors, not about mail.
+    logging.getLogger("asyncio").setLevel(max(logging.INFO, root.level))

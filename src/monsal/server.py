@@ -36,9 +36,10 @@ from monsal.conversation import (
     WorkerSettings,
 )
 from monsal.delivery import open_relay
-from monsal.ingress import Ingress, open_ingress
+from monsal.ingress import IngressSettings, LmtpIngress, MemoryBudget, SmtpIngress
 from monsal.logs import set_up_logging
 from monsal.routing import Router
+from monsal.smtp.settings import ServerSettings
 from monsal.store import open as open_store
 from monsal.store.contract import Store
 
@@ -168,7 +169,7 @@ class Server:
         self.clock = SystemClock()
         self._parts = parts
         self._stop = stop
-        self.ingresses: list[Ingress] = []
+        self.ingresses: list[SmtpIngress] = []
         self.engine: Engine | None = None
         self.control: ControlServer | None = None
 
@@ -212,8 +213,21 @@ class Server:
     async def start_ingresses(self) -> None:
         """Open the doors, last of all."""
         assert self.engine is not None
-        for url in self.settings.ingress:
-            ingress = open_ingress(url, self.engine.spool, base=self.directory, settings=self.settings)
+        settings = self.settings
+        limits = IngressSettings(
+            max_connections=settings.max_connections, max_connections_per_peer=settings.max_connections_per_peer
+        )
+        session = ServerSettings(
+            hostname=settings.hostname,
+            max_message_size=settings.max_message_size,
+            max_recipients=settings.max_recipients,
+        )
+        budget = MemoryBudget(limits.max_memory)
+        for url in settings.ingress:
+            kind = LmtpIngress if url.startswith("lmtp:") else SmtpIngress
+            ingress = kind(
+                _below(url, self.directory), self.engine.spool, settings=limits, session=session, budget=budget
+            )
             await ingress.start()
             self.ingresses.append(ingress)
 
@@ -221,7 +235,8 @@ class Server:
         """Write `run/ready.json` in one step and say that we are ready."""
         addresses: dict[str, list[str]] = {"smtp": [], "lmtp": [], "http": []}
         for ingress in self.ingresses:
-            addresses[ingress.scheme].extend(ingress.addresses)
+            kind = "lmtp" if isinstance(ingress, LmtpIngress) else "smtp"
+            addresses[kind].extend(_shown(address, self.directory) for address in ingress.addresses)
         facts = {"pid": os.getpid(), "generation": self.generation, **addresses, "control": "run/control.sock"}
         partial = self.run_directory / f".ready.{os.getpid()}"
         partial.write_bytes(msgspec.json.encode(facts))
@@ -270,6 +285,18 @@ class Server:
             "spool": msgspec.structs.asdict(engine.spool.statistics()),
             "relay": msgspec.structs.asdict(engine.pump.statistics()),
         }
+
+
+def _below(url: str, directory: Path) -> str:
+    """An ingress address whose path, if it is a relative one, lies below the application's directory."""
+    scheme, _, rest = url.partition(":")
+    if "/" not in rest or rest.startswith("/"):
+        return url
+    return f"{scheme}:{directory / rest}"
+
+
+def _shown(address: str, directory: Path) -> str:
+    return address.removeprefix(f"{directory}/")
 
 
 class _LoopThread:

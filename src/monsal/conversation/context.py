@@ -11,6 +11,8 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
+import msgspec
+
 from monsal.address import fold, split_address
 from monsal.conversation.policy import suppression
 from monsal.conversation.templates import Templates
@@ -243,10 +245,11 @@ def reply(
         text=body,
         html=markup,
         subject=subject,
-        sender=sender,
         attachments=tuple(attachments),
         headers=headers or {},
     )
+    if sender is not None:
+        draft = msgspec.structs.replace(draft, sender=sender)
     return turn.add_draft(draft, even_if_automatic=even_if_automatic)
 
 

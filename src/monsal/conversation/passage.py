@@ -25,11 +25,12 @@ from monsal.conversation.turn import (
     build_commit,
     failure_commit,
     outgoing,
+    rejection_draft,
     turn_id,
 )
 from monsal.errors import Reject, RouteError, StatementError, StoreError, TurnError
 from monsal.ids import mac_matches
-from monsal.mail import Envelope, Message, rejection_draft
+from monsal.mail import Envelope, Message
 from monsal.routing import Call, Handler, Match, Router, next_call
 from monsal.store.contract import (
     Ack,
@@ -130,7 +131,7 @@ class Passage:
             raw=body.read_bytes if isinstance(body, Path) else body,
             recipient=row.recipient,
             correspondent=row.correspondent,
-            envelope=msgspec.json.decode(row.envelope, type=Envelope),
+            envelope=None if row.envelope == b"{}" else msgspec.json.decode(row.envelope, type=Envelope),
             id=row.id,
             source=row.source,
             received=row.received,
@@ -140,7 +141,7 @@ class Passage:
     # -- the three kinds of rows --------------------------------------------------------------------------------
 
     async def _mail(self) -> None:
-        self.matches = tuple(self.around.router.match(self.row.recipient))
+        self.matches = tuple(self.table.match(self.row.recipient))
         if not self.matches:
             await self._settle(Ack(kind="dead", reason="no_route"))
             return
@@ -163,7 +164,7 @@ class Passage:
         except RouteError as error:
             await self._settle(Ack(kind="dead", reason=f"the target of a timer is gone: {error}"))
             return
-        self.matches = tuple(self.around.router.match(row.recipient))
+        self.matches = tuple(self.table.match(row.recipient))
         self.keys[handler.module] = row.state
         call = Call(handler, _captures_of(self.matches, handler.module))
         for _ in range(MAX_CONFLICTS):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from monsal.conversation.context import Turn
 from monsal.ids import mac, stable_token
-from monsal.mail import Draft
+from monsal.mail import Draft, Message
 from monsal.store.contract import (
     ROUTE_FIRST_STATE,
     Ack,
@@ -22,7 +22,16 @@ from monsal.store.contract import (
     TurnRow,
 )
 
-__all__ = ["BOUNCE_PURPOSE", "NextState", "TurnResult", "build_commit", "failure_commit", "outgoing", "turn_id"]
+__all__ = [
+    "BOUNCE_PURPOSE",
+    "NextState",
+    "TurnResult",
+    "build_commit",
+    "failure_commit",
+    "outgoing",
+    "rejection_draft",
+    "turn_id",
+]
 
 #: What the mac in an envelope sender is bound to (DESIGN 4, *Bounces*).
 BOUNCE_PURPOSE = "bounce"
@@ -65,6 +74,24 @@ def outgoing(draft: Draft, *, secret: bytes, row: int, handler: str, number: int
         recipients=draft.recipients,
         body=draft.render(message_id=message_id, date=now),
         due=now,
+    )
+
+
+def rejection_draft(message: Message, *, code: int, text: str) -> Draft:
+    """The bounce to the envelope's sender that a handler's rejection makes (rule routing.B16)."""
+    return Draft(
+        to=(message.envelope_sender or message.sender,),
+        sender=message.recipient,
+        sender_name="Mail Delivery",
+        subject="Undelivered: " + " ".join(message.subject.split())[:200],
+        text=(
+            f"Your mail to {message.recipient} was not taken:\n\n"
+            f"    {code} {' '.join(text.split()) or 'refused'}\n\n"
+            f"It will not be tried again. Its Message-ID was {message.message_id or 'not given'}.\n"
+        ),
+        in_reply_to=message.message_id,
+        auto_submitted="auto-replied",
+        null_sender=True,
     )
 
 

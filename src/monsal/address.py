@@ -16,9 +16,12 @@ MAX_ADDRESS = 320
 
 # Dot-string and quoted-string of RFC 5321 section 4.1.2, with the UTF-8 of RFC 6531; leading, trailing and double
 # dots in the local part are let through, because living systems write them. `\Z`, never `$`: a newline is no end.
-_ATOM = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~.\-\u0080-\U0010ffff]+"
-_QUOTED = r'"(?:[ !#-\[\]-~\u0080-\U0010ffff]|\\[ -~])*"'
-_LABEL = r"[A-Za-z0-9_\u0080-\U0010ffff](?:[A-Za-z0-9_\-\u0080-\U0010ffff]*[A-Za-z0-9_\u0080-\U0010ffff])?"
+# The classes name the ASCII that is not allowed: naming the rest of Unicode makes `re` compile for 20 ms.
+_ATOM = r'[^\x00-\x20"(),:;<>@\[\\\]\x7f]+'
+_QUOTED = r'"(?:[^\x00-\x1f"\\\x7f]|\\[ -~])*"'
+_WORD = r"[^\x00-/:-@\[-^`{-\x7f]"
+_WORD_OR_HYPHEN = r"[^\x00-,./:-@\[-^`{-\x7f]"
+_LABEL = rf"{_WORD}(?:{_WORD_OR_HYPHEN}*{_WORD})?"
 _DOMAIN = rf"(?:{_LABEL}(?:\.{_LABEL})*\.?|\[[0-9A-Za-z:.]+\])"
 _ADDRESS = re.compile(rf"({_ATOM}|{_QUOTED})@({_DOMAIN})\Z")
 _CONTROL = re.compile(r"[\u0080-\u009f\u2028\u2029\ud800-\udfff]")

@@ -1,0 +1,247 @@
+"""A mail that is being written, and the answer to one."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+import msgspec
+from msgspec.structs import force_setattr
+
+from monsal.address import fold
+from monsal.mail.attachment import Attachment, is_content_id
+from monsal.mail.compose import (
+    Entity,
+    address_field,
+    ascii_domain,
+    boundaries,
+    file_entity,
+    ids_field,
+    multipart_entity,
+    text_entity,
+    text_field,
+    verbatim_field,
+)
+from monsal.mail.dates import format_date
+from monsal.mail.message import Message
+
+__all__ = ["PROTECTED_HEADERS", "Draft", "reply_draft"]
+
+#: Most Message-IDs in the References of an answer: the first, which names the thread, and the latest.
+MAX_REFERENCES = 20
+#: Characters of a subject that an answer repeats.
+MAX_SUBJECT = 500
+
+#: Fields that `Draft.headers` cannot set, in lower case: those that a Draft writes itself, and those that only the way
+#: of a mail may add. So are all that begin with `content-` or `resent-`.
+PROTECTED_HEADERS = frozenset(
+    {
+        "authentication-results",
+        "auto-submitted",
+        "bcc",
+        "cc",
+        "date",
+        "delivered-to",
+        "dkim-signature",
+        "from",
+        "in-reply-to",
+        "message-id",
+        "mime-version",
+        "received",
+        "references",
+        "reply-to",
+        "return-path",
+        "sender",
+        "subject",
+        "to",
+        "x-original-to",
+    }
+)
+
+_HEADER_NAME = re.compile(r"[!-9;-~]{1,70}\Z")
+_FORBIDDEN = re.compile(r"[\r\n\0]")
+_MESSAGE_ID = re.compile(r"<[!-;=?-~]{1,900}>\Z")
+_PARAMETER = r'[ \t]*;[ \t]*[A-Za-z0-9\-]+=(?:[A-Za-z0-9!#$&+.^_`~\-]+|"[ !#-\[\]-~]*")'
+_CONTENT_TYPE = re.compile(rf"[A-Za-z0-9!#$&^_.+\-]+/[A-Za-z0-9!#$&^_.+\-]+(?:{_PARAMETER}){{0,10}}\Z")
+_CHARSET = re.compile(r"[A-Za-z0-9._:\-]{1,40}\Z")
+# "Re:" and what clients of other languages write for it, however often.
+_REPLY_PREFIX = re.compile(r"\s*(?:(?:re|aw|sv|vs|antw|odp|res|rif)(?:\[\d{1,3}\])?\s*[:：]\s*)+", re.IGNORECASE)
+
+
+class Draft(msgspec.Struct, frozen=True, kw_only=True):
+    """A mail as the application means it; `render` makes its bytes.
+
+    `to`, `cc`, `reply_to` and `sender` are bare addresses; `sender` is kept with its domain in ASCII. `text`, `html` or
+    both are the body. `attachments` are `Attachment`s or (filename, data, content type); those that are inline and have
+    a content id are put beside the HTML that shows them. `auto_submitted` is the keyword of RFC 3834, None for mail
+    that a person wrote. `headers` are further fields, none of PROTECTED_HEADERS. With `null_sender` the envelope's
+    sender is to be empty, as a bounce needs it.
+
+    All of it is checked when it is made, so that a wrong value fails in the handler that gave it (DESIGN 4, *Relay*).
+
+    Raises ValueError for CR, LF or NUL in a value of a header, a protected or malformed name of a header, no recipient,
+    or a malformed Message-ID or content type; AddressError for what is no address.
+    """
+
+    to: tuple[str, ...]
+    sender: str
+    sender_name: str = ""
+    subject: str = ""
+    text: str | None = None
+    html: str | None = None
+    attachments: tuple[Attachment | tuple[str, bytes, str], ...] = ()
+    cc: tuple[str, ...] = ()
+    reply_to: str | None = None
+    in_reply_to: str | None = None
+    references: tuple[str, ...] = ()
+    auto_submitted: Literal["auto-replied", "auto-generated"] | None = None
+    headers: Mapping[str, str] = {}
+    null_sender: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("to", "cc", "references"):
+            value = getattr(self, name)
+            if not isinstance(value, tuple):
+                force_setattr(self, name, (value,) if isinstance(value, str) else tuple(value))
+        if not self.to and not self.cc:
+            raise ValueError("a mail needs a recipient")
+        force_setattr(self, "sender", ascii_domain(self.sender))
+        for address in (*self.to, *self.cc):
+            ascii_domain(address)
+        if self.reply_to is not None:
+            ascii_domain(self.reply_to)
+        _check_value("Subject", self.subject)
+        _check_value("From", self.sender_name)
+        for message_id in self.references if self.in_reply_to is None else (self.in_reply_to, *self.references):
+            if not _MESSAGE_ID.match(message_id):
+                raise ValueError(f"not a Message-ID: {message_id!r}; expected <...> of ASCII without spaces")
+        if self.auto_submitted not in (None, "auto-replied", "auto-generated"):
+            raise ValueError(f"auto_submitted is auto-replied, auto-generated or None, not {self.auto_submitted!r}")
+        for name, value in self.headers.items():
+            _check_name(name)
+            _check_value(name, value)
+        if self.attachments:
+            force_setattr(self, "attachments", tuple(_attachment(given) for given in self.attachments))
+
+    @property
+    def recipients(self) -> tuple[str, ...]:
+        """The addresses for the envelope, each once, domains in ASCII."""
+        found: dict[str, str] = {}
+        for address in map(ascii_domain, (*self.to, *self.cc)):
+            found.setdefault(fold(address), address)
+        return tuple(found.values())
+
+    def render(self, *, message_id: str, date: float) -> bytes:
+        """The mail with this Message-ID and this Date (epoch seconds); the same bytes for the same arguments.
+
+        Raises ValueError if `message_id` is none.
+        """
+        if not _MESSAGE_ID.match(message_id):
+            raise ValueError(f"not a Message-ID: {message_id!r}; expected <...> of ASCII without spaces")
+        lines = [
+            address_field("From", [(self.sender, self.sender_name)]),
+            address_field("To", [(address, "") for address in self.to]) if self.to else "",
+            address_field("Cc", [(address, "") for address in self.cc]) if self.cc else "",
+            address_field("Reply-To", [(self.reply_to, "")]) if self.reply_to else "",
+            text_field("Subject", self.subject),
+            f"Date: {format_date(date)}\r\n",
+            ids_field("Message-ID", (message_id,)),
+            ids_field("In-Reply-To", (self.in_reply_to,)) if self.in_reply_to else "",
+            ids_field("References", self.references) if self.references else "",
+            f"Auto-Submitted: {self.auto_submitted}\r\n" if self.auto_submitted else "",
+        ]
+        for name, value in self.headers.items():
+            lines.append(verbatim_field(name, value))
+        header, body = self._content(message_id)
+        lines.append(f"MIME-Version: 1.0\r\n{header}\r\n")
+        return "".join(lines).encode("utf-8") + body
+
+    def _content(self, message_id: str) -> Entity:
+        """The body: text, HTML or both, beside the pictures it shows, before the files."""
+        texts = []
+        if self.text is not None or self.html is None:
+            texts.append(text_entity("plain", self.text or ""))
+        if self.html is not None:
+            texts.append(text_entity("html", self.html))
+        if len(texts) == 1 and not self.attachments:
+            return texts[0]
+        pictures: list[Entity] = []
+        files: list[Entity] = []
+        for attachment in self.attachments:
+            if isinstance(attachment, Attachment):
+                shown = self.html is not None and attachment.inline and attachment.content_id
+                (pictures if shown else files).append(file_entity(attachment))
+        outer, middle, inner = boundaries(message_id, (body for _, body in (*texts, *pictures, *files)), 3)
+        content = texts[-1]
+        if pictures:
+            content = multipart_entity("related", [content, *pictures], inner)
+        if len(texts) == 2:
+            content = multipart_entity("alternative", [texts[0], content], middle)
+        return multipart_entity("mixed", [content, *files], outer) if files else content
+
+
+def reply_draft(
+    message: Message,
+    *,
+    text: str | None = None,
+    html: str | None = None,
+    subject: str | None = None,
+    sender_name: str = "",
+    attachments: Sequence[Attachment | tuple[str, bytes, str]] = (),
+    headers: Mapping[str, str] | None = None,
+) -> Draft:
+    """The answer to `message`: to its correspondent, from the address it was sent to, in its thread.
+
+    The subject is that of the message with one "Re: " before it, unless `subject` is given. It counts as
+    `auto-replied` (RFC 3834, section 5), so that no other program answers it. Raises as Draft does.
+    """
+    message_id = message.message_id
+    in_reply_to = message.in_reply_to
+    thread = message.references or ((in_reply_to,) if in_reply_to else ())
+    if message_id is not None:
+        thread = (*(known for known in thread if known != message_id), message_id)
+    if len(thread) > MAX_REFERENCES:
+        thread = (thread[0], *thread[1 - MAX_REFERENCES :])
+    return Draft(
+        to=(message.sender,),
+        sender=message.recipient,
+        sender_name=sender_name,
+        subject=_reply_subject(message.subject) if subject is None else subject,
+        text=text,
+        html=html,
+        attachments=tuple(attachments),
+        in_reply_to=message_id,
+        references=thread,
+        auto_submitted="auto-replied",
+        headers=headers or {},
+    )
+
+
+def _reply_subject(subject: str) -> str:
+    return f"Re: {_REPLY_PREFIX.sub('', subject[:MAX_SUBJECT], count=1).strip()}".rstrip()
+
+
+def _check_value(name: str, value: str) -> None:
+    if not value.isprintable() and _FORBIDDEN.search(value):
+        raise ValueError(f"the value of {name} holds CR, LF or NUL: {value[:80]!r}")
+
+
+def _check_name(name: str) -> None:
+    lower = name.lower()
+    if not _HEADER_NAME.match(name):
+        raise ValueError(f"not a name of a header: {name!r}")
+    if lower in PROTECTED_HEADERS or lower.startswith(("content-", "resent-")):
+        raise ValueError(f"{name} cannot be given in headers: a Draft writes it itself or nobody does")
+
+
+def _attachment(given: Attachment | tuple[str, bytes, str]) -> Attachment:
+    attachment = given if isinstance(given, Attachment) else Attachment(given[0], given[2], given[1])
+    _check_value("filename", attachment.filename)
+    if not _CONTENT_TYPE.match(attachment.content_type):
+        raise ValueError(f"not a content type: {attachment.content_type!r}")
+    if attachment.charset is not None and not _CHARSET.match(attachment.charset):
+        raise ValueError(f"not a character set: {attachment.charset!r}")
+    if attachment.content_id is not None and not is_content_id(attachment.content_id):
+        raise ValueError(f"not a content id: {attachment.content_id!r}")
+    return attachment

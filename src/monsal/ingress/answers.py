@@ -13,7 +13,7 @@ from monsal.mail.envelope import Envelope
 from monsal.smtp.replies import ABORTED, STORE_UNAVAILABLE, Refused, Reply
 from monsal.store.contract import Receipt
 
-__all__ = ["Answer", "ask_accepts", "hand_over"]
+__all__: list[str] = []
 
 _log: Final = logging.getLogger("monsal.ingress")
 

@@ -15,16 +15,7 @@ from monsal.smtp.events import MailFrom, RcptTo
 from monsal.smtp.replies import BAD_ADDRESS, BAD_BODY_TYPE, BAD_PARAMETERS, BAD_SYNTAX, Reply
 from monsal.smtp.states import Input
 
-__all__ = [
-    "FOREIGN_VERBS",
-    "LMTP_VERBS",
-    "NOT_OFFERED",
-    "SMTP_VERBS",
-    "decode_line",
-    "parse_hello",
-    "parse_mail",
-    "parse_rcpt",
-]
+__all__: list[str] = []
 
 _VERBS: Final = {
     b"MAIL": Input.MAIL,

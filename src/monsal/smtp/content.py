@@ -6,7 +6,7 @@ and never opens a line, so nobody can hide a second transaction behind `<LF>.<LF
 
 from __future__ import annotations
 
-__all__ = ["ContentReader"]
+__all__: list[str] = []
 
 _END = b"\r\n.\r\n"
 #: The proper beginnings of _END, longest first: with one of these at its end a piece cannot be judged yet.

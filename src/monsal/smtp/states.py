@@ -24,7 +24,7 @@ __all__ = [
     "TRANSITIONS",
     "Input",
     "SessionState",
-    "defects",
+    "session_table_defects",
 ]
 
 
@@ -132,7 +132,7 @@ def _expected_inputs(state: SessionState) -> frozenset[Input]:
     return frozenset({_I.END, _I.CLOSE}) if state is _S.DISCARDING else frozenset()
 
 
-def defects() -> list[str]:
+def session_table_defects() -> list[str]:
     """What is wrong with the table, one line each: nothing, or the tests fail.
 
     Each state has exactly the inputs that can reach it, each refusal is negative, each state can be reached from

@@ -319,13 +319,15 @@ class _HandlerLoop:
         self.loop.call_soon_threadsafe(self._start, job)
 
     def _start(self, job: _Job) -> None:
-        with self._lock:
-            if job.home is not self:
-                return
-            job.started = time.monotonic()
         self._tasks[job] = self.loop.create_task(self._run(job))
 
     async def _run(self, job: _Job) -> None:
+        # Only now it is known that this loop gets to it; until then another one may take it over.
+        with self._lock:
+            if job.home is not self:
+                del self._tasks[job]
+                return
+            job.started = time.monotonic()
         try:
             job.outcome = await self._call(job)
         finally:

@@ -94,7 +94,7 @@ def test_errors_come_back_with_the_handlers_own_traceback(is_async: bool) -> Non
         outcome = await runner.run(function, turn=a_turn(), is_async=is_async, deadline=5)
         assert isinstance(outcome.error, ValueError)
         assert "on purpose" in outcome.detail
-        assert "runner.py" not in outcome.detail
+        assert "conversation/runner.py" not in outcome.detail
 
     run(story)
 

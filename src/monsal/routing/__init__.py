@@ -5,13 +5,15 @@ await; a "message" here is anything with a `sender` and a `recipient`.
 
 Start reading at `marks` (what handler modules say), then `router` (load, match), `dispatch` (which handler is next);
 below them `pattern` (one format), `index` (many of them), `table` (what is loaded), `build` and `collect` (how it gets
-there), `regex` and `safety` (what an expression can match and how fast), and `check` (what is odd about a table).
+there), `regex` and `safety` (what an expression matches, and how fast), `machine` and `check` (what is odd about it).
 """
 
 from monsal.routing.build import build_table
+from monsal.routing.check import Finding, FindingKind, findings
 from monsal.routing.collect import Source, bare_handler, collect, home_of, name_of, routed_handler
 from monsal.routing.dispatch import Call, Orphan, next_call, orphaned
 from monsal.routing.index import TokenIndex, fold_case, tokens_of
+from monsal.routing.machine import Transition, draw, transitions, unnamed_states
 from monsal.routing.marks import (
     MARKS,
     Marks,
@@ -57,6 +59,8 @@ __all__ = [
     "Alternatives",
     "Call",
     "Characters",
+    "Finding",
+    "FindingKind",
     "Group",
     "Handler",
     "Literal",
@@ -78,6 +82,7 @@ __all__ = [
     "StateKeyMark",
     "Table",
     "TokenIndex",
+    "Transition",
     "bare_handler",
     "build_table",
     "check_capture",
@@ -85,7 +90,9 @@ __all__ = [
     "compile_pattern",
     "count_loops",
     "default_state_key",
+    "draw",
     "example",
+    "findings",
     "fold_case",
     "home_of",
     "is_matchable",
@@ -107,5 +114,7 @@ __all__ = [
     "state_key_generator",
     "stateless",
     "tokens_of",
+    "transitions",
+    "unnamed_states",
     "why_slow",
 ]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Protocol
+
+import msgspec
 
 from monsal.mail.envelope import Envelope
 from monsal.smtp.replies import Reply
@@ -31,8 +32,7 @@ class Intake(Protocol):
         ...
 
 
-@dataclass(frozen=True, kw_only=True)
-class IngressStatistics:
+class IngressStatistics(msgspec.Struct, frozen=True, kw_only=True):
     """What an ingress did since its start, and what it does now.
 
     `connections` are open now, `busy` of them wait for the intake; `evicted` were idle and gave way to new ones.

@@ -143,7 +143,7 @@ def test_captures_keep_the_case_of_the_address() -> None:
 def test_captures_are_parsed_and_not_put_into_each_other() -> None:
     assert matches("(a)@(host)", "(host)@example.com", a=r"\(host\)") is not None
     assert matches("(a)x@(host)", "bx@example.com", a="b|c") is not None
-    with pytest.raises(RouteError, match="capture 'a'.*no valid regular expression"):
+    with pytest.raises(RouteError, match=r"capture 'a'.*no valid regular expression"):
         compile_pattern("(a)(b)@(host)", {**HOST, "a": "x)|(?:", "b": "y"})
 
 

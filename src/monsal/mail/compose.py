@@ -33,6 +33,8 @@ __all__ = [
 #: Advised and absolute length of a line without its CRLF (RFC 5322, section 2.1.1).
 ADVISED = 78
 MAX_LINE = 998
+#: Longest address that shares the line with the name of its field.
+MAX_ADDRESS_LINE = 60
 
 #: A part of a message: its header, each line with CRLF, and its body.
 Entity = tuple[str, bytes]
@@ -95,32 +97,25 @@ def address_field(name: str, mailboxes: Sequence[tuple[str, str]]) -> str:
     The domain is written in ASCII. A local part beyond ASCII stays as it is (RFC 6532): there is no other way to write
     it, and the next hop takes it or refuses the recipient.
     """
-    line = f"{name}:"
-    lines: list[str] = []
-    last = len(mailboxes) - 1
-    for index, (address, display) in enumerate(mailboxes):
-        item = ascii_domain(address)
-        if display:
-            item = f"{_phrase(display, len(line) + 2)} <{item}>"
-        item = f" {item}," if index < last else f" {item}"
-        if len(line) + len(item) > ADVISED and line != f"{name}:":
-            lines.append(line)
-            line = item
-        else:
-            line += item
-    lines.append(line)
-    return "\r\n".join(lines) + "\r\n"
+    if len(mailboxes) == 1 and not mailboxes[0][1] and len(mailboxes[0][0]) <= MAX_ADDRESS_LINE:
+        return f"{name}: {ascii_domain(mailboxes[0][0])}\r\n"
+    words: list[str] = []
+    for address, display in mailboxes:
+        bare = ascii_domain(address)
+        words += [*_phrase(display, len(name) + 2), f"<{bare}>,"] if display else [f"{bare},"]
+    words[-1] = words[-1].removesuffix(",")
+    return _fold(name, " ".join(words), MAX_LINE) or ""
 
 
-def _phrase(display: str, column: int) -> str:
+def _phrase(display: str, column: int) -> list[str]:
     """A display name: atoms, a quoted string, or encoded words (RFC 5322 section 3.2.5, RFC 2047 section 5)."""
     if len(display) <= 60 and "=?" not in display:
         if _PHRASE.match(display):
-            return display
-        if display.isascii() and display.isprintable():
+            return display.split(" ")
+        if display.isascii() and display.isprintable() and "  " not in display:
             escaped = display.replace("\\", "\\\\").replace('"', '\\"')
-            return f'"{escaped}"'
-    return "\r\n ".join(encode_words(display, (ADVISED - 2 - column - len("=?utf-8?b??=")) // 4 * 3))
+            return [f'"{escaped}"']
+    return encode_words(display, (ADVISED - 2 - column - len("=?utf-8?b??=")) // 4 * 3)
 
 
 def ids_field(name: str, ids: Iterable[str]) -> str:
@@ -223,7 +218,7 @@ def _filename(name: str) -> str:
     """The filename parameter, each on a line of its own: quoted, or in the sections of RFC 2231."""
     if not name:
         return ""
-    if name.isascii() and name.isprintable() and len(name) <= 60 and "=?" not in name:
+    if _is_plain(name) and len(name) <= 60 and "=?" not in name:
         if _TOKEN.match(name):
             return f"; filename={name}"
         escaped = name.replace("\\", "\\\\").replace('"', '\\"')

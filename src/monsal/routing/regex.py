@@ -32,6 +32,7 @@ __all__ = [
     "Reference",
     "Repeat",
     "Sequence",
+    "children",
     "example",
     "join_runs",
     "literal_runs",
@@ -107,9 +108,27 @@ def parse_regex(text: str) -> tuple[Node, frozenset[str]]:
     """
     try:
         parsed = _parser.parse(text, re.IGNORECASE)
+        tree = _sequence(parsed)
+        if _has_look(tree):
+            re.compile(text, re.IGNORECASE)  # a look behind of varying width is only refused here
     except (re.error, OverflowError, RecursionError, Warning) as error:
         raise RouteError(f"{text!r} is no valid regular expression: {error}") from error
-    return _sequence(parsed), frozenset(parsed.state.groupdict)
+    return tree, frozenset(parsed.state.groupdict)
+
+
+def children(node: Node) -> tuple[Node, ...]:
+    """The nodes directly below a node."""
+    if isinstance(node, Sequence):
+        return node.items
+    if isinstance(node, Alternatives):
+        return node.options
+    if isinstance(node, Repeat | Group | Look):
+        return (node.item,)
+    return ()
+
+
+def _has_look(node: Node) -> bool:
+    return isinstance(node, Look) or any(map(_has_look, children(node)))
 
 
 def _sequence(parsed: Any) -> Node:

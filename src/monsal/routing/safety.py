@@ -31,6 +31,7 @@ from monsal.routing.regex import (
     Reference,
     Repeat,
     Sequence,
+    children,
 )
 
 __all__ = ["MAX_SHARED_LOOPS", "count_loops", "why_slow"]
@@ -60,8 +61,8 @@ class _TooComplex(Exception):
 def why_slow(node: Node) -> str | None:
     """The reason why the expression can be slow on some address; None if it is fast on all."""
     for tree in [node, *_looks(node)]:
-        automaton = _Automaton(tree)
         try:
+            automaton = _Automaton(tree)
             if automaton.is_exponential():
                 return "a repeat inside a repeat, or alternatives under a repeat, can read the same text in many ways"
             if automaton.shared_loops() > MAX_SHARED_LOOPS:
@@ -78,23 +79,13 @@ def count_loops(node: Node) -> int:
         return own + count_loops(node.item)
     if isinstance(node, Reference):
         return 1
-    return sum(count_loops(child) for child in _children(node))
-
-
-def _children(node: Node) -> tuple[Node, ...]:
-    if isinstance(node, Sequence):
-        return node.items
-    if isinstance(node, Alternatives):
-        return node.options
-    if isinstance(node, Repeat | Group | Look):
-        return (node.item,)
-    return ()
+    return sum(count_loops(child) for child in children(node))
 
 
 def _looks(node: Node) -> Iterator[Node]:
     if isinstance(node, Look):
         yield node.item
-    for child in _children(node):
+    for child in children(node):
         yield from _looks(child)
 
 
@@ -177,6 +168,8 @@ class _Automaton:
             low = high = min(high, 2)  # a fixed number of single characters is read in one way, however many
         elif high is None or high * turns > _ENDLESS:
             part = self._loop(self._build(node.item, 1))
+            if part.empty and low * turns > _ENDLESS:
+                self._link(part.last, part.first)  # any of the turns that must be there may be an empty one
             if low > 1:
                 part = self._concat(self._build(node.item, 1), part)
             return part if low else self._optional(part)

@@ -1,0 +1,113 @@
+"""The one durable thing: spool, states, timers, history, outbox and dead letters in one store (P1, P2).
+
+May import the ground floor only. `contract` says in values what a store is, and is where to start reading; `url`
+makes one; `sqlite`, `memory` are those of this version, over one engine; `states` has the get/set/clear storages of
+the original; `inspect` looks into a store without owning it.
+
+Names come when they are first asked for: importing this loads no database.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from monsal.store.contract import (
+    ROUTE_FIRST_STATE,
+    Accept,
+    Ack,
+    Applied,
+    Capabilities,
+    Claimed,
+    CommitResult,
+    Conflict,
+    DoneTurn,
+    Expected,
+    Fence,
+    Fenced,
+    Ledger,
+    Outgoing,
+    OutgoingMail,
+    Receipt,
+    Recipient,
+    SetTimer,
+    Settled,
+    Source,
+    StateChange,
+    StateKey,
+    Statement,
+    StateValue,
+    Store,
+    TurnCommit,
+    TurnRow,
+)
+from monsal.store.url import open_store
+from monsal.store.url import open_store as open  # noqa: A004 - the name that docs/interface.md promises
+
+if TYPE_CHECKING:
+    from monsal.store.inspect import Inspector
+    from monsal.store.memory import MemoryStore
+    from monsal.store.sqlite import SqliteStore
+    from monsal.store.states import MemoryStorage, ShelveStorage, StateStorage, Storage, StoreStates, as_storage
+
+_HOME = {
+    "Inspector": "monsal.store.inspect",
+    "MemoryStorage": "monsal.store.states",
+    "MemoryStore": "monsal.store.memory",
+    "ShelveStorage": "monsal.store.states",
+    "SqliteStore": "monsal.store.sqlite",
+    "StateStorage": "monsal.store.states",
+    "Storage": "monsal.store.states",
+    "StoreStates": "monsal.store.states",
+    "as_storage": "monsal.store.states",
+}
+
+__all__ = [
+    "ROUTE_FIRST_STATE",
+    "Accept",
+    "Ack",
+    "Applied",
+    "Capabilities",
+    "Claimed",
+    "CommitResult",
+    "Conflict",
+    "DoneTurn",
+    "Expected",
+    "Fence",
+    "Fenced",
+    "Inspector",
+    "Ledger",
+    "MemoryStorage",
+    "MemoryStore",
+    "Outgoing",
+    "OutgoingMail",
+    "Receipt",
+    "Recipient",
+    "SetTimer",
+    "Settled",
+    "ShelveStorage",
+    "Source",
+    "SqliteStore",
+    "StateChange",
+    "StateKey",
+    "StateStorage",
+    "StateValue",
+    "Statement",
+    "Storage",
+    "Store",
+    "StoreStates",
+    "TurnCommit",
+    "TurnRow",
+    "as_storage",
+    "open",
+    "open_store",
+]
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOME.get(name)
+    if home is None:
+        raise AttributeError(f"module 'monsal.store' has no attribute {name!r}")
+    value = getattr(import_module(home), name)
+    globals()[name] = value
+    return value

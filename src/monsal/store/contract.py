@@ -314,12 +314,16 @@ class Outgoing(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Settled(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of an outgoing row: sent; deferred until `due`; or failed for good. `reason` is the peer's reply."""
+    """What became of an outgoing row: sent; deferred until `due`; or failed for good. `reason` is the peer's reply.
+
+    `tried` is False when the relay as a whole was down: then the row's `attempts` stay as they are.
+    """
 
     id: int
     status: Literal["sent", "deferred", "failed"]
     reason: str = ""
     due: float = 0.0
+    tried: bool = True
 
 
 class Ledger(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,0 +1,78 @@
+"""Large messages as files beside the database, so that they never pass through the one writer (DESIGN 4, *Bodies*).
+
+A file is complete and on the disk before a row points to it: written under another name, flushed, renamed, and the
+folder flushed. One that no row points to was left by a crash and is removed at the next opening.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from monsal.ids import new_token
+
+__all__ = ["BodyFiles"]
+
+
+class BodyFiles:
+    """The folder of large bodies. Its methods block and may be called from any thread."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def path(self, token: str) -> Path:
+        """Where the body with this token is."""
+        return self._folder / token[:2] / token
+
+    def write(self, pieces: Sequence[bytes]) -> str:
+        """Keep a body; its token, when it is on the disk. Raises OSError; then nothing is left behind."""
+        token = new_token()
+        path = self.path(token)
+        partial = path.with_name("." + token)
+        if not path.parent.is_dir():
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            _flush_folder(self._folder)
+        try:
+            with open(partial, "xb", buffering=0, opener=_private) as file:
+                for piece in pieces:
+                    rest = memoryview(piece)
+                    while rest:
+                        rest = rest[file.write(rest) :]
+                os.fsync(file.fileno())
+            partial.rename(path)
+            _flush_folder(path.parent)
+        except OSError:
+            for left in (partial, path):
+                with contextlib.suppress(OSError):
+                    left.unlink(missing_ok=True)
+            raise
+        return token
+
+    def remove(self, token: str) -> None:
+        """Remove a body that no row points to; one that is gone already is no error."""
+        with contextlib.suppress(FileNotFoundError):
+            self.path(token).unlink()
+
+    def sweep(self, is_known: Callable[[str], bool]) -> int:
+        """Remove files that no row points to; how many there were. Only while nothing is being written."""
+        removed = 0
+        for shard in self._folder.iterdir() if self._folder.is_dir() else ():
+            for file in shard.iterdir() if shard.is_dir() else ():
+                if not is_known(file.name):
+                    file.unlink(missing_ok=True)
+                    removed += 1
+        return removed
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
+
+
+def _flush_folder(path: Path) -> None:
+    folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)

@@ -1,0 +1,493 @@
+"""Who may touch the store when: operations, groups, flushes, recovery.
+
+The connection and everything in `Data` has one owner at a time: the loop, or the writer's thread while `_busy`.
+
+    an operation comes in      the loop applies it at once if it owns the store, else it queues
+    end of the loop's turn     operations that must be durable wait: the group is flushed. On the loop's own thread if
+                               it is a single one and the disk is quick (a hop to a thread costs more), else by the
+                               thread; what comes in meanwhile is the next group (group commit)
+    only turns were applied    nobody waits: they are flushed at once when the store was idle, else when they are
+                               `window` old or `group_limit` many
+    an operation that reads    at length runs on the thread, so that it does not stop the sockets
+    a flush or the disk fails  everything is thrown away; the file is opened again, and what is found there decides
+                               what those who wait are told (`_break`)
+
+*Applied, then durable*: an applied operation answers at once; one that must be durable answers after COMMIT (P1).
+Operations of a group are undone together or not at all, so a crash takes a suffix, never a middle.
+
+Statements are applied by the loop and not by the thread, because each of them gives up the interpreter lock and has
+to get it back: against a busy loop that made a group several times slower than its statements are.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from monsal.backoff import exponential
+from monsal.errors import StoreError, StoreUnavailable
+from monsal.store.engine.bell import Bell
+from monsal.store.engine.data import Data
+from monsal.store.engine.database import foreign_error
+from monsal.store.engine.hand import Checkpointer, Hand
+from monsal.store.engine.opening import Lost, close_place, open_place, reopen
+from monsal.store.engine.operation import APPLIED, How, Operation, Undo, as_ours, refuse
+from monsal.store.engine.place import EngineSettings, Place
+
+__all__ = ["Core", "StoreStatistics"]
+
+log = logging.getLogger("monsal.store")
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoreStatistics:
+    """Operations and groups since the opening, the largest group, the smoothed time of a flush in seconds, how often
+    the store was opened anew after an error; pages in the WAL, queues with rows, leases, states in memory.
+    """
+
+    operations: int
+    groups: int
+    largest_group: int
+    flush_seconds: float
+    recoveries: int
+    wal_pages: int
+    queues: int
+    leases: int
+    cached_states: int
+
+
+class Core:
+    """Runs operations on one `Data`. All methods are called on the loop of `open`.
+
+    Without `threaded` everything is done at once, in the caller: a store in memory is then deterministic.
+    """
+
+    def __init__(self, place: Place, settings: EngineSettings, *, threaded: bool) -> None:
+        self.data: Data | None = None
+        self.work = Bell()
+        self.mail = Bell()
+        self._place = place
+        self._settings = settings
+        self._threaded = threaded
+        self._loop: asyncio.AbstractEventLoop
+        self._idle: asyncio.Event
+        self._hand: Hand | None = None
+        self._checkpointer: Checkpointer | None = None
+        self._is_open = False
+        self._why = "it is not open"
+        self._busy = False
+        self._queue: deque[Operation] = deque()
+        self._waiting: list[tuple[asyncio.Future[Any], Any]] = []
+        self._planned = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._in_group = 0
+        self._begun = 0.0
+        self._last_flush = 0.0
+        self._flush_seconds = 0.0
+        self._failures = 0
+        self._operations = self._groups = self._largest = self._recoveries = 0
+
+    # -- life -------------------------------------------------------------------------------------------------
+
+    async def open(self) -> None:
+        """Take the place, load what is there. Raises StoreError."""
+        if self._is_open:
+            raise StoreUnavailable(f"{self._place.name} is open already")
+        self._is_open = True
+        self._loop = asyncio.get_running_loop()
+        self._idle = asyncio.Event()
+        self._hand = Hand(self._loop, "monsal-store") if self._threaded else None
+        opened: list[tuple[Data, float]] = []
+        try:
+            await self._aside(lambda: opened.append(open_place(self._place, self._settings)))
+        except BaseException:
+            self._is_open = False
+            self._stop_hand()
+            # If it was the caller who gave up, the thread may have got there.
+            for data, _ in opened:
+                close_place(self._place, data)
+            raise
+        data, self._flush_seconds = opened[0]
+        self._operations = self._groups = self._largest = self._recoveries = 0
+        self._last_flush = 0.0
+        self._install(data)
+
+    def _install(self, data: Data) -> None:
+        self.data = data
+        self._failures = 0
+        if self._threaded:
+            self._checkpointer = Checkpointer(self._loop, self._place, self._settings)
+        self._release()
+
+    def _release(self) -> None:
+        self._busy = False
+        self._idle.set()
+
+    async def close(self) -> None:
+        """Flush what is applied, refuse what waits for its turn, give the place back. Harmless if it is closed."""
+        if not self._is_open:
+            return
+        while self._busy:
+            self._idle.clear()
+            await self._idle.wait()
+        data, self.data = self.data, None
+        self._is_open, self._why = False, "it was closed"
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._in_group = 0
+        self._refuse_queue()
+        waiting, self._waiting = self._waiting, []
+        try:
+            await self._aside(lambda: self._leave(data))
+        except Exception as error:
+            cause = foreign_error(error, self._place.name)
+            self._fail(waiting, cause)
+            raise cause from error
+        else:
+            _deliver(waiting)
+        finally:
+            self._stop_hand()
+
+    def _leave(self, data: Data | None) -> None:
+        self._stop_checkpoints()
+        close_place(self._place, data)
+
+    def _stop_checkpoints(self) -> None:
+        checkpointer, self._checkpointer = self._checkpointer, None
+        if checkpointer is not None:
+            checkpointer.stop()
+
+    def _stop_hand(self) -> None:
+        hand, self._hand = self._hand, None
+        if hand is not None:
+            hand.stop()
+
+    # -- operations -------------------------------------------------------------------------------------------
+
+    async def run(self, how: How, function: Callable[..., T], *arguments: Any, undo: Undo | None = None) -> T:
+        """Do `function(data, *arguments)`. `undo(data, value)` is done if the caller went away before its answer.
+
+        Raises StoreUnavailable, and what the operation itself raises.
+        """
+        if self.data is None:
+            raise StoreUnavailable(self._why)
+        if not self._busy and not self._queue and (not how.aside or self._hand is None):
+            value: T = self._apply(function, arguments)
+            if not how.durable or not self._is_dirty():
+                return value
+            waiter: asyncio.Future[T] = self._loop.create_future()
+            self._waiting.append((waiter, value))
+            return await waiter
+        waiter = self._loop.create_future()
+        self._queue.append(Operation(how, function, arguments, waiter, undo))
+        if not self._busy:
+            self._plan()
+        try:
+            return await waiter
+        except asyncio.CancelledError:
+            if undo is not None and waiter.done() and not waiter.cancelled() and waiter.exception() is None:
+                self._submit(undo, waiter.result())
+            raise
+
+    def _is_dirty(self) -> bool:
+        return self.data is not None and self.data.dirty
+
+    def _submit(self, function: Callable[..., Any], *arguments: Any) -> None:
+        """Do an operation whose result nobody awaits."""
+        if self.data is not None:
+            waiter = self._loop.create_future()
+            waiter.add_done_callback(lambda done: done.cancelled() or done.exception())
+            self._queue.append(Operation(APPLIED, function, arguments, waiter))
+            self._plan()
+
+    def _apply(self, function: Callable[..., T], arguments: tuple[Any, ...]) -> T:
+        """Do an operation on the loop, which owns the store. Raises what it raises, as ours."""
+        data = self.data
+        assert data is not None
+        self._operations += 1
+        try:
+            value = data.run(function, *arguments)
+        except Exception as error:
+            if data.is_sound_after(error):
+                raise as_ours(error) from error
+            self._break(error)
+            raise StoreUnavailable(self._why) from error
+        self._after(data)
+        if self.data is not data:
+            # Without a thread the flush was made at once, and failed.
+            raise StoreUnavailable(self._why)
+        return value
+
+    def _after(self, data: Data) -> None:
+        """An operation was applied: tell who waits for work, and see to the flush."""
+        if data.more_work:
+            data.more_work = False
+            self.work.ring(self._loop)
+        if not data.dirty:
+            self._tell_mail(data)
+            return
+        self._in_group += 1
+        if not self._threaded:
+            self._flush_here(data)
+        elif self._in_group == 1:
+            self._begun = self._loop.time()
+            self._plan()
+        elif self._in_group >= self._settings.group_limit or (self._loop.time() - self._begun > self._settings.window):
+            # Also for callers that never let the loop turn: their group must not grow without end.
+            self._flush_there(data)
+        else:
+            self._plan()
+
+    def _tell_mail(self, data: Data) -> None:
+        if data.more_mail:
+            data.more_mail = False
+            self.mail.ring(self._loop)
+
+    # -- groups -----------------------------------------------------------------------------------------------
+
+    def _plan(self) -> None:
+        if not self._planned:
+            self._planned = True
+            self._loop.call_soon(self._turn)
+
+    def _turn(self) -> None:
+        """At the end of a turn of the loop: do what queues, then flush if somebody waits."""
+        self._planned = False
+        self._drain()
+        data = self.data
+        if self._busy or data is None:
+            return
+        if not data.dirty:
+            self._answer_waiting()
+        elif self._waiting:
+            self._flush(data)
+        else:
+            self._flush_soon(data)
+
+    def _drain(self) -> None:
+        room = self._settings.group_limit
+        while self._queue and room and not self._busy and self.data is not None:
+            operation = self._queue.popleft()
+            if operation.waiter.done():
+                continue
+            room -= 1
+            if operation.how.aside and self._hand is not None:
+                self._do_aside(self._hand, self.data, operation)
+            else:
+                self._do_here(operation)
+        if self._queue and not self._busy:
+            self._plan()
+
+    def _do_here(self, operation: Operation) -> None:
+        try:
+            value = self._apply(operation.function, operation.arguments)
+        except Exception as error:  # noqa: BLE001 - handed to whoever waits
+            refuse(operation.waiter, error)
+        else:
+            self._answer(operation, value)
+
+    def _do_aside(self, hand: Hand, data: Data, operation: Operation) -> None:
+        """Do an operation on the thread; the loop does not touch the store until it is done."""
+        self._busy = True
+
+        def done(value: Any, error: Exception | None) -> None:
+            self._operations += 1
+            self._release()
+            if error is None:
+                self._after(data)
+                self._answer(operation, value)
+            elif data.is_sound_after(error):
+                refuse(operation.waiter, as_ours(error))
+            else:
+                self._break(error)
+                refuse(operation.waiter, StoreUnavailable(self._why))
+            self._plan()
+
+        hand.do(lambda: data.run(operation.function, *operation.arguments), done)
+
+    def _answer(self, operation: Operation, value: Any) -> None:
+        if operation.how.durable and self._is_dirty():
+            self._waiting.append((operation.waiter, value))
+        elif not operation.waiter.done():
+            operation.waiter.set_result(value)
+        elif operation.undo is not None:
+            self._submit(operation.undo, value)
+
+    # -- flushing ---------------------------------------------------------------------------------------------
+
+    def _flush(self, data: Data) -> None:
+        if self._in_group == 1 and self._flush_seconds < self._settings.inline_below:
+            self._flush_here(data)
+        else:
+            self._flush_there(data)
+
+    def _flush_soon(self, data: Data) -> None:
+        """Nobody waits: flush at once if the store was idle, else let others join."""
+        rest = self._last_flush + self._settings.window - self._loop.time()
+        if rest <= 0.0:
+            self._flush(data)
+        elif self._timer is None:
+            self._timer = self._loop.call_later(rest, self._window_ended)
+
+    def _window_ended(self) -> None:
+        self._timer = None
+        if not self._busy and self.data is not None and self.data.dirty:
+            self._flush_there(self.data)
+
+    def _flush_here(self, data: Data) -> None:
+        before = time.perf_counter()
+        try:
+            data.commit()
+        except Exception as error:  # noqa: BLE001 - handed to whoever waits
+            self._break(error)
+        else:
+            self._flushed(data, time.perf_counter() - before)
+
+    def _flush_there(self, data: Data) -> None:
+        hand = self._hand
+        assert hand is not None
+        self._busy = True
+
+        def flush() -> float:
+            before = time.perf_counter()
+            data.commit()
+            return time.perf_counter() - before
+
+        def done(seconds: float, error: Exception | None) -> None:
+            self._release()
+            if error is not None:
+                self._break(error)
+            else:
+                self._flushed(data, seconds)
+                self._turn()
+
+        hand.do(flush, done)
+
+    def _flushed(self, data: Data, seconds: float) -> None:
+        """The group is on the disk: now those may go on who waited for that (P1)."""
+        self._flush_seconds += (seconds - self._flush_seconds) * 0.2
+        self._groups += 1
+        self._largest = max(self._largest, self._in_group)
+        self._in_group = 0
+        self._last_flush = self._loop.time()
+        self._answer_waiting()
+        self._tell_mail(data)
+        if self._checkpointer is not None:
+            self._checkpointer.after_flush(data.wal_pages)
+
+    def _answer_waiting(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        _deliver(waiting)
+
+    # -- recovery ---------------------------------------------------------------------------------------------
+
+    def _break(self, error: Exception) -> None:
+        """The disk refused: throw everything away, open the file again and read what is there."""
+        data, self.data = self.data, None
+        if data is None:
+            return
+        cause = foreign_error(error, self._place.name)
+        self._why = str(cause)
+        self._busy = True
+        self._in_group = 0
+        self._recoveries += 1
+        log.error("the store is not available: %s", cause, extra={"action": "store_down"})
+        self._refuse_queue()
+        waiting, self._waiting = self._waiting, []
+        lost = Lost(data.group, data.counters, waiting)
+
+        def leave() -> None:
+            self._stop_checkpoints()
+            self._place.disconnect(data.db)
+
+        self._place_aside(leave, lambda *_: self._recover(lost))
+
+    def _recover(self, lost: Lost) -> None:
+        self._timer = None
+        self._busy = True
+        self._place_aside(
+            lambda: reopen(self._place, self._settings, lost), lambda data, error: self._recovered(lost, data, error)
+        )
+
+    def _recovered(self, lost: Lost, data: Data | None, error: Exception | None) -> None:
+        waiting, lost.waiting = lost.waiting, []
+        if lost.found:
+            _deliver(waiting)
+        else:
+            self._fail(waiting, StoreUnavailable(self._why))
+        if data is None:
+            assert error is not None
+            self._failures += 1
+            self._why = str(foreign_error(error, self._place.name))
+            wait = exponential(self._failures, first=0.05, limit=5.0)
+            self._timer = self._loop.call_later(wait, self._recover, lost)
+            self._release()
+            return
+        self._install(data)
+        log.warning("the store is available again", extra={"action": "store_up"})
+        self.work.ring(self._loop)
+        self.mail.ring(self._loop)
+
+    def _refuse_queue(self) -> None:
+        queue, self._queue = self._queue, deque()
+        for operation in queue:
+            refuse(operation.waiter, StoreUnavailable(self._why))
+
+    def _fail(self, waiting: list[tuple[asyncio.Future[Any], Any]], error: StoreError) -> None:
+        for waiter, _ in waiting:
+            refuse(waiter, error)
+
+    # -- the thread -------------------------------------------------------------------------------------------
+
+    def _place_aside(self, work: Callable[[], T], done: Callable[[T | None, Exception | None], None]) -> None:
+        if self._hand is not None:
+            self._hand.do(work, done)
+            return
+        try:
+            value = work()
+        except Exception as error:  # noqa: BLE001 - handed to whoever waits
+            done(None, error)
+        else:
+            done(value, None)
+
+    async def _aside(self, work: Callable[[], T]) -> T:
+        waiter: asyncio.Future[T | None] = self._loop.create_future()
+
+        def done(value: T | None, error: Exception | None) -> None:
+            if error is not None:
+                refuse(waiter, error)
+            elif not waiter.done():
+                waiter.set_result(value)
+
+        self._place_aside(work, done)
+        value: Any = await waiter
+        return value  # type: ignore[no-any-return]  # what work() gave
+
+    def statistics(self) -> StoreStatistics:
+        """Figures for people; see `StoreStatistics`."""
+        data = self.data
+        return StoreStatistics(
+            operations=self._operations,
+            groups=self._groups,
+            largest_group=self._largest,
+            flush_seconds=self._flush_seconds,
+            recoveries=self._recoveries,
+            wal_pages=0 if data is None else data.wal_pages,
+            queues=0 if data is None else len(data.schedule.queues),
+            leases=0 if data is None else len(data.schedule.leased),
+            cached_states=0 if data is None else len(data.states),
+        )
+
+
+def _deliver(waiting: list[tuple[asyncio.Future[Any], Any]]) -> None:
+    for waiter, value in waiting:
+        if not waiter.done():
+            waiter.set_result(value)

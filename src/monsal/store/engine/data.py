@@ -1,0 +1,307 @@
+"""An open store: its connection, and what it keeps in memory beside it.
+
+Whoever is to touch it is decided by `core.Core`; everything here is plain and synchronous. Memory follows the file:
+an operation changes the database first and then, when nothing can fail any more, what is here. After an error of the
+disk all of it is thrown away and read anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import apsw
+
+from monsal.errors import StoreCorrupt
+from monsal.store.contract import Accept, StateKey, StateValue
+from monsal.store.engine.bodies import BodyFiles
+from monsal.store.engine.cache import StateCache
+from monsal.store.engine.codes import DEAD, DONE, DROPPED, HELD, SOURCES, WAITING
+from monsal.store.engine.database import Guard, is_own_fault, select
+from monsal.store.engine.place import EngineSettings, Place
+from monsal.store.engine.schedule import Head, Schedule
+from monsal.store.engine.text import load_text, store_text
+
+__all__ = ["Counters", "Data", "Fresh", "Tally", "flushed_group"]
+
+_NEVER = float("inf")
+
+T = TypeVar("T")
+
+
+class Counters:
+    """The last numbers given. They grow for ever: an id or a version that was seen once never means another thing."""
+
+    __slots__ = ("body", "counter", "mail", "row", "turn", "version")
+
+    def __init__(self, version: int, body: int, row: int, turn: int, mail: int) -> None:
+        self.version = version
+        self.body = body
+        self.row = row
+        self.turn = turn
+        self.mail = mail
+        self.counter = 0
+
+    def not_below(self, other: Counters) -> None:
+        """Go on from `other` where it is ahead: numbers of a group that was undone are not given again."""
+        for name in ("version", "body", "row", "turn", "mail", "counter"):
+            setattr(self, name, max(getattr(self, name), getattr(other, name)))
+
+
+#: Columns of monsal_ledger; a row's status is the place of its counter, moved by one for `accepted`.
+_DUPLICATES = 6
+_PLACE = {DONE: 1, WAITING: 2, HELD: 3, DEAD: 4, DROPPED: 5}
+
+
+class Tally:
+    """The ledger (P4): `totals[source]` are accepted, done, waiting, held, dead, dropped, duplicates."""
+
+    __slots__ = ("changed", "totals")
+
+    def __init__(self, totals: list[list[int]]) -> None:
+        self.totals = totals
+        self.changed: set[int] = set()
+
+    def accepted(self, source: int) -> None:
+        """A new row, waiting."""
+        row = self.totals[source]
+        row[0] += 1
+        row[2] += 1
+        self.changed.add(source)
+
+    def duplicate(self, source: int) -> None:
+        self.totals[source][_DUPLICATES] += 1
+        self.changed.add(source)
+
+    def moved(self, source: int, before: int, after: int) -> None:
+        """A row went from one status to another."""
+        row = self.totals[source]
+        row[_PLACE[before]] -= 1
+        row[_PLACE[after]] += 1
+        self.changed.add(source)
+
+
+class Fresh:
+    """Rows accepted lately with their mail, so that the claim that follows need not read them back; bounded."""
+
+    __slots__ = ("_left", "_rows")
+
+    def __init__(self, limit: int) -> None:
+        self._left = limit
+        self._rows: dict[int, tuple[Accept, str, bytes]] = {}
+
+    def put(self, row: int, mail: Accept, address: str, body: bytes) -> None:
+        if len(body) <= self._left:
+            self._left -= len(body)
+            self._rows[row] = (mail, address, body)
+
+    def pop(self, row: int) -> tuple[Accept, str, bytes] | None:
+        found = self._rows.pop(row, None)
+        if found is not None:
+            self._left += len(found[2])
+        return found
+
+
+class Data:
+    """The open store. `load` makes one."""
+
+    def __init__(self, db: apsw.Connection, place: Place, settings: EngineSettings, epoch: int, secret: bytes) -> None:
+        self.db = db
+        self.settings = settings
+        self.epoch = epoch
+        self.secret = secret
+        self.guard: Guard = place.guard
+        self.bodies: BodyFiles | None = place.bodies
+        self.schedule = Schedule()
+        self.states = StateCache(settings.cached_states)
+        self.fresh = Fresh(settings.fresh_bytes)
+        self.counters = Counters(0, 0, 0, 0, 0)
+        self.ledger = Tally([])
+        self.outbox_counts = [0, 0, 0, 0]
+        self.outbox_changed = False
+        #: Outgoing rows that were taken, with their status on the disk.
+        self.sending: dict[int, int] = {}
+        #: Outgoing rows up to this id are on the disk.
+        self.durable_mail = 0
+        #: No timer, and no outgoing row that is not being sent, is due before these; they may be too early.
+        self.next_timer = _NEVER
+        self.next_mail = _NEVER
+        #: The same for rows that are not on the disk yet.
+        self.undurable_mail = _NEVER
+        #: Told to those who wait for work, or for outgoing mail, when the operation is over or on the disk.
+        self.more_work = False
+        self.more_mail = False
+        self.group = 0
+        self.dirty = False
+        self.wal_pages = 0
+        self._in_operation = False
+
+    @classmethod
+    def load(cls, db: apsw.Connection, place: Place, settings: EngineSettings) -> Data:
+        """Commit a new epoch, then read what is there."""
+        found = select(db, "UPDATE monsal_meta SET epoch = epoch + 1 RETURNING *")
+        if not found:
+            raise StoreCorrupt(f"{place.name} has lost its own record; restore it from a backup")
+        _, secret, epoch, flushed, version, body, row, turn, mail = found[0]
+        data = cls(db, place, settings, epoch, secret)
+        data.group = flushed
+        data.counters = Counters(version, body, row, turn, mail)
+        data.durable_mail = mail
+        db.set_wal_hook(data._note_wal)
+        data._load_tallies()
+        data._load_queues()
+        data._load_dues()
+        return data
+
+    # -- transactions -----------------------------------------------------------------------------------------
+
+    def begin(self) -> None:
+        """Before the first write of an operation: open a transaction if none is, and remember this point in it."""
+        if not self.dirty:
+            self.db.execute("BEGIN IMMEDIATE")
+            self.dirty = True
+            self.group += 1
+        if not self._in_operation:
+            self.db.execute("SAVEPOINT op")
+            self._in_operation = True
+
+    def run(self, function: Callable[..., T], *args: Any) -> T:
+        """Do one operation: as a whole, or not at all while the others of its group stay.
+
+        An error that is not its own (`is_own_fault`) leaves the group as it is: the caller throws all away.
+        """
+        try:
+            value = function(self, *args)
+        except BaseException as error:
+            if self._in_operation:
+                self._in_operation = False
+                if self.is_sound_after(error):
+                    self.db.execute("ROLLBACK TO op")
+                    self.db.execute("RELEASE op")
+            raise
+        if self._in_operation:
+            self._in_operation = False
+            self.db.execute("RELEASE op")
+        return value
+
+    def is_sound_after(self, error: BaseException) -> bool:
+        """Whether the store can go on: the error was the operation's own, and its group is still there."""
+        if isinstance(error, Exception) and not is_own_fault(error):
+            return False
+        return not self.dirty or self.db.in_transaction
+
+    def commit(self) -> None:
+        """Flush the group: counters and its number with it, then COMMIT. Blocks until the disk has it (P1)."""
+        db, counters = self.db, self.counters
+        self.save_tallies()
+        db.execute(
+            _SAVE_META,
+            (self.group, counters.version, counters.body, counters.row, counters.turn, counters.mail),
+        )
+        db.execute("COMMIT")
+        self.dirty = False
+        if counters.mail > self.durable_mail:
+            self.durable_mail = counters.mail
+            self.next_mail = min(self.next_mail, self.undurable_mail)
+            self.undurable_mail = _NEVER
+            self.more_mail = True
+
+    def save_tallies(self) -> None:
+        """Write the counters into the open transaction: they are part of every flush, and of what a reader sees."""
+        for source in self.ledger.changed:
+            self.db.execute(_SAVE_LEDGER, (*self.ledger.totals[source], source))
+        self.ledger.changed.clear()
+        if self.outbox_changed:
+            self.outbox_changed = False
+            totals = [(rows, status) for status, rows in enumerate(self.outbox_counts)]
+            self.db.executemany(_SAVE_OUTBOX_COUNTS, totals)
+
+    def outgoing_moved(self, before: int | None, after: int) -> None:
+        """An outgoing row is new (`before` None) or went from one status to another."""
+        if before is not None:
+            self.outbox_counts[before] -= 1
+        self.outbox_counts[after] += 1
+        self.outbox_changed = True
+
+    def select(self, sql: str, params: tuple[Any, ...] = ()) -> list[Any]:
+        """All rows of a statement of ours."""
+        return self.db.execute(sql, params).fetchall()
+
+    # -- states -----------------------------------------------------------------------------------------------
+
+    def state(self, state: StateKey) -> StateValue:
+        """The value of a conversation, as of the last applied turn."""
+        known = self.states.get(state)
+        if known is None:
+            rows = self.select(_READ_STATE, (store_text(state.key), store_text(state.sender)))
+            known = _value(*rows[0]) if rows else StateValue()
+            self.states.put(state, known)
+        return known
+
+    # -- queues -----------------------------------------------------------------------------------------------
+
+    def head(self, key: str) -> Head | None:
+        """The first row of a queue that is waiting or held. Its own statement, after the change (Trap 1, Trap 3)."""
+        rows = self.select(_READ_HEAD, (store_text(key),))
+        return _head(*rows[0]) if rows else None
+
+    # -- loading ----------------------------------------------------------------------------------------------
+
+    def _load_tallies(self) -> None:
+        self.ledger = Tally([[0] * (_DUPLICATES + 1) for _ in SOURCES])
+        for source, *totals in self.select("SELECT * FROM monsal_ledger"):
+            self.ledger.totals[source] = list(totals)
+        for status, rows in self.select("SELECT status, rows FROM monsal_outbox_counts"):
+            self.outbox_counts[status] = rows
+
+    def _load_queues(self) -> None:
+        for key, count, row, due, held, received in self.select(_LOAD_QUEUES):
+            self.schedule.restore(load_text(key), count, _head(row, due, held, received))
+
+    def _load_dues(self) -> None:
+        self.next_timer = _first(self.db, "SELECT min(due) FROM monsal_timers")
+        self.next_mail = _first(self.db, "SELECT min(due) FROM monsal_outbox WHERE status < 2")
+
+    def _note_wal(self, _db: apsw.Connection, _name: str, pages: int) -> int:
+        self.wal_pages = pages
+        return apsw.SQLITE_OK
+
+
+def flushed_group(db: apsw.Connection) -> int:
+    """The number of the last group that is on the disk."""
+    return int(select(db, "SELECT flushed FROM monsal_meta")[0][0])
+
+
+def _first(db: apsw.Connection, sql: str) -> float:
+    value: float | None = select(db, sql)[0][0]
+    return _NEVER if value is None else value
+
+
+def _head(row: int, due: float, status: int, received: float) -> Head:
+    # A row that was never put off is claimable whatever the clock says: clocks of machines are set back.
+    return Head(row, 0.0 if due <= received else due, status == HELD)
+
+
+def _value(state: str, version: int, entered: int, since: float) -> StateValue:
+    return StateValue(load_text(state), version, entered, since)
+
+
+_SAVE_META = (
+    "UPDATE monsal_meta SET flushed = ?, version = ?, last_body = ?, last_row = ?, last_turn = ?, last_mail = ?"
+)
+_SAVE_LEDGER = (
+    "UPDATE monsal_ledger SET accepted = ?, done = ?, waiting = ?, held = ?, dead = ?, dropped = ?, duplicates = ?"
+    " WHERE source = ?"
+)
+_SAVE_OUTBOX_COUNTS = "UPDATE monsal_outbox_counts SET rows = ? WHERE status = ?"
+_READ_STATE = "SELECT state, version, entered, since FROM monsal_states WHERE key = ? AND sender = ?"
+# The index holds only rows that are waiting or held, by lease key and then by id: this reads one entry of it.
+_READ_HEAD = (
+    "SELECT id, due, status, received FROM monsal_spool INDEXED BY monsal_spool_queue"
+    " WHERE lease_key = ? AND status < 2 ORDER BY id LIMIT 1"
+)
+_LOAD_QUEUES = (
+    "SELECT q.lease_key, q.rows, q.head, s.due, s.status, s.received"
+    " FROM (SELECT lease_key, count(*) AS rows, min(id) AS head FROM monsal_spool INDEXED BY monsal_spool_queue"
+    " WHERE status < 2 GROUP BY lease_key) q JOIN monsal_spool s ON s.id = q.head ORDER BY q.head"
+)

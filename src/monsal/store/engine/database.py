@@ -1,0 +1,230 @@
+"""Connections to SQLite: how they are opened, who may run which statement, and what their errors mean."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.resources import files
+from typing import Any, Final, Literal
+
+import apsw
+
+from monsal.errors import StatementError, StoreCorrupt, StoreError, StoreNewer, StoreUnavailable
+
+__all__ = [
+    "APPLICATION_ID",
+    "Guard",
+    "check_layout",
+    "configure",
+    "foreign_error",
+    "is_own_fault",
+    "migrate",
+    "migrations",
+    "select",
+]
+
+#: Marks the file as ours (`PRAGMA application_id`): "mnsl" in ASCII.
+APPLICATION_ID: Final = 0x6D6E736C
+
+#: Errors of one statement: the transaction and the file are sound. All others are the store's trouble.
+_STATEMENT_ERRORS = (
+    apsw.SQLError,
+    apsw.ConstraintError,
+    apsw.MismatchError,
+    apsw.TooBigError,
+    apsw.RangeError,
+    apsw.AuthError,
+    apsw.BindingsError,
+    apsw.IncompleteExecutionError,
+)
+
+_REMEDY = (
+    "restore it from a backup, or save what can be read with "
+    "`sqlite3 {path} .recover | sqlite3 recovered.db` and put recovered.db in its place"
+)
+
+
+def is_own_fault(error: Exception) -> bool:
+    """Whether only the operation that raised it failed, and not the store."""
+    if isinstance(error, apsw.Error):
+        return isinstance(error, _STATEMENT_ERRORS)
+    return not isinstance(error, OSError | MemoryError)
+
+
+def foreign_error(error: Exception, path: object) -> StoreError:
+    """What an error of SQLite or of the file system means to those who called the store."""
+    if isinstance(error, StoreError):
+        return error
+    if isinstance(error, apsw.CorruptError | apsw.NotADBError):
+        return StoreCorrupt(f"{path} is damaged or is no store ({error}); {_REMEDY.format(path=path)}")
+    if isinstance(error, apsw.FullError):
+        return StoreUnavailable(f"{path}: the disk is full; make room, the store goes on by itself")
+    if isinstance(error, apsw.BusyError):
+        return StoreUnavailable(f"{path}: another program holds the database locked ({error})")
+    return StoreUnavailable(f"{path}: {type(error).__name__}: {error}")
+
+
+def select(db: apsw.Connection, sql: str, params: tuple[Any, ...] = ()) -> list[Any]:
+    """All rows of a statement, as tuples."""
+    return db.execute(sql, params).fetchall()
+
+
+Mode = Literal["own", "turn", "read"]
+
+_READING = {apsw.SQLITE_SELECT, apsw.SQLITE_READ, apsw.SQLITE_FUNCTION, apsw.SQLITE_RECURSIVE}
+_NEVER_IN_A_TURN = {
+    apsw.SQLITE_TRANSACTION,
+    apsw.SQLITE_SAVEPOINT,
+    apsw.SQLITE_ATTACH,
+    apsw.SQLITE_DETACH,
+    apsw.SQLITE_PRAGMA,
+}
+# What changes a table or hangs something on it, by the argument that names the table.
+_ON_FIRST = {
+    apsw.SQLITE_INSERT,
+    apsw.SQLITE_UPDATE,
+    apsw.SQLITE_DELETE,
+    apsw.SQLITE_CREATE_TABLE,
+    apsw.SQLITE_CREATE_VIEW,
+    apsw.SQLITE_DROP_TABLE,
+    apsw.SQLITE_DROP_VIEW,
+}
+_ON_SECOND = {
+    apsw.SQLITE_ALTER_TABLE,
+    apsw.SQLITE_CREATE_INDEX,
+    apsw.SQLITE_CREATE_TRIGGER,
+    apsw.SQLITE_CREATE_TEMP_TRIGGER,
+    apsw.SQLITE_DROP_INDEX,
+    apsw.SQLITE_DROP_TRIGGER,
+}
+_OUR_VIEWS = {"v_ledger", "v_turns", "v_states", "v_outbox", "v_messages"}
+
+
+def _is_ours(name: str | None) -> bool:
+    return name is not None and (name.lower().startswith("monsal_") or name.lower() in _OUR_VIEWS)
+
+
+class Guard:
+    """Decides what a statement may do: ours all, one of a turn its application's own tables, a reading one reads.
+
+    SQLite asks when it prepares a statement. Foreign statements carry a comment that names their mode, so that none
+    of them is ever taken for one of ours that is prepared already.
+    """
+
+    def __init__(self) -> None:
+        self._mode: Mode = "own"
+
+    def install(self, db: apsw.Connection) -> None:
+        db.authorizer = self._decide
+
+    @contextmanager
+    def mode(self, mode: Mode) -> Iterator[None]:
+        """Within it, statements are judged by `mode`."""
+        self._mode = mode
+        try:
+            yield
+        finally:
+            self._mode = "own"
+
+    def turn(self, db: apsw.Connection, sql: str, params: tuple[Any, ...]) -> None:
+        """Run a statement of a turn. Raises StatementError."""
+        # OR ROLLBACK and RAISE(ROLLBACK) would undo the turns of others in the same group; SQLite asks nobody.
+        if re.search(r"\brollback\b", sql, re.IGNORECASE):
+            raise StatementError(f"a turn cannot roll back by SQL, raise an error instead: {sql}")
+        with self.mode("turn"):
+            try:
+                for _ in db.execute("/*turn*/" + sql, params):
+                    continue
+            except Exception as error:
+                if not is_own_fault(error):
+                    raise
+                raise StatementError(f"{error}: {sql}") from error
+
+    def read(self, db: apsw.Connection, sql: str, params: tuple[Any, ...]) -> list[tuple[Any, ...]]:
+        """Run a reading statement. Raises StatementError."""
+        with self.mode("read"):
+            try:
+                return db.execute("/*read*/" + sql, params).fetchall()
+            except Exception as error:
+                if not is_own_fault(error):
+                    raise
+                raise StatementError(f"{error}: {sql}") from error
+
+    def _decide(
+        self, action: int, first: str | None, second: str | None, _database: str | None, _trigger: str | None
+    ) -> int:
+        mode = self._mode
+        if mode == "own":
+            return apsw.SQLITE_OK
+        if mode == "read":
+            return apsw.SQLITE_OK if action in _READING else apsw.SQLITE_DENY
+        if action in _NEVER_IN_A_TURN:
+            return apsw.SQLITE_DENY
+        if (action in _ON_FIRST and _is_ours(first)) or (action in _ON_SECOND and _is_ours(second)):
+            return apsw.SQLITE_DENY
+        return apsw.SQLITE_OK
+
+
+def configure(db: apsw.Connection, *, writer: bool) -> None:
+    """Settings of a connection (rule state.B16)."""
+    db.set_busy_timeout(30_000)
+    # Enough for the pages of a group of 200 turns; the file system's cache does the rest.
+    db.execute("PRAGMA cache_size = -8192").fetchall()
+    db.execute("PRAGMA temp_store = MEMORY").fetchall()
+    if not writer:
+        return
+    db.execute("PRAGMA foreign_keys = ON").fetchall()
+    db.execute("PRAGMA journal_mode = WAL").fetchall()
+    db.execute("PRAGMA synchronous = FULL").fetchall()
+    # Without it, fsync on macOS does not reach the disk (fcntl F_FULLFSYNC).
+    db.execute("PRAGMA fullfsync = ON").fetchall()
+    db.execute("PRAGMA checkpoint_fullfsync = ON").fetchall()
+    # Checkpoints are made when nobody waits (core.py), not within somebody's commit.
+    db.execute("PRAGMA wal_autocheckpoint = 0").fetchall()
+    # A WAL that once grew gives its room back when it is begun anew.
+    db.execute("PRAGMA journal_size_limit = 67108864").fetchall()
+
+
+def migrations() -> list[tuple[int, str]]:
+    """The numbered scripts that make and change the layout, in order."""
+    folder = files("monsal.store") / "sql"
+    found = [entry for entry in folder.iterdir() if re.match(r"\d{4}_.*\.sql$", entry.name)]
+    return sorted((int(entry.name[:4]), entry.read_text(encoding="utf-8")) for entry in found)
+
+
+def check_layout(db: apsw.Connection, path: object) -> None:
+    """See whether the file is ours, before anything is changed in it. Raises StoreNewer, StoreCorrupt."""
+    have, known = _number(db, "user_version"), migrations()[-1][0]
+    if _number(db, "application_id") != APPLICATION_ID:
+        if have or db.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchall():
+            raise StoreCorrupt(f"{path} is a database of another program; name another file for the store")
+    elif have > known:
+        raise StoreNewer(
+            f"{path} was written by a newer monsal (its layout is {have}, this one knows up to {known}): "
+            "install that version, or restore the backup made before it"
+        )
+
+
+def migrate(db: apsw.Connection, *, secret: bytes) -> None:
+    """Bring the layout up to date, each step in a transaction; `secret` is the key of a store that is made new."""
+    have = _number(db, "user_version")
+    for number, script in migrations():
+        if number <= have:
+            continue
+        db.execute("BEGIN IMMEDIATE")
+        try:
+            db.execute(script)
+            if number == 1:
+                db.execute("INSERT INTO monsal_meta VALUES (1, ?, 0, 0, 0, 0, 0, 0, 0)", (secret,))
+            db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+            db.execute(f"PRAGMA user_version = {number}")
+            db.execute("COMMIT")
+        except BaseException:
+            if db.in_transaction:
+                db.execute("ROLLBACK")
+            raise
+
+
+def _number(db: apsw.Connection, pragma: str) -> int:
+    return int(select(db, f"PRAGMA {pragma}")[0][0])

@@ -1,0 +1,269 @@
+"""The methods of the contract over the engine: what runs where, what is durable, and large bodies on their way."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Final
+
+from monsal.errors import StoreUnavailable
+from monsal.store.contract import (
+    Accept,
+    Capabilities,
+    Claimed,
+    CommitResult,
+    Fence,
+    Ledger,
+    Outgoing,
+    OutgoingMail,
+    Receipt,
+    Settled,
+    Source,
+    StateKey,
+    StateValue,
+    TurnCommit,
+)
+from monsal.store.engine import looking, operator, outbox, spool, turns
+from monsal.store.engine.bodies import BodyFiles
+from monsal.store.engine.codes import SOURCES
+from monsal.store.engine.core import Core, StoreStatistics
+from monsal.store.engine.data import Data
+from monsal.store.engine.database import foreign_error
+from monsal.store.engine.looking import What
+from monsal.store.engine.operation import APPLIED, ASIDE, ASIDE_DURABLE, DURABLE, How
+from monsal.store.engine.place import EngineSettings, Place
+from monsal.store.engine.text import load_text, store_text
+
+__all__ = ["SqlStore"]
+
+#: Threads that write large bodies: few, so that they do not take the disk from the one writer.
+_BODY_WRITERS: Final = 4
+
+
+class SqlStore:
+    """A store on SQLite. `monsal.store.contract.Store` says what each method promises."""
+
+    def __init__(self, place: Place, settings: EngineSettings, capabilities: Capabilities, *, threaded: bool) -> None:
+        self._core = Core(place, settings, threaded=threaded)
+        self._place = place
+        self._settings = settings
+        self._capabilities = capabilities
+        self._writers: ThreadPoolExecutor | None = None
+        self._secret = b""
+        self._epoch = 0
+
+    @property
+    def capabilities(self) -> Capabilities:
+        return self._capabilities
+
+    @property
+    def secret(self) -> bytes:
+        self._note_opening()
+        return self._secret
+
+    @property
+    def epoch(self) -> int:
+        self._note_opening()
+        return self._epoch
+
+    def _note_opening(self) -> None:
+        if (data := self._core.data) is not None:
+            self._secret, self._epoch = data.secret, data.epoch
+
+    def statistics(self) -> StoreStatistics:
+        """Figures about the engine, for people."""
+        return self._core.statistics()
+
+    async def open(self) -> None:
+        await self._core.open()
+        self._note_opening()
+
+    async def close(self) -> None:
+        if self._writers is not None:
+            # Those who wait for a body are refused by the core, which is closed next.
+            self._writers.shutdown(wait=False)
+            self._writers = None
+        await self._core.close()
+
+    def on_work(self, callback: Callable[[], None]) -> None:
+        self._core.work.listeners.append(callback)
+
+    def on_outgoing(self, callback: Callable[[], None]) -> None:
+        self._core.mail.listeners.append(callback)
+
+    # -- the spool --------------------------------------------------------------------------------------------
+
+    async def accept(self, mail: Accept) -> Receipt:
+        bodies = self._place.bodies
+        if bodies is None or spool.total(mail.body) <= self._settings.body_limit:
+            return await self._core.run(DURABLE, spool.accept, mail, None)
+        token = await self._write_body(bodies, mail.body)
+        try:
+            receipt = await self._core.run(DURABLE, spool.accept, mail, token)
+        except Exception:
+            # Nothing was stored; a caller who is cancelled cannot know that, so then the next opening looks.
+            self._forget_body(bodies, token)
+            raise
+        if all(receipt.duplicates):
+            self._forget_body(bodies, token)
+        return receipt
+
+    async def claim(self, limit: int, now: float, lease: float) -> list[Claimed]:
+        data = self._core.data
+        # Many timers may be due at once.
+        how = ASIDE if data is not None and data.next_timer <= now else APPLIED
+        return await self._core.run(how, spool.claim, limit, now, lease, undo=spool.give_back)
+
+    def next_work(self) -> float | None:
+        data = self._core.data
+        if data is None:
+            return None
+        due = data.schedule.next_time()
+        if data.next_timer == float("inf"):
+            return due
+        return data.next_timer if due is None else min(due, data.next_timer)
+
+    async def extend(self, leases: Sequence[tuple[str, Fence]], until: float) -> list[bool]:
+        return await self._core.run(APPLIED, spool.extend, tuple(leases), until)
+
+    async def killed(self, rows: Sequence[int], now: float) -> list[int]:
+        return await self._core.run(DURABLE, spool.killed, tuple(rows), now)
+
+    # -- turns ------------------------------------------------------------------------------------------------
+
+    async def commit(self, turn: TurnCommit) -> CommitResult:
+        bodies = self._place.bodies
+        large = [mail for mail in turn.outgoing if len(mail.body) > self._settings.body_limit] if bodies else []
+        if large:
+            assert bodies is not None
+            return await self._commit_large(bodies, turn, large)
+        return await self._core.run(_how(turn), turns.commit, turn, {})
+
+    async def _commit_large(self, bodies: BodyFiles, turn: TurnCommit, large: Sequence[OutgoingMail]) -> CommitResult:
+        written: dict[str, str] = {}
+        used: dict[str, str] = {}
+        try:
+            for mail in large:
+                written[mail.token] = await self._write_body(bodies, (mail.body,))
+            used = dict(written)
+            return await self._core.run(_how(turn), turns.commit, turn, used)
+        except Exception:
+            used = written
+            raise
+        finally:
+            # The commit takes out what it pointed to; what it did not, nothing will.
+            for mail_token in used:
+                self._forget_body(bodies, written[mail_token])
+
+    async def read_states(self, states: Sequence[StateKey]) -> dict[StateKey, StateValue]:
+        data = self._core.data
+        if data is not None:
+            known = {state: value for state in states if (value := data.states.get(state)) is not None}
+            if len(known) == len(states) or len(known) == len(set(states)):
+                return known
+        return await self._core.run(APPLIED, _read_states, states)
+
+    async def read(self, sql: str, params: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        return await self._core.run(ASIDE, _read, sql, tuple(params))
+
+    # -- the outbox -------------------------------------------------------------------------------------------
+
+    async def take_outgoing(self, limit: int, now: float) -> list[Outgoing]:
+        return await self._core.run(APPLIED, outbox.take_outgoing, limit, now, undo=outbox.put_back)
+
+    def next_outgoing(self) -> float | None:
+        data = self._core.data
+        return None if data is None or data.next_mail == float("inf") else data.next_mail
+
+    async def settle(self, results: Sequence[Settled]) -> None:
+        await self._core.run(DURABLE, outbox.settle, tuple(results))
+
+    async def outbox_counts(self) -> dict[str, int]:
+        return await self._core.run(APPLIED, outbox.counts)
+
+    async def retry_outgoing(self, row: int, now: float) -> bool:
+        return await self._core.run(DURABLE, outbox.retry_outgoing, row, now)
+
+    async def cancel_outgoing(self, row: int, now: float) -> bool:
+        return await self._core.run(DURABLE, outbox.cancel_outgoing, row, now)
+
+    # -- for people -------------------------------------------------------------------------------------------
+
+    async def ledger(self) -> dict[Source, Ledger]:
+        return await self._core.run(APPLIED, _ledger)
+
+    async def rows(self, what: What, limit: int = 1000) -> list[Mapping[str, Any]]:
+        return await self._core.run(ASIDE, _rows, what, limit)
+
+    async def dead_detail(self, row: int) -> Mapping[str, Any] | None:
+        return await self._core.run(ASIDE, _dead_detail, row)
+
+    async def replay(self, row: int, now: float) -> bool:
+        return await self._core.run(DURABLE, operator.replay, row, now)
+
+    async def drop(self, row: int, now: float) -> bool:
+        return await self._core.run(DURABLE, operator.drop, row, now)
+
+    async def release(self, lease_key: str, now: float) -> int:
+        return await self._core.run(DURABLE, operator.release, lease_key, now)
+
+    async def set_state(self, state: StateKey, name: str, now: float) -> None:
+        await self._core.run(DURABLE, operator.set_state, state, name, now)
+
+    async def set_all(self, sender: str, name: str, now: float) -> int:
+        return await self._core.run(ASIDE_DURABLE, operator.set_all, sender, name, now)
+
+    async def rename_state(self, key: str, old: str, new: str, now: float) -> int:
+        return await self._core.run(ASIDE_DURABLE, operator.rename_state, key, old, new, now)
+
+    async def clear_states(self) -> None:
+        await self._core.run(ASIDE_DURABLE, operator.clear_states)
+
+    # -- large bodies -----------------------------------------------------------------------------------------
+
+    async def _write_body(self, bodies: BodyFiles, pieces: Sequence[bytes]) -> str:
+        if self._core.data is None:
+            raise StoreUnavailable(f"{self._place.name} is not available")
+        if self._writers is None:
+            self._writers = ThreadPoolExecutor(_BODY_WRITERS, "monsal-bodies")
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._writers, bodies.write, pieces)
+        except OSError as error:
+            raise foreign_error(error, self._place.name) from error
+
+    def _forget_body(self, bodies: BodyFiles, token: str) -> None:
+        if self._writers is not None:
+            self._writers.submit(bodies.remove, token)
+
+
+def _how(turn: TurnCommit) -> How:
+    # What an application's statement costs is not known beforehand.
+    return ASIDE if turn.statements else APPLIED
+
+
+def _read_states(data: Data, states: Sequence[StateKey]) -> dict[StateKey, StateValue]:
+    return {state: data.state(state) for state in states}
+
+
+def _read(data: Data, sql: str, params: tuple[Any, ...]) -> list[tuple[Any, ...]]:
+    data.save_tallies()
+    stored = tuple(store_text(item) if isinstance(item, str) else item for item in params)
+    found = data.guard.read(data.db, sql, stored)
+    return [tuple(load_text(item) if isinstance(item, str) else item for item in row) for row in found]
+
+
+def _ledger(data: Data) -> dict[Source, Ledger]:
+    return {
+        name: looking.to_ledger(data.ledger.totals[source], data.schedule.running[source])
+        for source, name in enumerate(SOURCES)
+    }
+
+
+def _rows(data: Data, what: What, limit: int) -> list[Mapping[str, Any]]:
+    running = data.sending if what == "outbox" else data.schedule.running_rows() if what == "queue" else ()
+    return looking.rows(data.db, what, limit, running)
+
+
+def _dead_detail(data: Data, row: int) -> Mapping[str, Any] | None:
+    return looking.dead_detail(data.db, row, data.bodies)

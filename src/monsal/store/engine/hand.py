@@ -1,0 +1,97 @@
+"""Threads that do one thing after another for a loop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import threading
+from collections.abc import Callable
+from queue import SimpleQueue
+from typing import Any
+
+import apsw
+
+from monsal.store.engine.place import EngineSettings, Place
+
+__all__ = ["Checkpointer", "Hand"]
+
+log = logging.getLogger("monsal.store")
+
+Done = Callable[[Any, Exception | None], None]
+
+
+class Hand:
+    """A thread for a loop: `do` work there, be told the result here. Cheaper than an executor, and in order."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, name: str) -> None:
+        self._loop = loop
+        self._jobs: SimpleQueue[tuple[Callable[[], Any], Done] | None] = SimpleQueue()
+        self._thread = threading.Thread(target=self._work, name=name, daemon=True)
+        self._thread.start()
+
+    def do(self, work: Callable[[], Any], done: Done) -> None:
+        """Have `work()` done on the thread, then `done(value, error)` called on the loop."""
+        self._jobs.put((work, done))
+
+    def stop(self) -> None:
+        """Let the thread end after what it was given; waits for it."""
+        self._jobs.put(None)
+        self._thread.join()
+
+    def _work(self) -> None:
+        while (job := self._jobs.get()) is not None:
+            work, done = job
+            value: Any = None
+            failure: Exception | None = None
+            try:
+                value = work()
+            except Exception as error:  # noqa: BLE001 - handed to whoever waits
+                failure = error
+            # A loop that was closed without closing the store hears nothing any more.
+            with contextlib.suppress(RuntimeError):
+                self._loop.call_soon_threadsafe(done, value, failure)
+
+
+class Checkpointer:
+    """Moves the WAL into the database over a connection of its own, while the writer goes on writing.
+
+    The writer never waits for it: a passive checkpoint takes no lock that a writer needs. It needs an SQLite without
+    the WAL-reset fault (rule state.B16), which pyproject.toml asks for.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, place: Place, settings: EngineSettings) -> None:
+        self._place = place
+        self._settings = settings
+        self._db: apsw.Connection | None = None
+        self._hand = Hand(loop, "monsal-checkpoint")
+        self._is_asked = False
+        self._moved = 0
+
+    def after_flush(self, pages: int) -> None:
+        """The WAL has `pages` now: have them moved if there are many new ones. Called on the loop."""
+        if pages < self._moved:
+            self._moved = 0  # the WAL was begun anew
+        if not self._is_asked and pages - self._moved >= self._settings.checkpoint_pages:
+            self._is_asked = True
+            self._moved = pages
+            self._hand.do(self._checkpoint, self._done)
+
+    def stop(self) -> None:
+        """End, and leave the database."""
+        self._hand.stop()
+        if self._db is not None:
+            with contextlib.suppress(apsw.Error):
+                self._db.close(True)
+            self._db = None
+
+    def _checkpoint(self) -> None:
+        if self._db is None:
+            self._db = self._place.connect_beside()
+        if self._db is not None:
+            self._db.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+
+    def _done(self, _value: Any, error: Exception | None) -> None:
+        self._is_asked = False
+        if error is not None:
+            log.warning("a checkpoint failed: %s", error, extra={"action": "store_checkpoint"})

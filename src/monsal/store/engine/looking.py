@@ -1,0 +1,110 @@
+"""What people look at: rows, counts and dead letters. The same SQL serves the running store and the inspector."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Any, Final, Literal
+
+import apsw
+
+from monsal.clock import iso
+from monsal.store.contract import Ledger, Source
+from monsal.store.engine.bodies import BodyFiles
+from monsal.store.engine.codes import OUT_NAMES, ROW_NAMES, SOURCES
+from monsal.store.engine.database import select
+from monsal.store.engine.text import load_text, load_text_or_none
+
+__all__ = ["What", "dead_detail", "read_ledger", "read_outbox_counts", "rows", "to_ledger"]
+
+What = Literal["queue", "dead", "states", "outbox"]
+
+_ROW: Final = "id, message_id, sender, recipient, status, attempts, reason, received, due"
+_QUEUE: Final = f"SELECT {_ROW} FROM monsal_spool WHERE status < 2 ORDER BY id LIMIT ?"
+_DEAD: Final = f"SELECT {_ROW} FROM monsal_spool INDEXED BY monsal_spool_dead WHERE status = 3 ORDER BY id LIMIT ?"
+_STATES: Final = "SELECT key, sender, state, version, since FROM monsal_states ORDER BY since, version LIMIT ?"
+# What was sent is history (v_outbox has it); what was not is what somebody may have to act on.
+_OUTBOX: Final = (
+    "SELECT id, message_id, sender, recipient, status, attempts, reason, created, due"
+    " FROM monsal_outbox WHERE status <> 2 ORDER BY id LIMIT ?"
+)
+
+
+def rows(db: apsw.Connection, what: What, limit: int, running: Collection[int] = ()) -> list[Mapping[str, Any]]:
+    """Rows with the columns of INTERFACE, oldest first. `running` are those under lease, or being sent."""
+    if what == "states":
+        return [_state_row(*row) for row in select(db, _STATES, (limit,))]
+    if what == "outbox":
+        return [_row(OUT_NAMES, "sending", row, running) for row in select(db, _OUTBOX, (limit,))]
+    return [
+        _row(ROW_NAMES, "running", row, running) for row in select(db, _QUEUE if what == "queue" else _DEAD, (limit,))
+    ]
+
+
+def _row(names: tuple[str, ...], active: str, row: tuple[Any, ...], running: Collection[int]) -> dict[str, Any]:
+    number, message_id, sender, recipient, status, attempts, reason, created, due = row
+    return {
+        "id": number,
+        "message_id": load_text_or_none(message_id),
+        "sender": load_text(sender),
+        "recipient": load_text(recipient),
+        "state": active if number in running else names[status],
+        "attempts": attempts,
+        "reason": load_text(reason) if reason else "",
+        "created": iso(created),
+        "due": iso(due),
+    }
+
+
+def _state_row(key: str, sender: str, state: str, version: int, since: float) -> dict[str, Any]:
+    return {
+        "key": load_text(key),
+        "sender": load_text(sender),
+        "state": load_text(state),
+        "version": version,
+        "since": iso(since),
+    }
+
+
+def dead_detail(db: apsw.Connection, row: int, bodies: BodyFiles | None) -> Mapping[str, Any] | None:
+    """One dead letter with its tracebacks and its bytes."""
+    found = select(
+        db,
+        f"SELECT {', '.join('s.' + name for name in _ROW.split(', '))}, f.detail, b.raw, b.file"
+        " FROM monsal_spool s LEFT JOIN monsal_failures f ON f.id = s.id LEFT JOIN monsal_bodies b ON b.id = s.body"
+        " WHERE s.id = ? AND s.status = 3",
+        (row,),
+    )
+    if not found:
+        return None
+    *columns, detail, raw, file = found[0]
+    if file is not None and bodies is not None:
+        raw = bodies.path(file).read_bytes()
+    return {**_row(ROW_NAMES, "running", tuple(columns), ()), "detail": load_text(detail or ""), "raw": raw or b""}
+
+
+def to_ledger(totals: list[int], running: int) -> Ledger:
+    """A row of the ledger: those that run are counted as waiting on the disk."""
+    accepted, done, waiting, held, dead, dropped, duplicates = totals
+    return Ledger(
+        accepted=accepted,
+        done=done,
+        waiting=waiting - running,
+        running=running,
+        held=held,
+        dead=dead,
+        dropped=dropped,
+        duplicates=duplicates,
+    )
+
+
+def read_ledger(db: apsw.Connection) -> dict[Source, Ledger]:
+    """The ledger as the disk has it."""
+    return {
+        SOURCES[source]: to_ledger(list(totals), 0) for source, *totals in select(db, "SELECT * FROM monsal_ledger")
+    }
+
+
+def read_outbox_counts(db: apsw.Connection) -> dict[str, int]:
+    """Outgoing rows by status as the disk has them."""
+    found = {OUT_NAMES[status]: rows for status, rows in select(db, "SELECT status, rows FROM monsal_outbox_counts")}
+    return {name: found.get(name, 0) for name in ("waiting", "deferred", "sending", "sent", "failed")}

@@ -1,0 +1,53 @@
+"""One call of the store, and how it is done."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import apsw
+
+from monsal.errors import StatementError
+from monsal.store.engine.data import Data
+
+__all__ = ["APPLIED", "ASIDE", "ASIDE_DURABLE", "DURABLE", "How", "Operation", "Undo", "as_ours", "refuse"]
+
+Undo = Callable[[Data, Any], None]
+
+
+@dataclass(frozen=True, slots=True)
+class How:
+    """`durable`: it answers when it is on the disk. `aside`: it may take long and is done on the thread."""
+
+    durable: bool
+    aside: bool
+
+
+APPLIED = How(durable=False, aside=False)
+DURABLE = How(durable=True, aside=False)
+ASIDE = How(durable=False, aside=True)
+ASIDE_DURABLE = How(durable=True, aside=True)
+
+
+@dataclass(slots=True, eq=False)
+class Operation:
+    """A call that waits for the store. `undo` is done if its caller has gone when the answer is there."""
+
+    how: How
+    function: Callable[..., Any]
+    arguments: tuple[Any, ...]
+    waiter: asyncio.Future[Any]
+    undo: Undo | None = None
+
+
+def as_ours(error: Exception) -> Exception:
+    """An error of an operation alone, as its caller is to see it."""
+    return StatementError(str(error)) if isinstance(error, apsw.Error) else error
+
+
+def refuse(waiter: asyncio.Future[Any], error: Exception) -> None:
+    """Give a caller an error, if it still waits."""
+    if not waiter.done():
+        waiter.set_exception(error)

@@ -1,0 +1,115 @@
+"""An operator's acts on the spool and on states. Each function is one operation on `Data`."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from monsal.store.contract import StateChange, StateKey
+from monsal.store.engine.codes import DEAD, DROPPED, HELD, WAITING
+from monsal.store.engine.data import Data
+from monsal.store.engine.text import load_text, store_text
+from monsal.store.engine.turns import Origin, change_state
+
+__all__ = ["clear_states", "drop", "release", "rename_state", "replay", "set_all", "set_state"]
+
+#: Kept with a state that no turn made.
+_REASON: Final = "set by an operator"
+
+
+def replay(data: Data, row: int, now: float) -> bool:
+    """A dead letter waits again, in its old place in its queue; handlers that were done stay done."""
+    found = data.select("SELECT lease_key, source FROM monsal_spool WHERE id = ? AND status = 3", (row,))
+    if not found:
+        return False
+    lease_key, source = load_text(found[0][0]), found[0][1]
+    data.begin()
+    data.db.execute(
+        "UPDATE monsal_spool SET status = 0, attempts = 0, kills = 0, due = received, reason = NULL WHERE id = ?",
+        (row,),
+    )
+    data.db.execute("DELETE FROM monsal_failures WHERE id = ?", (row,))
+    data.ledger.moved(source, DEAD, WAITING)
+    _rejoin(data, lease_key, 1)
+    return True
+
+
+def drop(data: Data, row: int, now: float) -> bool:
+    """A dead letter is given up for good."""
+    found = data.select("SELECT source FROM monsal_spool WHERE id = ? AND status = 3", (row,))
+    if not found:
+        return False
+    data.begin()
+    data.db.execute("UPDATE monsal_spool SET status = 4 WHERE id = ?", (row,))
+    data.ledger.moved(found[0][0], DEAD, DROPPED)
+    return True
+
+
+def release(data: Data, lease_key: str, now: float) -> int:
+    """The held rows of a queue wait again, as if they had never been tried."""
+    data.begin()
+    sources = data.select(
+        "UPDATE monsal_spool SET status = 0, attempts = 0, kills = 0, due = received"
+        " WHERE lease_key = ? AND status = 1 RETURNING source",
+        (store_text(lease_key),),
+    )
+    for (source,) in sources:
+        data.ledger.moved(source, HELD, WAITING)
+    if sources:
+        _rejoin(data, lease_key, 0)
+    return len(sources)
+
+
+def _rejoin(data: Data, lease_key: str, added: int) -> None:
+    head = data.head(lease_key)
+    if head is not None:
+        data.schedule.rejoin(lease_key, head, added)
+        data.more_work = True
+
+
+# -- states -----------------------------------------------------------------------------------------------------
+
+
+def set_state(data: Data, state: StateKey, name: str, now: float) -> None:
+    """Force a state; its timers die if its name changes, as with a turn."""
+    value = change_state(data, StateChange(state, name, _REASON), Origin(now, None, data.state(state)))
+    data.states.put(state, value)
+
+
+def set_all(data: Data, sender: str, name: str, now: float) -> int:
+    """Force every stored state of one correspondent that is another one."""
+    rows = data.select(
+        "SELECT key FROM monsal_states WHERE sender = ? AND state <> ?", (store_text(sender), store_text(name))
+    )
+    changes = [StateChange(StateKey(load_text(key), sender), name, _REASON) for (key,) in rows]
+    values = [change_state(data, change, Origin(now, None, data.state(change.state))) for change in changes]
+    for change, value in zip(changes, values, strict=True):
+        data.states.put(change.state, value)
+    return len(rows)
+
+
+def rename_state(data: Data, key: str, old: str, new: str, now: float) -> int:
+    """A handler was renamed: its conversations stay where they are, under the new name, and so do their timers."""
+    stored = store_text(key)
+    rows = data.select("SELECT sender FROM monsal_states WHERE key = ? AND state = ?", (stored, store_text(old)))
+    if old == new:
+        return 0
+    data.begin()
+    for (sender,) in rows:
+        data.counters.version += 1
+        data.db.execute(_RENAME, (store_text(new), data.counters.version, stored, sender))
+    for (sender,) in rows:
+        data.states.drop(StateKey(key, load_text(sender)))
+    return len(rows)
+
+
+def clear_states(data: Data) -> None:
+    """Forget all states and their timers."""
+    data.begin()
+    data.db.execute("DELETE FROM monsal_states")
+    data.db.execute("DELETE FROM monsal_timers")
+    data.states.clear()
+    data.next_timer = float("inf")
+
+
+# `entered` stays, because a timer is bound to it; the version grows, so that a turn under way meets a Conflict.
+_RENAME: Final = "UPDATE monsal_states SET state = ?, version = ? WHERE key = ? AND sender = ?"

@@ -1,0 +1,148 @@
+"""What goes out: take what is due, write down what became of it, and an operator's acts on it.
+
+A row that is being sent is known in memory only: after a crash it is sent again, the same bytes with the same
+Message-ID (P2, at least once).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from monsal.store.contract import Outgoing, Settled
+from monsal.store.engine.codes import OUT_DEFERRED, OUT_FAILED, OUT_SENT, OUT_WAITING
+from monsal.store.engine.data import Data
+from monsal.store.engine.text import load_text, store_text
+
+__all__ = ["cancel_outgoing", "counts", "put_back", "retry_outgoing", "settle", "take_outgoing"]
+
+
+def take_outgoing(data: Data, limit: int, now: float) -> list[Outgoing]:
+    """Take rows that are due and on the disk; rows of one mail come next to each other."""
+    if limit <= 0:
+        return []
+    sending = data.sending
+    # Those being sent are the oldest, so the scan steps over no more rows than there are of them.
+    rows = data.select(_DUE, (now, data.durable_mail, limit + len(sending)))
+    by_mail: dict[int, list[tuple[Any, ...]]] = {}
+    room = limit
+    for row in rows:
+        if room and row[0] not in sending:
+            by_mail.setdefault(row[2], []).append(row)
+            room -= 1
+    taken: list[Outgoing] = []
+    for mail, of_mail in by_mail.items():
+        body = _body(data, mail)
+        for row, status, _, sender, recipient, message_id, attempts, created in of_mail:
+            sending[row] = status
+            taken.append(
+                Outgoing(
+                    id=row,
+                    mail=mail,
+                    sender=load_text(sender),
+                    recipient=load_text(recipient),
+                    message_id=load_text(message_id),
+                    attempts=attempts,
+                    created=created,
+                    body=body,
+                )
+            )
+    data.next_mail = _next_due(data, now) if room else now
+    return taken
+
+
+def put_back(data: Data, taken: Sequence[Outgoing]) -> None:
+    """Whoever took these rows has gone: they can be taken again."""
+    for row in taken:
+        data.sending.pop(row.id, None)
+    data.next_mail = 0.0
+    data.more_mail = True
+
+
+def _body(data: Data, mail: int) -> bytes | Path:
+    raw, file = data.select("SELECT raw, file FROM monsal_bodies WHERE id = ?", (mail,))[0]
+    return data.bodies.path(file) if file is not None and data.bodies is not None else raw or b""
+
+
+def _next_due(data: Data, now: float) -> float:
+    """When the first row that is not being sent is due, all that are due now having been taken."""
+    found = data.select(_NEXT_DUE, (now, data.durable_mail, 1 + len(data.sending)))
+    for due, row in found:
+        if row not in data.sending:
+            return float(due)
+    return float("inf")
+
+
+_AFTER: Final = {"sent": OUT_SENT, "deferred": OUT_DEFERRED, "failed": OUT_FAILED}
+
+
+def settle(data: Data, results: Sequence[Settled]) -> None:
+    """Write what became of rows. One that is not open any more (cancelled meanwhile) stays as it is."""
+    data.begin()
+    moved: list[tuple[int, int, int, float]] = []
+    for result in results:
+        after = _AFTER[result.status]
+        before = data.sending.get(result.id)
+        if before is None:
+            rows = data.select("SELECT status FROM monsal_outbox WHERE id = ?", (result.id,))
+            if not rows or rows[0][0] > OUT_DEFERRED:
+                continue
+            before = rows[0][0]
+        reason = store_text(result.reason)
+        if after == OUT_DEFERRED:
+            data.db.execute(_DEFER, (int(result.tried), reason, float(result.due), result.id))
+        else:
+            data.db.execute(_END, (after, int(result.tried), reason, result.id))
+        moved.append((result.id, before, after, result.due))
+    for row, before, after, due in moved:
+        data.sending.pop(row, None)
+        data.outgoing_moved(before, after)
+        if after == OUT_DEFERRED:
+            data.next_mail = min(data.next_mail, due)
+            data.more_mail = True
+
+
+def counts(data: Data) -> dict[str, int]:
+    """Rows by status; those being sent are subtracted from where the disk has them."""
+    waiting, deferred, sent, failed = data.outbox_counts
+    for status in data.sending.values():
+        waiting -= status == OUT_WAITING
+        deferred -= status == OUT_DEFERRED
+    return {"waiting": waiting, "deferred": deferred, "sending": len(data.sending), "sent": sent, "failed": failed}
+
+
+def retry_outgoing(data: Data, row: int, now: float) -> bool:
+    """Have a deferred or failed row tried at once."""
+    return _act(data, row, (OUT_DEFERRED, OUT_FAILED), OUT_WAITING, ("", float(now)))
+
+
+def cancel_outgoing(data: Data, row: int, now: float) -> bool:
+    """Have a waiting or deferred row never sent."""
+    return _act(data, row, (OUT_WAITING, OUT_DEFERRED), OUT_FAILED, ("cancelled by an operator", float(now)))
+
+
+def _act(data: Data, row: int, allowed: tuple[int, int], after: int, values: tuple[str, float]) -> bool:
+    rows = data.select("SELECT status FROM monsal_outbox WHERE id = ?", (row,))
+    if row in data.sending or not rows or rows[0][0] not in allowed:
+        return False
+    data.begin()
+    data.db.execute("UPDATE monsal_outbox SET status = ?, reason = ?, due = ? WHERE id = ?", (after, *values, row))
+    data.outgoing_moved(rows[0][0], after)
+    if after == OUT_WAITING:
+        data.next_mail = min(data.next_mail, values[1])
+        data.more_mail = True
+    return True
+
+
+_DUE: Final[str] = (
+    "SELECT id, status, mail, sender, recipient, message_id, attempts, created"
+    " FROM monsal_outbox INDEXED BY monsal_outbox_due"
+    " WHERE status < 2 AND due <= ? AND id <= ? ORDER BY due, id LIMIT ?"
+)
+_NEXT_DUE: Final[str] = (
+    "SELECT due, id FROM monsal_outbox INDEXED BY monsal_outbox_due"
+    " WHERE status < 2 AND due > ? AND id <= ? ORDER BY due, id LIMIT ?"
+)
+_DEFER: Final[str] = "UPDATE monsal_outbox SET status = 1, attempts = attempts + ?, reason = ?, due = ? WHERE id = ?"
+_END: Final[str] = "UPDATE monsal_outbox SET status = ?, attempts = attempts + ?, reason = ? WHERE id = ?"

@@ -1,0 +1,203 @@
+"""Which queue is next: leases and the heads of all queues, in memory. Pure: no clock, no database.
+
+A queue is what has one lease key. It is in one place at a time:
+
+    READY   its head may be claimed          -> LEASED by `lease`
+    LATER   its head is due in the future    -> READY when a claim sees that the time has come
+    LEASED  its head is being handled        -> `settle` puts it where its next head belongs; READY when it expires
+    HELD    its head is held                 -> READY by `settle` after a release
+
+The index holds one `Queue` per key with waiting or held rows, however many rows there are; the row after the head
+is looked up by whoever takes the head away. Ready queues take turns: one that was handled goes to the end.
+
+Leases are lost with the process, and that is right: whoever held them is gone, or is fenced by the new epoch.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import deque
+from typing import Final, NamedTuple
+
+from monsal.store.engine.codes import SOURCES
+
+__all__ = ["Head", "Queue", "Schedule"]
+
+_GONE: Final = 0
+_READY: Final = 1
+_LATER: Final = 2
+_LEASED: Final = 3
+_HELD: Final = 4
+
+_NEVER: Final = float("inf")
+
+
+class Head(NamedTuple):
+    """The first row of a queue: when it is due (0.0: at once, whatever the clock says) and whether it is held."""
+
+    row: int
+    due: float
+    held: bool
+
+
+class Queue:
+    """One lease key with rows. `counter` is that of its last lease and 0 when no lease can commit any more."""
+
+    __slots__ = ("count", "counter", "due", "head", "held", "key", "place", "row", "serial", "source", "turns", "until")
+
+    def __init__(self, key: str, count: int, head: Head) -> None:
+        self.key = key
+        self.count = count
+        self.head, self.due, self.held = head
+        self.place = _GONE
+        self.serial = 0
+        self.counter = 0
+        self.row = 0
+        self.source = 0
+        self.turns = 0
+        self.until = 0.0
+
+
+class Schedule:
+    """All queues. See the module's text; times are epoch seconds, given by the caller."""
+
+    def __init__(self) -> None:
+        self.queues: dict[str, Queue] = {}
+        self.leased: dict[str, Queue] = {}
+        self.running = [0] * len(SOURCES)
+        self._ready: deque[Queue] = deque()
+        self._later: list[tuple[float, int, Queue]] = []
+        self._serial = 0
+        # No lease ends before this; it may be too early, never too late.
+        self._first_end = _NEVER
+
+    def add(self, key: str, row: int, due: float = 0.0) -> bool:
+        """A new row at the end of a queue; whether `take` may give more now."""
+        queue = self.queues.get(key)
+        if queue is not None:
+            queue.count += 1
+            return False
+        return self.restore(key, 1, Head(row, due, False))
+
+    def restore(self, key: str, count: int, head: Head) -> bool:
+        """Put a queue in its place as it was found on the disk; whether it is ready."""
+        queue = self.queues[key] = Queue(key, count, head)
+        return self._put(queue)
+
+    def rejoin(self, key: str, head: Head, added: int) -> bool:
+        """Rows came back to a queue (a replay, a release), or its head was changed; whether it is ready now."""
+        queue = self.queues.get(key)
+        if queue is None:
+            return self.restore(key, added, head)
+        queue.count += added
+        queue.head, queue.due, queue.held = head
+        return queue.place != _LEASED and self._put(queue)
+
+    def take(self, limit: int, now: float) -> list[Queue]:
+        """Up to `limit` ready queues; the caller leases each of them, or settles it, before anything else."""
+        if now >= self._first_end:
+            self._expire(now)
+        later = self._later
+        while later and later[0][0] <= now:
+            _, serial, queue = heapq.heappop(later)
+            if queue.place == _LATER and queue.serial == serial:
+                queue.place = _READY
+                self._ready.append(queue)
+        taken: list[Queue] = []
+        ready = self._ready
+        while ready and len(taken) < limit:
+            queue = ready.popleft()
+            # A queue that went elsewhere while it stood here left its entry behind.
+            if queue.place == _READY:
+                queue.place = _GONE
+                taken.append(queue)
+        return taken
+
+    def lease(self, queue: Queue, counter: int, source: int, until: float) -> None:
+        """Lease a taken queue: its head runs."""
+        if queue.counter:
+            self.running[queue.source] -= 1
+        queue.place = _LEASED
+        queue.counter = counter
+        queue.row = queue.head
+        queue.source = source
+        queue.turns = 0
+        queue.until = until
+        self.running[source] += 1
+        self.leased[queue.key] = queue
+        if until < self._first_end:
+            self._first_end = until
+
+    def holder(self, key: str, counter: int) -> Queue | None:
+        """The queue whose last lease this is. One that expired and was not taken by another may still commit."""
+        queue = self.queues.get(key)
+        return queue if queue is not None and queue.counter == counter else None
+
+    def extend(self, key: str, counter: int, until: float) -> bool:
+        """Prolong a lease; False if it is not held any more."""
+        queue = self.holder(key, counter)
+        if queue is None:
+            return False
+        queue.until = until
+        queue.place = _LEASED
+        self.leased[key] = queue
+        if until < self._first_end:
+            self._first_end = until
+        return True
+
+    def settle(self, queue: Queue, *, removed: int, head: Head | None) -> bool:
+        """End the queue's lease, if it has one, and put it where its next head belongs; whether it is ready now.
+
+        `removed` rows have left it; `head` is the first of those that stay, None if there is none.
+        """
+        self.revoke(queue)
+        queue.count -= removed
+        if head is None:
+            queue.place = _GONE
+            del self.queues[queue.key]
+            return False
+        queue.head, queue.due, queue.held = head
+        return self._put(queue)
+
+    def revoke(self, queue: Queue) -> None:
+        """Take a lease away: nothing of it can be committed. The caller settles the queue next."""
+        if queue.counter:
+            self.running[queue.source] -= 1
+            queue.counter = 0
+            self.leased.pop(queue.key, None)
+
+    def running_rows(self) -> set[int]:
+        """The rows that are being handled."""
+        return {queue.row for queue in self.queues.values() if queue.counter}
+
+    def next_time(self) -> float | None:
+        """When `take` may give more without any new event; it may be too early. Changes nothing, looks at no list
+        as a whole: it is called while another thread may be taking.
+        """
+        if self._ready:
+            return 0.0
+        times = [entry[0] for entry in self._later[:1]]
+        if self.leased:
+            times.append(self._first_end)
+        return min(times, default=None)
+
+    def _put(self, queue: Queue) -> bool:
+        if queue.held:
+            queue.place = _HELD
+            return False
+        if queue.due:
+            self._serial += 1
+            queue.serial = self._serial
+            queue.place = _LATER
+            heapq.heappush(self._later, (queue.due, queue.serial, queue))
+            return False
+        queue.place = _READY
+        self._ready.append(queue)
+        return True
+
+    def _expire(self, now: float) -> None:
+        for queue in [queue for queue in self.leased.values() if queue.until <= now]:
+            del self.leased[queue.key]
+            queue.place = _READY
+            self._ready.append(queue)
+        self._first_end = min((queue.until for queue in self.leased.values()), default=_NEVER)

@@ -1,0 +1,329 @@
+"""What comes in: accept, claim, and what becomes of rows whose process died.
+
+Each function is one operation on `Data`. Rows are never deleted here: a row that is done stays for the views.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from monsal.store.contract import Accept, Claimed, DoneTurn, Fence, Receipt, StateKey
+from monsal.store.engine.codes import DEAD, SOURCE_CODES, SOURCES, TIMER, WAITING
+from monsal.store.engine.data import Data
+from monsal.store.engine.schedule import Head, Queue
+from monsal.store.engine.text import load_text, load_text_or_none, store_text, store_text_or_none
+
+__all__ = ["accept", "bury", "claim", "extend", "give_back", "insert_body", "keep_detail", "killed", "total"]
+
+#: A message that killed its worker so often is given up (P6).
+MAX_KILLS: Final = 3
+
+
+def total(pieces: Sequence[bytes]) -> int:
+    """The size of a body."""
+    return sum(map(len, pieces))
+
+
+def insert_body(data: Data, size: int, raw: bytes | None, file: str | None) -> int:
+    """Keep a body, or where its file is; its id."""
+    data.counters.body += 1
+    data.db.execute("INSERT INTO monsal_bodies VALUES (?, ?, ?, ?)", (data.counters.body, size, raw, file))
+    return data.counters.body
+
+
+def accept(data: Data, mail: Accept, file: str | None) -> Receipt:
+    """Store a mail: the body once, a row for each recipient that has none yet. `file` holds a large body."""
+    ids: list[int] = []
+    duplicates: list[bool] = []
+    rows: dict[str, int] = {}
+    added: list[tuple[int, str, str]] = []
+    common = _Common(data, mail)
+    data.begin()
+    for recipient in mail.recipients:
+        address = recipient.address
+        row = rows.get(address)
+        if row is None:
+            row, is_new = common.insert(address, recipient.lease_key)
+            rows[address] = row
+            if is_new:
+                added.append((row, address, recipient.lease_key))
+        else:
+            is_new = False
+        ids.append(row)
+        duplicates.append(not is_new)
+    raw = None
+    if added:
+        if file is None:
+            raw = bytes(mail.body[0]) if len(mail.body) == 1 else b"".join(mail.body)
+        insert_body(data, total(mail.body), raw, file)
+    _note_accepted(data, mail, added, len(ids) - len(added), raw)
+    return Receipt(tuple(ids), tuple(duplicates))
+
+
+def _note_accepted(
+    data: Data, mail: Accept, added: list[tuple[int, str, str]], repeated: int, raw: bytes | None
+) -> None:
+    source = SOURCE_CODES[mail.source]
+    for row, address, lease_key in added:
+        data.ledger.accepted(source)
+        if data.schedule.add(lease_key, row):
+            data.more_work = True
+        if raw is not None:
+            data.fresh.put(row, mail, address, raw)
+    for _ in range(repeated):
+        data.ledger.duplicate(source)
+
+
+class _Common:
+    """What the rows of one mail share."""
+
+    def __init__(self, data: Data, mail: Accept) -> None:
+        self._data = data
+        self._mail = mail
+        self._source = SOURCE_CODES[mail.source]
+        self._sender = store_text(mail.sender)
+        self._correspondent = store_text(mail.correspondent)
+        self._message_id = store_text_or_none(mail.message_id)
+        self._received = float(mail.received)
+
+    def insert(self, address: str, lease_key: str) -> tuple[int, bool]:
+        """The id of the row for a recipient, and whether it is new."""
+        dedup = self._dedup(address)
+        if self._try(address, lease_key, dedup):
+            return self._data.counters.row, True
+        data = self._data
+        row, received = data.select("SELECT id, received FROM monsal_spool WHERE dedup = ?", (dedup,))[0]
+        if received > self._received - data.settings.duplicates_for:
+            return row, False
+        # Too old to count: the new row takes its place in the index.
+        data.db.execute("UPDATE monsal_spool SET dedup = NULL WHERE id = ?", (row,))
+        self._try(address, lease_key, dedup)
+        return data.counters.row, True
+
+    def _try(self, address: str, lease_key: str, dedup: bytes | None) -> bool:
+        data, received = self._data, self._received
+        row = data.counters.row + 1
+        data.db.execute(
+            _INSERT_ROW,
+            (
+                row,
+                store_text(lease_key),
+                self._source,
+                self._sender,
+                self._correspondent,
+                store_text(address),
+                self._message_id,
+                data.counters.body + 1,
+                received,
+                received,
+                dedup,
+                self._mail.envelope,
+            ),
+        )
+        if dedup is not None and not data.db.changes():
+            return False
+        data.counters.row = row
+        return True
+
+    def _dedup(self, address: str) -> bytes | None:
+        mail = self._mail
+        if mail.message_id is None or mail.digest is None:
+            return None
+        parts = [part.encode("utf-8", "surrogatepass") for part in (address, mail.sender, mail.message_id)]
+        # Lengths first: no two different lists of parts make the same bytes.
+        head = b"%d,%d,%d:" % (len(parts[0]), len(parts[1]), len(parts[2]))
+        return hashlib.blake2b(head + b"".join(parts) + mail.digest, digest_size=16).digest()
+
+
+# -- claim ------------------------------------------------------------------------------------------------------
+
+
+def claim(data: Data, limit: int, now: float, lease: float) -> list[Claimed]:
+    """Lease the heads of ready queues. Writes only if timers have become due."""
+    if data.next_timer <= now:
+        _fire_timers(data, now)
+    claimed: list[Claimed] = []
+    until = now + lease
+    taken = data.schedule.take(limit, now)
+    while taken:
+        queue = taken.pop(0)
+        data.counters.counter += 1
+        fence = Fence(data.epoch, data.counters.counter)
+        try:
+            claimed.append(_lease(data, queue, fence, until))
+        except BaseException:
+            # Nobody learns of these leases.
+            for other in (queue, *taken):
+                data.schedule.settle(other, removed=0, head=Head(other.head, 0.0, False))
+            give_back(data, claimed)
+            raise
+    return claimed
+
+
+def _lease(data: Data, queue: Queue, fence: Fence, until: float) -> Claimed:
+    fresh = data.fresh.pop(queue.head)
+    if fresh is None:
+        return _lease_stored(data, queue, fence, until)
+    mail, address, body = fresh
+    data.schedule.lease(queue, fence.counter, SOURCE_CODES[mail.source], until)
+    return Claimed(
+        id=queue.row,
+        fence=fence,
+        lease_key=queue.key,
+        source=mail.source,
+        sender=mail.sender,
+        correspondent=mail.correspondent,
+        recipient=address,
+        received=mail.received,
+        body=body,
+        message_id=mail.message_id,
+        envelope=mail.envelope,
+    )
+
+
+def _lease_stored(data: Data, queue: Queue, fence: Fence, until: float) -> Claimed:
+    row = data.select(_READ_ROW, (queue.head,))[0]
+    source, sender, correspondent, recipient, received, message_id, envelope, attempts, kills, turns = row[:10]
+    target, state_key, state_sender, entered, raw, file = row[10:]
+    data.schedule.lease(queue, fence.counter, source, until)
+    queue.turns = turns
+    return Claimed(
+        id=queue.row,
+        fence=fence,
+        lease_key=queue.key,
+        source=SOURCES[source],
+        sender=load_text(sender),
+        correspondent=load_text(correspondent),
+        recipient=load_text(recipient),
+        received=received,
+        body=_body(data, raw, file),
+        message_id=load_text_or_none(message_id),
+        envelope=envelope,
+        attempts=attempts,
+        kills=kills,
+        done=_done_turns(data, queue.row) if turns else (),
+        target=load_text_or_none(target),
+        state=None if state_key is None else StateKey(load_text(state_key), load_text(state_sender)),
+        entered=entered or 0,
+    )
+
+
+def _body(data: Data, raw: bytes | None, file: str | None) -> bytes | Path:
+    if file is not None and data.bodies is not None:
+        return data.bodies.path(file)
+    return raw or b""
+
+
+def _done_turns(data: Data, row: int) -> tuple[DoneTurn, ...]:
+    found = data.select("SELECT handler, stateful FROM monsal_history WHERE message = ? ORDER BY id", (row,))
+    return tuple(DoneTurn(load_text(handler), bool(stateful)) for handler, stateful in found)
+
+
+def _fire_timers(data: Data, now: float) -> None:
+    """Make rows of timers that are due, the timer going away in the same transaction (rule state.B15)."""
+    db = data.db
+    due = data.select(_DUE_TIMERS, (now, data.settings.timers_at_once))
+    added: list[tuple[int, str]] = []
+    if due:
+        data.begin()
+    for timer in due:
+        data.counters.row += 1
+        key, sender, target = timer[:3]
+        db.execute(_INSERT_TIMER_ROW, (data.counters.row, TIMER, now, key, sender, target))
+        db.execute("DELETE FROM monsal_timers WHERE key = ? AND sender = ? AND target = ?", (key, sender, target))
+        added.append((data.counters.row, load_text(timer[3])))
+    first: float | None = data.select("SELECT min(due) FROM monsal_timers")[0][0]
+    data.next_timer = float("inf") if first is None else first
+    for row, lease_key in added:
+        data.ledger.accepted(TIMER)
+        data.schedule.add(lease_key, row)
+
+
+def give_back(data: Data, claimed: Sequence[Claimed]) -> None:
+    """End leases whose rows nobody will handle (the caller of `claim` is gone); the rows wait as before."""
+    for row in claimed:
+        queue = data.schedule.holder(row.lease_key, row.fence.counter)
+        if queue is not None and data.schedule.settle(queue, removed=0, head=data.head(row.lease_key)):
+            data.more_work = True
+
+
+def extend(data: Data, leases: Sequence[tuple[str, Fence]], until: float) -> list[bool]:
+    """Prolong leases; False for each one that is lost."""
+    return [
+        fence.epoch == data.epoch and data.schedule.extend(lease_key, fence.counter, until)
+        for lease_key, fence in leases
+    ]
+
+
+# -- rows that kill ---------------------------------------------------------------------------------------------
+
+
+def killed(data: Data, rows: Sequence[int], now: float) -> list[int]:
+    """Count a kill for each row that has not ended; those at three become dead letters and are returned."""
+    dead: list[int] = []
+    for row in dict.fromkeys(rows):
+        found = data.select(
+            "SELECT lease_key, source, status, kills FROM monsal_spool WHERE id = ? AND status < 2", (row,)
+        )
+        if not found:
+            continue
+        stored_key, source, status, kills = found[0]
+        is_dead = kills + 1 >= MAX_KILLS and status == WAITING
+        data.begin()
+        data.db.execute("UPDATE monsal_spool SET kills = kills + 1 WHERE id = ?", (row,))
+        if is_dead:
+            bury(data, row, f"killed its worker {kills + 1} times", "", now)
+            data.ledger.moved(source, status, DEAD)
+            dead.append(row)
+        data.fresh.pop(row)
+        _free_after_kill(data, load_text(stored_key), row, removed=int(is_dead))
+    return dead
+
+
+def _free_after_kill(data: Data, lease_key: str, row: int, *, removed: int) -> None:
+    """Whoever held the row is dead: its lease ends. A lease on another row of the queue stays."""
+    schedule = data.schedule
+    queue = schedule.queues[lease_key]
+    if lease_key in schedule.leased and queue.row != row:
+        head = data.head(lease_key)
+        if removed and head is not None:
+            schedule.rejoin(lease_key, head, -removed)
+    elif (removed or (queue.counter and queue.row == row)) and schedule.settle(
+        queue, removed=removed, head=data.head(lease_key)
+    ):
+        data.more_work = True
+
+
+def bury(data: Data, row: int, reason: str, detail: str, now: float) -> None:
+    """Make a row a dead letter, with what is known about why."""
+    data.db.execute("UPDATE monsal_spool SET status = 3, reason = ? WHERE id = ?", (store_text(reason), row))
+    keep_detail(data, row, detail, now)
+
+
+def keep_detail(data: Data, row: int, detail: str, now: float) -> None:
+    """Keep the tracebacks of a row that is dead or held."""
+    data.db.execute("INSERT OR REPLACE INTO monsal_failures VALUES (?, ?, ?)", (row, store_text(detail), float(now)))
+
+
+_INSERT_ROW: Final[str] = (
+    "INSERT INTO monsal_spool VALUES (?, ?, ?, 0, ?, ?, ?, ?, ?, ?, ?, 0, 0, 0, NULL, ?, ?, NULL, NULL, NULL, NULL)"
+    " ON CONFLICT (dedup) WHERE dedup IS NOT NULL DO NOTHING"
+)
+_READ_ROW: Final[str] = (
+    "SELECT s.source, s.sender, s.correspondent, s.recipient, s.received, s.message_id, s.envelope, s.attempts,"
+    " s.kills, s.turns, s.target, s.state_key, s.state_sender, s.entered, b.raw, b.file"
+    " FROM monsal_spool s JOIN monsal_bodies b ON b.id = s.body WHERE s.id = ?"
+)
+_DUE_TIMERS: Final[str] = (
+    "SELECT key, sender, target, lease_key FROM monsal_timers INDEXED BY monsal_timers_due"
+    " WHERE due <= ? ORDER BY due LIMIT ?"
+)
+_INSERT_TIMER_ROW: Final[str] = (
+    "INSERT INTO monsal_spool"
+    " SELECT ?1, lease_key, ?2, 0, envelope_sender, correspondent, recipient, message_id, body, ?3, ?3, 0, 0, 0, NULL,"
+    " NULL, envelope, target, key, sender, entered"
+    " FROM monsal_timers WHERE key = ?4 AND sender = ?5 AND target = ?6"
+)

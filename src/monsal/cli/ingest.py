@@ -1,0 +1,117 @@
+"""`monsal ingest`: one message from a pipe, durable when this ends with 0 (P1)."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from monsal.address import split_address
+from monsal.cli.compose import to_crlf
+from monsal.cli.exits import OK
+from monsal.cli.loading import load_app
+from monsal.cli.options import app_option, directory_option
+from monsal.cli.output import clean
+from monsal.cli.reach import not_running, read_ready
+from monsal.cli.speak import Answer, Unreachable, deliver, door, worst_code
+
+if TYPE_CHECKING:
+    from monsal.smtp.replies import Reply
+
+__all__ = ["command"]
+
+
+@click.command("ingest")
+@click.option("--to", "recipients", metavar="ADDRESS", multiple=True, required=True, help="The envelope's recipient.")
+@click.option("--from", "sender", metavar="ADDRESS", default="", help="The envelope's sender (default: empty).")
+@directory_option
+@app_option
+def command(recipients: tuple[str, ...], sender: str, directory: Path, target: str) -> int:
+    """Accept one message from standard input, as a mail server's pipe gives it.
+
+    It goes to the running server; without one it is stored here, and handled when the server starts.
+    Exit code 0: it is on the disk; 75: not now, try again; 65: refused for good.
+
+    \b
+    monsal ingest --to order@example.com --from ann@example.net --dir /srv/desk < letter.eml
+    """
+    for address in (*recipients, *([sender] if sender else [])):
+        split_address(address)
+    message = _message(sys.stdin.buffer.read())
+    answers = _by_server(directory, sender, recipients, message)
+    if answers is None:
+        answers = _here(directory, target, sender, recipients, message)
+    for recipient, answer in zip(recipients, answers, strict=True):
+        click.echo(f"{recipient}: {clean(str(answer))}", err=answer.exit_code != OK)
+    return worst_code(answers)
+
+
+def _message(raw: bytes) -> bytes:
+    # Some deliver with the line that begins a message in an mbox; it is no part of it.
+    if raw.startswith(b"From "):
+        raw = raw.partition(b"\n")[2]
+    return to_crlf(raw)
+
+
+def _by_server(directory: Path, sender: str, recipients: tuple[str, ...], message: bytes) -> list[Answer] | None:
+    """The answers of the running server, by LMTP if it has that; None if none runs."""
+    ready = read_ready(directory)
+    doors = [] if ready is None else [door(text, directory, lmtp=True) for text in ready.lmtp]
+    doors += [] if ready is None else [door(text, directory) for text in ready.smtp]
+    for each in doors:
+        try:
+            return deliver(each, sender, recipients, message)
+        except Unreachable:
+            continue
+    return None
+
+
+def _here(directory: Path, target: str, sender: str, recipients: tuple[str, ...], message: bytes) -> list[Answer]:
+    """Store the message as the server would. Raises StoreLocked saying who holds the store."""
+    import asyncio
+
+    from monsal.clock import SystemClock
+    from monsal.conversation import Spool, SpoolSettings
+    from monsal.mail import Envelope
+    from monsal.smtp.replies import Refused
+    from monsal.store import open as open_store
+
+    home = directory.resolve()
+    app = load_app(home, target)
+    settings = app.settings(home).settings
+    app.load()
+    if len(message) > settings.max_message_size:
+        return [Answer(552, f"5.3.4 larger than {settings.max_message_size} bytes")] * len(recipients)
+
+    async def store_it() -> list[Answer]:
+        store = open_store(settings.store, base=home, tables=app.parts().tables)
+        if not store.capabilities.durable_ack:
+            raise not_running(directory)  # what it holds ends with this process: to say yes would be false (P1)
+        await store.open()
+        try:
+            spool = Spool(
+                store,
+                app.router,
+                SystemClock(),
+                SpoolSettings(correspondent=settings.correspondent, max_hops=settings.max_hops),
+            )
+            refusals = [spool.accepts(recipient) for recipient in recipients]
+            taken = tuple(recipient for recipient, reply in zip(recipients, refusals, strict=True) if reply is None)
+            final = Answer(250, "2.0.0 stored; it is handled when the server starts")
+            if taken:
+                try:
+                    await spool.accept(Envelope(sender=sender, recipients=taken), (message,))
+                except Refused as error:
+                    final = _answer(error.reply)
+            return [final if reply is None else _answer(reply) for reply in refusals]
+        finally:
+            await store.close()
+
+    return asyncio.run(store_it())
+
+
+def _answer(reply: Reply) -> Answer:
+    words = reply.text if isinstance(reply.text, str) else " ".join(reply.text)
+    return Answer(reply.code, f"{reply.enhanced or ''} {words}".strip())

@@ -1,0 +1,199 @@
+"""How a command reaches what it is about: the running server, else its store.
+
+Looking goes to the server if one runs, else to the store's file, read-only. Acting goes to the server, else the store
+is opened, which takes its lock: two writers there never are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import msgspec
+
+from monsal.cli.loading import store_url
+from monsal.config import mask_secrets
+from monsal.control import ControlClient
+from monsal.errors import MonsalError, NotRunning
+
+__all__ = ["LEDGER", "OUTBOX", "Ready", "View", "act", "control_client", "looking", "not_running", "read_ready"]
+
+What = Literal["queue", "dead", "states", "outbox"]
+
+#: The columns of a ledger and the states of outgoing mail, in the order of docs/interface.md.
+LEDGER = ("accepted", "done", "waiting", "running", "held", "dead", "dropped", "duplicates")
+OUTBOX = ("waiting", "deferred", "sending", "sent", "failed")
+
+
+class Ready(msgspec.Struct, frozen=True):
+    """What a server says of itself in `run/ready.json`."""
+
+    pid: int
+    generation: int = 0
+    smtp: tuple[str, ...] = ()
+    lmtp: tuple[str, ...] = ()
+    http: tuple[str, ...] = ()
+    control: str = "run/control.sock"
+
+
+def read_ready(directory: Path) -> Ready | None:
+    """What the server of a directory announced, or None. One that was killed leaves this behind."""
+    try:
+        return msgspec.json.decode((directory / "run" / "ready.json").read_bytes(), type=Ready)
+    except (OSError, msgspec.MsgspecError):
+        return None
+
+
+def control_client(directory: Path, timeout: float = 10.0) -> ControlClient:
+    """A client of the directory's server; it connects at its first call."""
+    return ControlClient(directory / "run" / "control.sock", timeout)
+
+
+def not_running(directory: Path) -> NotRunning:
+    """The error that says that there is no server, and what to do."""
+    return NotRunning(f"no server is running in {directory}: start it with `monsal run --dir {directory}`")
+
+
+class View(Protocol):
+    """What can be looked at, wherever it comes from."""
+
+    def ledger(self) -> Mapping[str, Mapping[str, int]]:
+        """The ledger by source."""
+        ...
+
+    def outbox_counts(self) -> Mapping[str, int]: ...
+
+    def rows(self, what: What, limit: int) -> Sequence[Mapping[str, Any]]: ...
+
+    def dead_detail(self, row: int) -> Mapping[str, Any] | None: ...
+
+
+class _Live:
+    """A running server."""
+
+    def __init__(self, client: ControlClient) -> None:
+        self._client = client
+
+    def ledger(self) -> Mapping[str, Mapping[str, int]]:
+        found: Mapping[str, Mapping[str, int]] = self._client.call("store.ledger")
+        return found
+
+    def outbox_counts(self) -> Mapping[str, int]:
+        found: Mapping[str, int] = self._client.call("store.outbox_counts")
+        return found
+
+    def rows(self, what: What, limit: int) -> Sequence[Mapping[str, Any]]:
+        found: Sequence[Mapping[str, Any]] = self._client.call("store.rows", what=what, limit=limit)
+        return found
+
+    def dead_detail(self, row: int) -> Mapping[str, Any] | None:
+        found: dict[str, Any] | None = self._client.call("store.dead_detail", row=row)
+        if found and isinstance(found.get("raw"), str):
+            found["raw"] = msgspec.convert(found["raw"], bytes, strict=False)
+        return found
+
+
+class _File:
+    """The file of a store that no server has open."""
+
+    def __init__(self, inspector: Any) -> None:
+        self._inspector = inspector
+
+    def ledger(self) -> Mapping[str, Mapping[str, int]]:
+        return {source: msgspec.to_builtins(ledger) for source, ledger in self._inspector.ledger().items()}
+
+    def outbox_counts(self) -> Mapping[str, int]:
+        found: Mapping[str, int] = self._inspector.outbox_counts()
+        return found
+
+    def rows(self, what: What, limit: int) -> Sequence[Mapping[str, Any]]:
+        found: Sequence[Mapping[str, Any]] = self._inspector.rows(what, limit)
+        return found
+
+    def dead_detail(self, row: int) -> Mapping[str, Any] | None:
+        found: Mapping[str, Any] | None = self._inspector.dead_detail(row)
+        return found
+
+
+class _Nothing:
+    """A store that was never opened: there is nothing in it."""
+
+    def ledger(self) -> Mapping[str, Mapping[str, int]]:
+        return {}
+
+    def outbox_counts(self) -> Mapping[str, int]:
+        return {}
+
+    def rows(self, what: What, limit: int) -> Sequence[Mapping[str, Any]]:
+        return ()
+
+    def dead_detail(self, row: int) -> Mapping[str, Any] | None:
+        return None
+
+
+@contextmanager
+def looking(directory: Path) -> Iterator[View]:
+    """Something to look at: the running server, else the store's file.
+
+    Raises NotRunning if no server runs and the store can only be seen through one.
+    """
+    with control_client(directory) as client:
+        try:
+            client.connect()
+        except NotRunning:
+            pass
+        else:
+            yield _Live(client)
+            return
+    path = _store_file(directory)
+    if not path.exists():
+        yield _Nothing()
+        return
+    from monsal.store.inspect import Inspector
+
+    with Inspector(path) as inspector:
+        yield _File(inspector)
+
+
+def act(directory: Path, method: str, **params: Any) -> Any:
+    """Have one method of the store's API done: by the running server, else by opening the store here.
+
+    Raises StoreLocked saying who holds it, if that is neither.
+    """
+    with control_client(directory, timeout=60.0) as client:
+        try:
+            return client.call(f"store.{method}", **params)
+        except NotRunning:
+            return _act_here(directory, method, params)
+
+
+def _act_here(directory: Path, method: str, params: Mapping[str, Any]) -> Any:
+    path = _store_file(directory)
+    if not path.exists():
+        raise MonsalError(f"there is no store at {path} yet, so there is nothing to act on")
+    import asyncio
+
+    from monsal.clock import SystemClock
+    from monsal.control.api import StoreApi
+    from monsal.store import open as open_store
+
+    async def do() -> Any:
+        store = open_store(f"sqlite:///{path}", base=directory)
+        await store.open()
+        try:
+            return await getattr(StoreApi(store, SystemClock()), method)(**params)
+        finally:
+            await store.close()
+
+    return asyncio.run(do())
+
+
+def _store_file(directory: Path) -> Path:
+    """The file of the application's store. Raises NotRunning if it is none that is kept in a file."""
+    url = store_url(directory)
+    if not url.startswith("sqlite:///"):
+        error = not_running(directory)
+        raise NotRunning(f"{error} (its store, {mask_secrets(url)}, can only be seen through a server)")
+    return directory.resolve() / url.removeprefix("sqlite:///")

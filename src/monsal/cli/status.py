@@ -1,0 +1,93 @@
+"""`monsal status`: how it is, in one look, and in the exit code."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+
+from monsal.cli.exits import FAILED, OK
+from monsal.cli.options import directory_option, json_option
+from monsal.cli.output import clean, print_json
+from monsal.cli.reach import LEDGER, OUTBOX, control_client, looking
+from monsal.errors import NotRunning
+
+__all__ = ["command"]
+
+
+@click.command("status")
+@directory_option
+@json_option
+def command(directory: Path, as_json: bool) -> int:
+    """Show readiness, ledger and outbox. Exit code 0: ready; 1: not.
+
+    Without a running server the numbers come from the store's file.
+
+    \b
+    monsal status --dir desk
+    monsal status --dir desk --json | jq .ledger.dead
+    """
+    facts = _facts(directory)
+    if as_json:
+        print_json(facts)
+    else:
+        _print(facts)
+    return OK if facts["ready"] else FAILED
+
+
+def _facts(directory: Path) -> dict[str, Any]:
+    with control_client(directory) as client:
+        try:
+            found: dict[str, Any] = client.call("server.status")
+        except NotRunning:
+            found = {}
+    if not found:
+        with looking(directory) as view:
+            sources = view.ledger()
+            outbox = view.outbox_counts()
+        found = {"ready": False, "generation": 0, "ledger": _total(sources), "outbox": outbox, "sources": sources}
+    return {
+        **found,
+        "ledger": {name: found["ledger"].get(name, 0) for name in LEDGER},
+        "outbox": {name: found["outbox"].get(name, 0) for name in OUTBOX},
+    }
+
+
+def _total(sources: Mapping[str, Mapping[str, int]]) -> dict[str, int]:
+    return {name: sum(ledger.get(name, 0) for ledger in sources.values()) for name in LEDGER}
+
+
+def _print(facts: Mapping[str, Any]) -> None:
+    ledger = facts["ledger"]
+    if facts["ready"]:
+        _line("ready", f"yes, process {facts.get('pid', '?')}, generation {facts['generation']}")
+    else:
+        _line("ready", "no server is ready; `monsal run` starts one" if "pid" not in facts else "not yet, or stopping")
+    parts = " + ".join(f"{ledger[name]} {name}" for name in LEDGER[1:-1])
+    _line("ledger", f"{ledger['accepted']} accepted = {parts}; {ledger['duplicates']} duplicates")
+    _line("outbox", ", ".join(f"{facts['outbox'][name]} {name}" for name in OUTBOX))
+    for name, value in facts.items():
+        if name not in ("ready", "generation", "pid", "ledger", "outbox"):
+            _line(name, _words(value))
+    if ledger["dead"]:
+        _line("next", "`monsal dead` lists the dead letters, `monsal dead show ID` says why")
+    if ledger["held"]:
+        _line("next", "`monsal queue` lists what is held, `monsal release CONVERSATION` lets it go on")
+
+
+def _line(name: str, text: str) -> None:
+    """One line: a name and what there is to say about it."""
+    click.echo(f"{name:<10} {text}".rstrip())
+
+
+def _words(value: object) -> str:
+    """A nested value in words, without what is zero or empty."""
+    if isinstance(value, Mapping):
+        parts = ((clean(name), item) for name, item in value.items() if item not in (0, None, "", [], {}))
+        return ", ".join(
+            f"{name} ({_words(item)})" if isinstance(item, Mapping) else f"{name} {_words(item)}"
+            for name, item in parts
+        )
+    return clean(value)

@@ -14,12 +14,12 @@ from types import ModuleType
 from typing import Any
 
 from monsal.config import Resolved, load_settings
+from monsal.engine import Parts
 from monsal.errors import ConfigError
 from monsal.routing import Router
-from monsal.server import Parts, serve_parts
 from monsal.store.states import as_storage
 
-__all__ = ["App", "serve"]
+__all__ = ["App"]
 
 
 class App:
@@ -74,15 +74,3 @@ class App:
     def parts(self) -> Parts:
         """What a server needs of this application."""
         return Parts(router=self._router, states=self._states, tables=self._tables, templates=self._templates)
-
-
-def serve(app: App, directory: Path, *, overrides: Mapping[str, Any] | None = None) -> int:
-    """Serve `app` from `directory` until a signal or `monsal stop`; the exit code of the process.
-
-    `overrides` are settings of the command line; they win. Raises UsageError and StoreError if it cannot start.
-    """
-    resolved = app.settings(directory)
-    if overrides:
-        resolved = resolved.override(overrides)
-    app.load()
-    return serve_parts(app.parts(), directory, resolved.settings)

@@ -1,8 +1,7 @@
-"""One application put together: engine, sockets, control socket, and the bus that starts and stops them.
+"""One application as a server: its engine, its sockets, and the bus that starts and stops them.
 
-`Engine` joins the floors that do not know each other (store, routing, conversation, relay); `Server` adds what the
-world can reach; `serve_parts` lives on the bus. The bus runs on the main thread, where signals arrive; everything
-else runs on one event loop in a thread of its own, and handlers elsewhere (P7).
+`Server` adds what the world can reach to an `Engine`; `serve` lives on the bus. The bus runs on the main thread, where
+signals arrive; everything else runs on one event loop in a thread of its own, and handlers elsewhere (P7).
 """
 
 from __future__ import annotations
@@ -11,9 +10,7 @@ import asyncio
 import logging
 import os
 import threading
-import time
-from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
@@ -21,140 +18,19 @@ import msgspec
 
 from monsal.bus import Bus
 from monsal.bus.plugins import SignalHandler
-from monsal.clock import Clock, SystemClock
+from monsal.clock import SystemClock
 from monsal.config import Settings
 from monsal.control import ControlServer, ServerApi, StoreApi
-from monsal.conversation import (
-    OutboxPump,
-    Relay,
-    Runner,
-    Spool,
-    SpoolSettings,
-    Templates,
-    TurnPage,
-    Worker,
-    WorkerSettings,
-)
 from monsal.delivery import open_relay
+from monsal.engine import Engine, Parts
 from monsal.ingress import IngressSettings, LmtpIngress, MemoryBudget, SmtpIngress
 from monsal.logs import set_up_logging
-from monsal.routing import Router
 from monsal.smtp.settings import ServerSettings
 from monsal.store import open as open_store
-from monsal.store.contract import Store
 
-__all__ = ["Engine", "Parts", "Server", "serve_parts"]
+__all__ = ["Server", "serve_parts"]
 
 log = logging.getLogger("monsal.server")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Parts:
-    """What an App is made of, as far as running it is concerned."""
-
-    router: Router
-    states: Any
-    tables: Sequence[str]
-    templates: Path
-
-
-class Engine:
-    """Store, spool, worker and outbox of one application, joined; without sockets.
-
-    Made, opened, used and closed on one event loop.
-    """
-
-    def __init__(
-        self,
-        parts: Parts,
-        *,
-        directory: Path,
-        settings: Settings,
-        clock: Clock,
-        store: Store,
-        relay: Relay,
-        page: Path | None = None,
-    ) -> None:
-        self.router = parts.router
-        self.settings = settings
-        self.clock = clock
-        self.store = store
-        self.relay = relay
-        self._page = TurnPage(page)
-        self.runner = Runner(threads=settings.handler_threads, page=self._page)
-        self.spool = Spool(
-            store,
-            parts.router,
-            clock,
-            SpoolSettings(correspondent=settings.correspondent, max_hops=settings.max_hops),
-        )
-        self.worker = Worker(
-            store,
-            self.spool,
-            self.runner,
-            clock,
-            router=parts.router,
-            templates=Templates(directory / parts.templates),
-            settings=WorkerSettings(
-                concurrency=max(settings.claim_batch, settings.handler_threads),
-                lease=settings.lease,
-                deadline=settings.deadline,
-                max_replies=settings.max_replies_per_hour,
-                authserv_id=settings.authserv_id,
-            ),
-            states=parts.states,
-        )
-        self.pump = OutboxPump(store, relay, clock)
-        self._tasks: list[asyncio.Task[None]] = []
-
-    async def open(self) -> None:
-        """Open the store, and settle who killed the last process (P6)."""
-        await self.store.open()
-        await self.runner.open()
-        suspects = self._page.left_behind()
-        if suspects:
-            dead = await self.store.killed(suspects, self.clock.now())
-            log.warning(
-                "the last process ended while it handled the rows %s%s",
-                ", ".join(map(str, suspects)),
-                f"; {', '.join(map(str, dead))} did so for the third time and are dead letters now" if dead else "",
-                extra={"action": "unclean_end", "rows": suspects},
-            )
-
-    def start(self) -> None:
-        """Begin to handle messages and to send the outbox, in the background."""
-        loop = asyncio.get_running_loop()
-        self._tasks = [loop.create_task(self.worker.run()), loop.create_task(self.pump.run())]
-
-    async def settle(self) -> None:
-        """Handle and send everything that is due now, in the foreground; for tests."""
-        while True:
-            await self.worker.run_until_idle()
-            if not await self.pump.pump_once(self.clock.now()):
-                return
-
-    def next_due(self) -> float | None:
-        """When something will be due without a new event: a timer, a retry, a deferred mail."""
-        times = [due for due in (self.store.next_work(), self.store.next_outgoing()) if due is not None]
-        return min(times, default=None)
-
-    async def drain(self, grace: float) -> None:
-        """Let running turns end and the outbox flush, within `grace` seconds together; the rest stays stored."""
-        end = time.monotonic() + grace
-        await self.worker.stop(grace)
-        await self.pump.stop(max(0.0, end - time.monotonic()))
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        self._tasks = []
-
-    async def close(self, grace: float) -> None:
-        """Drain and give everything back."""
-        await self.drain(grace)
-        await self.runner.close()
-        await self.relay.close()
-        await self.store.close()
-        self._page.close()
 
 
 class Server:

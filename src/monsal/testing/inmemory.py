@@ -13,9 +13,9 @@ from monsal.address import fold
 from monsal.app import App
 from monsal.clock import ManualClock
 from monsal.conversation.ports import Delivered, Outcome, RelayMail
+from monsal.engine import Engine
 from monsal.errors import UsageError
 from monsal.mail import Attachment, Draft, Envelope, Message
-from monsal.server import Engine
 from monsal.smtp.replies import Refused
 from monsal.store.contract import Receipt, StateKey
 from monsal.store.memory import MemoryStore
@@ -95,7 +95,7 @@ class TestClient:
             directory=self._directory,
             settings=resolved.settings,
             clock=self.clock,
-            store=MemoryStore(),
+            store=MemoryStore(tables=self.app.parts().tables),
             relay=self._relay,
         )
         self._run(self._engine.open())

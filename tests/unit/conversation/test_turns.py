@@ -719,7 +719,7 @@ def test_automatic_mail_gets_no_answer(module: Make, play: Play, headers: dict[s
     mail.deliver(to=DESK, sender=ANN, raw=f"From: {ANN}\r\n{raw}Subject: x\r\n\r\nhi\r\n".encode())
     assert desk.calls == [None]
     assert mail.sent == []
-    assert "suppressed" in mail.query("select note from history")[0][0]
+    assert "suppressed" in mail.query("select note from monsal_history")[0][0]
     mail.deliver(to=DESK, sender=ANN, raw=f"From: {ANN}\r\n{raw}Subject: anyway\r\n\r\nhi\r\n".encode())
     assert len(mail.sent) == 1
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType, TracebackType
-from typing import Any, Self
+from typing import Any, Literal, Self, TypeVar
 
 from monsal.address import fold
 from monsal.app import App
@@ -21,6 +21,9 @@ from monsal.store.contract import Receipt, StateKey
 from monsal.store.memory import MemoryStore
 
 __all__ = ["SentMail", "TestClient", "client", "clock"]
+
+
+T = TypeVar("T")
 
 
 def clock(start: float = 1_700_000_000.0) -> ManualClock:
@@ -200,11 +203,9 @@ class TestClient:
             key = StateKey(*engine.router.state_key(name, message))
         return self._run(engine.store.read_states([key]))[key].state
 
-    def rows(self, what: str = "queue") -> list[Mapping[str, Any]]:
+    def rows(self, what: Literal["queue", "dead", "states", "outbox"]) -> list[Mapping[str, Any]]:
         """What `monsal queue`, `dead`, `states` or `outbox` would list."""
-        if what not in ("queue", "dead", "states", "outbox"):
-            raise UsageError(f"there are rows of queue, dead, states and outbox, not of {what!r}")
-        return self._run(self._open_engine().store.rows(what))  # type: ignore[arg-type] - checked above
+        return self._run(self._open_engine().store.rows(what))
 
     def query(self, sql: str, params: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         """Rows of the application's own tables."""
@@ -220,7 +221,7 @@ class TestClient:
             raise UsageError("use the client as a context manager: with client(app) as mail: ...")
         return self._engine
 
-    def _run(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
+    def _run(self, coroutine: Coroutine[Any, Any, T]) -> T:
         return self._loop.run_until_complete(coroutine)
 
 

@@ -43,6 +43,7 @@ from monsal.routing.regex import (
     example,
     join_runs,
     literal_runs,
+    nodes_below,
     parse_regex,
 )
 from monsal.routing.router import Addressed, Router, default_state_key
@@ -102,6 +103,7 @@ __all__ = [
     "marks_of",
     "name_of",
     "next_call",
+    "nodes_below",
     "nolocking",
     "orphaned",
     "otherwise",

@@ -32,10 +32,10 @@ __all__ = [
     "Reference",
     "Repeat",
     "Sequence",
-    "children",
     "example",
     "join_runs",
     "literal_runs",
+    "nodes_below",
     "parse_regex",
 ]
 
@@ -116,7 +116,7 @@ def parse_regex(text: str) -> tuple[Node, frozenset[str]]:
     return tree, frozenset(parsed.state.groupdict)
 
 
-def children(node: Node) -> tuple[Node, ...]:
+def nodes_below(node: Node) -> tuple[Node, ...]:
     """The nodes directly below a node."""
     if isinstance(node, Sequence):
         return node.items
@@ -128,7 +128,7 @@ def children(node: Node) -> tuple[Node, ...]:
 
 
 def _has_look(node: Node) -> bool:
-    return isinstance(node, Look) or any(map(_has_look, children(node)))
+    return isinstance(node, Look) or any(map(_has_look, nodes_below(node)))
 
 
 def _sequence(parsed: Any) -> Node:

@@ -31,7 +31,7 @@ from monsal.routing.regex import (
     Reference,
     Repeat,
     Sequence,
-    children,
+    nodes_below,
 )
 
 __all__ = ["MAX_SHARED_LOOPS", "count_loops", "why_slow"]
@@ -79,13 +79,13 @@ def count_loops(node: Node) -> int:
         return own + count_loops(node.item)
     if isinstance(node, Reference):
         return 1
-    return sum(count_loops(child) for child in children(node))
+    return sum(count_loops(child) for child in nodes_below(node))
 
 
 def _looks(node: Node) -> Iterator[Node]:
     if isinstance(node, Look):
         yield node.item
-    for child in children(node):
+    for child in nodes_below(node):
         yield from _looks(child)
 
 

@@ -204,7 +204,7 @@ def reply_draft(
     if len(thread) > MAX_REFERENCES:
         thread = (thread[0], *thread[1 - MAX_REFERENCES :])
     return Draft(
-        to=(message.sender,),
+        to=(message.sender_address,),
         sender=message.recipient,
         sender_name=sender_name,
         subject=_reply_subject(message.subject) if subject is None else subject,

@@ -173,9 +173,13 @@ class _Reader:
             self.end_line()
 
     def paragraph(self) -> None:
+        """End the line and leave one blank line, marked as quoted if both sides of it are."""
         self.end_line()
+        mark = ">" * min(self.quotes, MAX_QUOTES)
         if self.lines and self.lines[-1].strip("> "):
-            self.lines.append(">" * min(self.quotes, MAX_QUOTES))
+            self.lines.append(mark)
+        elif self.lines:
+            self.lines[-1] = min(mark, self.lines[-1], key=len)
 
     def end_line(self, even_if_empty: bool = False) -> None:
         text = "".join(self.text)

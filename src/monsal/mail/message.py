@@ -6,6 +6,8 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import partial
 
+from monsal.address import fold
+from monsal.mail.addresses import first_address
 from monsal.mail.attachment import Attachment
 from monsal.mail.auth import Auth, authenticate
 from monsal.mail.automatic import automatic_reason, bounce_reason
@@ -88,6 +90,14 @@ class Message(Fields):
     @property
     def envelope_sender(self) -> str | None:
         return None if self.envelope is None else self.envelope.sender
+
+    @property
+    def sender_address(self) -> str:
+        """The correspondent's address in its owner's spelling, for writing to it: a local part may mind its case."""
+        for written in (first_address(self.header.get("from") or ""), self.envelope_sender):
+            if written and fold(written) == self.sender:
+                return written
+        return self.sender
 
     @property
     def received(self) -> datetime:

@@ -43,7 +43,7 @@ _INTRODUCTION = re.compile(
 )
 # There is a date or an address in it: "On the other hand, as he wrote:" is prose.
 _DATE_OR_ADDRESS = re.compile(r"[0-9@]")
-# "Alice <alice@example.com> wrote:" has no first word but an address.
+# "Alice <alice@example.com> wrote:" begins with no word that is known, but has an address; a quotation must follow.
 _NAMED = re.compile(r".{0,200}<[^<>@\s]{1,64}@[^<>@\s]{1,255}>.{0,40}[:：]\s*\Z")
 
 _SEPARATORS = (
@@ -246,9 +246,14 @@ def _introduction(lines: list[str], index: int) -> int:
         if line.endswith((":", "：")):
             if _INTRODUCTION.match(joined) and _DATE_OR_ADDRESS.search(joined):
                 return length
-            followed = index + length < len(lines) and _is_quoted(lines[index + length])
-            return length if followed and _NAMED.match(joined) else 0
+            return 1 if length == 1 and _NAMED.match(joined) and _quotation_follows(lines, index + 1) else 0
     return 0
+
+
+def _quotation_follows(lines: list[str], index: int) -> bool:
+    """Whether the next line that is not blank, one of three, is quoted."""
+    following = [line for line in lines[index : index + 3] if line.strip()]
+    return bool(following) and _is_quoted(following[0])
 
 
 def _before_signature(lines: list[str]) -> list[str]:

@@ -1,0 +1,132 @@
+"""Commands that act: through the server if one runs, else on the store; never on a store that another one holds."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+
+import pytest
+from cli_world import ANN, EVE, Invoke, Live, make_store
+
+from monsal.store import open as open_store
+
+
+def ids(invoke: Invoke, command: str, home: Path) -> list[int]:
+    shown = invoke(command, "list", "--json", "--dir", home).stdout
+    return [json.loads(line)["id"] for line in shown.splitlines()]
+
+
+@pytest.mark.parametrize(("action", "remains"), [("replay", "waiting"), ("drop", None)])
+def test_a_dead_letter_is_replayed_or_dropped(stocked: Path, invoke: Invoke, action: str, remains: str | None) -> None:
+    [row] = ids(invoke, "dead", stocked)
+    result = invoke("dead", action, row, "--dir", stocked)
+    assert result.exit_code == 0, result.stderr
+    assert str(row) in result.stdout
+    assert ids(invoke, "dead", stocked) == []
+    assert (row in ids_of_queue(invoke, stocked)) is (remains is not None)
+    again = invoke("dead", action, row, "--dir", stocked)
+    assert again.exit_code == 1
+    assert f"no dead letter with the id {row}" in again.stderr
+
+
+def ids_of_queue(invoke: Invoke, home: Path) -> list[int]:
+    return [json.loads(line)["id"] for line in invoke("queue", "--json", "--dir", home).stdout.splitlines()]
+
+
+def test_several_at_once_are_each_told(stocked: Path, invoke: Invoke) -> None:
+    [row] = ids(invoke, "dead", stocked)
+    result = invoke("dead", "replay", row, 999, "--dir", stocked)
+    assert result.exit_code == 1
+    assert f"{row} waits" in result.stdout
+    assert "999" in result.stderr
+
+
+def test_outgoing_mail_is_tried_again_or_cancelled(stocked: Path, invoke: Invoke) -> None:
+    [row] = ids(invoke, "outbox", stocked)
+    assert invoke("outbox", "retry", row, "--dir", stocked).exit_code == 0
+    assert invoke("outbox", "cancel", row, "--dir", stocked).exit_code == 0
+    shown = [json.loads(line) for line in invoke("outbox", "--json", "--dir", stocked).stdout.splitlines()]
+    assert [each["state"] for each in shown] == ["failed"]
+    assert invoke("outbox", "cancel", row, "--dir", stocked).exit_code == 1
+
+
+def test_a_held_conversation_goes_on(stocked: Path, invoke: Invoke) -> None:
+    result = invoke("release", EVE.upper(), "--dir", stocked)
+    assert result.exit_code == 0
+    assert result.stdout == "1 message goes on\n"
+    again = invoke("release", EVE, "--dir", stocked)
+    assert again.exit_code == 1
+    assert "nothing is held for" in again.stderr
+
+
+def test_a_state_is_set_and_renamed(stocked: Path, invoke: Invoke) -> None:
+    assert invoke("states", "set", "orders", ANN.upper(), "PAID", "--force", "--dir", stocked).exit_code == 0
+    renamed = invoke("states", "rename", "orders", "PAID", "SETTLED", "--force", "--dir", stocked)
+    assert renamed.stdout == "1 conversation is now in SETTLED\n"
+    [row] = invoke("states", "--json", "--dir", stocked).stdout.splitlines()
+    assert json.loads(row)["state"] == "SETTLED"
+    assert invoke("states", "rename", "orders", "PAID", "X", "--force", "--dir", stocked).exit_code == 1
+
+
+def test_a_store_that_another_process_holds_is_left_alone(home: Path, invoke: Invoke) -> None:
+    asyncio.run(make_store(home))
+
+    async def hold() -> None:
+        store = open_store("sqlite:///run/monsal.db", base=home)
+        await store.open()
+        for arguments in (["dead", "replay", "1"], ["release", EVE], ["outbox", "retry", "1"]):
+            result = await asyncio.to_thread(invoke, *arguments, "--dir", home)
+            assert result.exit_code == 75
+            assert "is in use by process" in result.stderr
+        await store.close()
+
+    asyncio.run(hold())
+
+
+def test_there_is_nothing_to_act_on_and_nothing_is_made(home: Path, invoke: Invoke) -> None:
+    result = invoke("dead", "drop", "1", "--dir", home)
+    assert result.exit_code == 1
+    assert "no store" in result.stderr
+    assert not (home / "run").exists()
+
+
+def test_stopping_when_nothing_runs(home: Path, invoke: Invoke) -> None:
+    result = invoke("stop", "--dir", home)
+    assert result.exit_code == 75
+    assert f"monsal run --dir {home}" in result.stderr
+
+
+def test_a_server_that_does_not_end_is_told_with_1(live: Live, invoke: Invoke) -> None:
+    result = invoke("stop", "--now", "--timeout", "0.05", "--dir", live.home)
+    assert result.exit_code == 1
+    assert "still runs after 0.05 seconds" in result.stderr
+    assert live.stops == [True]
+
+
+def test_a_server_that_ended_is_gone(live: Live, invoke: Invoke) -> None:
+    # A number that no process has: the pid of the server, ended before anybody looked.
+    live.status = {"pid": 2**22 + 1}
+    assert invoke("stop", "--timeout", "1", "--dir", live.home).exit_code == 0
+    assert live.stops == [False]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["nothing"],
+        ["dead", "show"],
+        ["dead", "replay"],
+        ["dead", "replay", "first"],
+        ["queue", "--limit", "0"],
+        ["queue", "--dir", "/nowhere/at/all"],
+        ["queue", "--colour"],
+        ["states", "set", "orders"],
+        ["send", "--from", ANN],
+        ["routes", "--test", "x@y", "--check"],
+    ],
+)
+def test_a_wrong_use_ends_with_64(home: Path, invoke: Invoke, arguments: list[str]) -> None:
+    result = invoke(*arguments)
+    assert result.exit_code == 64
+    assert result.stderr

@@ -2,19 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from email.message import EmailMessage
 from email.policy import SMTP, SMTPUTF8
 from email.utils import formatdate, make_msgid
 
+from monsal.address import split_address
 from monsal.errors import UsageError
 
 __all__ = ["compose", "to_crlf"]
 
 
 def compose(
-    sender: str, to: str, subject: str, text: str, *, in_reply_to: str | None = None, references: str = ""
+    sender: str,
+    recipients: Sequence[str],
+    subject: str,
+    text: str,
+    *,
+    in_reply_to: str | None = None,
+    references: str = "",
 ) -> tuple[str, bytes]:
-    """Message-ID and bytes of a mail. Raises UsageError for a line break in a header."""
+    """Message-ID and bytes of a mail.
+
+    Raises AddressError for an address that is none, UsageError for a line break in the subject.
+    """
+    for address in (sender, *recipients):
+        split_address(address)
+    to = ", ".join(recipients)
     message = EmailMessage(policy=SMTPUTF8 if not (sender + to).isascii() else SMTP)
     message_id = make_msgid(domain="localhost")
     try:

@@ -106,7 +106,7 @@ class _Talk:
         if self.last_id and not subject.lower().startswith("re:"):
             subject = f"Re: {self.subject or subject}"
         message_id, message = compose(
-            self.sender, self.address, subject, text, in_reply_to=self.last_id, references=self.references
+            self.sender, [self.address], subject, text, in_reply_to=self.last_id, references=self.references
         )
         self.references = f"{self.references} {self.last_id or ''}".strip()
         self.last_id = message_id

@@ -45,7 +45,7 @@ def command(
         click.echo(f"monsal: no server is running in {directory}; give --host and --port, or start one", err=True)
         return UNAVAILABLE
     text = body if body is not None else sys.stdin.read()
-    _, message = compose(sender, ", ".join(recipients), subject, text)
+    _, message = compose(sender, recipients, subject, text)
     try:
         answers = deliver(target, sender, recipients, message)
     except Unreachable as error:

@@ -1,0 +1,116 @@
+"""The command line as a process: what it imports, how it ends, how it explains itself."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+import pytest
+from cli_world import Invoke
+
+from monsal.cli.exits import exit_code
+from monsal.cli.root import COMMANDS, Commands, cli, command_first
+from monsal.errors import (
+    AddressError,
+    ConfigError,
+    MonsalError,
+    NoAnswer,
+    NotRunning,
+    RemoteFault,
+    RouteError,
+    StoreCorrupt,
+    StoreLocked,
+    StoreUnavailable,
+)
+
+HEAVY = ("asyncio", "apsw", "uvloop", "rich", "jinja2", "smtplib", "email", "monsal.app", "monsal.routing")
+
+
+def monsal(*arguments: str, **options: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "monsal.cli", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60, **options)  # type: ignore[call-overload]
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["stop"], ["dead", "--help"], ["new", "x"], ["config"]])
+def test_a_thin_command_imports_nothing_heavy(home: Path, arguments: list[str]) -> None:
+    program = (
+        "import sys\n"
+        "from monsal.cli.root import main\n"
+        f"main({arguments!r})\n"
+        f"found = [name for name in {HEAVY!r} if name in sys.modules]\n"
+        "sys.exit(f'imported {found}' if found else 0)\n"
+    )
+    ended = subprocess.run([sys.executable, "-c", program], cwd=home, capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr
+
+
+def test_as_a_process_it_ends_with_its_code(home: Path) -> None:
+    assert monsal("--version").stdout.startswith("monsal ")
+    wrong = monsal("statsu", cwd=home)
+    assert wrong.returncode == 64
+    assert "did you mean status?" in wrong.stderr
+    none = monsal("stop", cwd=home)
+    assert none.returncode == 75
+    assert none.stderr.startswith("monsal: no server is running in .")
+
+
+def test_a_reader_that_has_seen_enough_is_no_trouble(home: Path) -> None:
+    command = f"{sys.executable} -m monsal.cli config --json --dir {home} | true"
+    ended = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=False)
+    assert ended.stderr == ""
+
+
+@pytest.mark.parametrize("name", list(COMMANDS))
+def test_every_command_helps_with_an_example(invoke: Invoke, name: str) -> None:
+    for flag in ("--help", "-h"):
+        result = invoke(name, flag)
+        assert result.exit_code == 0
+        assert f"  monsal {name} " in result.stdout
+
+
+def test_the_list_of_commands_is_what_there_is() -> None:
+    assert isinstance(cli, Commands)
+    context = click.Context(cli)
+    for name in COMMANDS:
+        command = cli.get_command(context, name)
+        assert command is not None
+        assert command.name == name
+    assert cli.get_command(context, "nothing") is None
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (ConfigError("x"), 64),
+        (RouteError("x"), 64),
+        (AddressError("x"), 65),
+        (StoreLocked("x"), 75),
+        (StoreUnavailable("x"), 75),
+        (NotRunning("x"), 75),
+        (NoAnswer("x"), 75),
+        (StoreCorrupt("x"), 1),
+        (MonsalError("x"), 1),
+        (RemoteFault("x", code=-32010, kind="StoreUnavailable"), 75),
+        (RemoteFault("x", code=-32010, kind="UsageError"), 64),
+        (RemoteFault("x", code=-32603, kind="ValueError"), 1),
+        (RemoteFault("x", code=-32601), 1),
+    ],
+)
+def test_errors_have_their_codes(error: MonsalError, code: int) -> None:
+    assert exit_code(error) == code
+
+
+@pytest.mark.parametrize(
+    ("given", "ordered"),
+    [
+        (["show", "5"], ["show", "5"]),
+        (["--dir", "d", "show", "5"], ["show", "--dir", "d", "5"]),
+        (["--dir", "show", "--json"], ["--dir", "show", "--json"]),
+        (["--json", "--", "show"], ["--json", "--", "show"]),
+        ([], []),
+    ],
+)
+def test_options_may_stand_before_the_command(given: list[str], ordered: list[str]) -> None:
+    assert command_first(given, ["show", "list"]) == ordered

@@ -284,6 +284,8 @@ def nested(levels: int) -> bytes:
         nested(10_000),
         b"Content-Type: multipart/mixed; boundary=b\r\n\r\n" + b"--b\r\n\r\nx\r\n" * 100_000,
         b"Content-Type: multipart/mixed; boundary=b\r\n\r\n" + b"--bX\r\n" * 200_000,
+        b"Content-Type: multipart/mixed; boundary=b\r\n\r\n" + b"--b\r\n" * 200_000,
+        b"Content-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\n" * 20_000 + b"--b--\r\n" * 50_000,
         b"Content-Type: multipart/mixed; boundary=b\r\n\r\n" + b"--b" * 400_000,
         b"Content-Type: message/rfc822\r\n\r\n" * 30_000,
         b"X:\r\n" * 300_000,

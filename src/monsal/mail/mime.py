@@ -189,14 +189,24 @@ class _Splitter:
         default = "message/rfc822" if part.content_type == "multipart/digest" else "text/plain"
         children: list[Part] = []
         opened: int | None = None
+        same = 0
         for line, after, final in self._delimiters(part, b"--" + boundary.encode("utf-8", "replace")):
-            if opened is not None:
-                children.append(_part(raw, opened, line, depth=part.depth + 1, default_type=default))
+            if opened is not None and line >= opened:
+                child = _part(raw, opened, line, depth=part.depth + 1, default_type=default)
+                if child.is_multipart and child.params.get("boundary", "").rstrip() == boundary:
+                    # Old clients gave the inner multipart the boundary of the outer one: its parts are taken as ours.
+                    same += 1
+                else:
+                    children.append(child)
                 self.parts += 1
+            elif opened is not None:
+                # Two delimiters in a row: no part, but work.
+                self.near_misses += 1
             opened = None if final else after
-            if final:
+            if final and same == 0:
                 break
-            if self.parts >= MAX_PARTS - 1:
+            same -= final
+            if self.parts >= MAX_PARTS - 1 or self.near_misses > MAX_NEAR_MISSES:
                 # One part is left: it takes all that follows.
                 break
         if opened is not None and (opened < end or not children):

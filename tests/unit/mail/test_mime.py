@@ -41,7 +41,9 @@ def test_both_line_ends(line_end: bytes) -> None:
     [
         ("--b\n\none\n--b\n\ntwo\n", [b"one", b"two\r\n"]),  # no last boundary
         ("--b\n\none\n--b", [b"one"]),  # cut off in the boundary
-        ("--b\n--b--\n", [b""]),
+        ("--b\n\n--b--\n", [b""]),
+        ("--b\n--b--\n", []),
+        ("--b\n--b\n\none\n--b\n--b\n--b--\n", [b"one"]),
         ("--b--\n", []),
         ("--b\n\n--bc\n--b-- x\n--b\n\ntwo\n--b--", [b"--bc\r\n--b-- x", b"two"]),  # lines that begin alike
         ("x --b\n--b\n\none --b\n--b--", [b"one --b"]),
@@ -56,6 +58,13 @@ def test_a_boundary_that_begins_another() -> None:
     raw = multipart(f"--b\n{inner}\n--b\n\nthree\n--b--\n")
 
     assert [data for kind, data in shape(parse(raw)) if kind == "text/plain"] == [b"one", b"two", b"three"]
+
+
+def test_an_inner_multipart_with_the_boundary_of_the_outer_one() -> None:
+    inner = 'Content-Type: multipart/alternative; boundary="b"\n\n--b\n\none\n--b\n\ntwo\n--b--\n'
+    raw = multipart(f"--b\n{inner}\n--b\nContent-Type: image/gif\n\nthree\n--b--\n\n--b\n\nepilogue")
+
+    assert shape(parse(raw))[1:] == [("text/plain", b"one"), ("text/plain", b"two"), ("image/gif", b"three")]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,59 @@
+"""The process bus: one object that holds the state of the process and named channels that others listen to.
+
+    from monsal.bus import bus                   # the default one, made on first touch
+
+Standard library only, and nothing else of monsal: it can be used without the rest. Importing it starts nothing (P9).
+Start reading at `core.py`; `states.py` is the table of all ways, `hub.py` the channels, `inner/rounds.py` how a step is
+watched, `plugins/` what comes with it.
+"""
+
+from __future__ import annotations
+
+from threading import Lock
+from typing import TYPE_CHECKING, Any
+
+from monsal.bus.channels import DEFAULT_PRIORITY, Channel, ChannelFailures, Listener
+from monsal.bus.core import Bus
+from monsal.bus.events import BusStatistics, Event, History
+from monsal.bus.hub import Hub
+from monsal.bus.limits import Hurry, Limits
+from monsal.bus.plugins import SignalHandler, SimplePlugin
+from monsal.bus.states import ASKED, WAYS, Action, Phase, State, TransitionError, states
+
+if TYPE_CHECKING:
+    bus: Bus
+
+__all__ = [
+    "ASKED",
+    "DEFAULT_PRIORITY",
+    "WAYS",
+    "Action",
+    "Bus",
+    "BusStatistics",
+    "Channel",
+    "ChannelFailures",
+    "Event",
+    "History",
+    "Hub",
+    "Hurry",
+    "Limits",
+    "Listener",
+    "Phase",
+    "SignalHandler",
+    "SimplePlugin",
+    "State",
+    "TransitionError",
+    "bus",
+    "states",
+]
+
+_making = Lock()
+
+
+def __getattr__(name: str) -> Any:
+    if name != "bus":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    with _making:
+        if name not in globals():
+            globals()[name] = Bus()
+        return globals()[name]

@@ -1,0 +1,67 @@
+"""The life of the bus as data: a ring of what happened, how long it took and why (B17)."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from dataclasses import dataclass
+from typing import Any, Literal
+
+__all__ = ["BusStatistics", "Event", "History"]
+
+#: Events that are kept; a start and a stop of fifty listeners each fit twice.
+KEPT = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One thing that happened.
+
+    `kind` is "phase" (`name` is the phase that ended, `cause` who asked for the next), "call" (`name` is the listener,
+    `channel` its channel, `cause` its failure) or "log" (a log listener failed, which cannot be logged).
+    `at` is when it ended, in seconds since 1970 UTC; `seconds` is how long it took.
+    """
+
+    at: float
+    kind: Literal["phase", "call", "log"]
+    name: str
+    channel: str = ""
+    seconds: float = 0.0
+    cause: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class BusStatistics:
+    """What a bus says about itself: where it stands, for how long, its listeners by channel, its last events."""
+
+    state: str
+    phase: str
+    seconds: float
+    listeners: dict[str, int]
+    running: str
+    events: tuple[Event, ...]
+
+
+class History:
+    """The last events, oldest first. Every method may be called from every thread."""
+
+    __slots__ = ("_events",)
+
+    def __init__(self) -> None:
+        self._events: deque[Event] = deque(maxlen=KEPT)
+
+    def add(
+        self, kind: Literal["phase", "call", "log"], name: str, *, channel: str = "", seconds: float = 0.0, cause: str
+    ) -> None:
+        """Keep one event that has just ended."""
+        self._events.append(Event(time.time(), kind, name, channel, seconds, cause))
+
+    def last(self) -> tuple[Event, ...]:
+        """The events that are kept."""
+        return tuple(self._events.copy())
+
+    @staticmethod
+    def name_of(listener: Any) -> str:
+        """A listener as a reader knows it: module and name, or its own text."""
+        name = getattr(listener, "__qualname__", None)
+        return f"{listener.__module__}.{name}" if name else repr(listener)

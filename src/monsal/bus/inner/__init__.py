@@ -1,0 +1,1 @@
+"""What the bus is made of and nobody outside needs: waiting, timed rounds of calls, the owner loop, re-execution."""

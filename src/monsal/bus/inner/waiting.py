@@ -1,0 +1,162 @@
+"""Where threads wait for the bus, by event and without polling (B7), and where work is left for them."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable
+from functools import partial
+from queue import Empty, SimpleQueue
+from time import monotonic
+
+from monsal.bus.states import Phase, State, TransitionError
+
+__all__ = ["Desk", "Lobby", "Waiter", "spawn"]
+
+Work = Callable[[], object]
+
+
+class Desk:
+    """A place with one thread that waits and many that come by.
+
+    `put` takes no lock that can be held by the code it interrupts (`SimpleQueue` promises that), so it may be called by
+    a signal handler. Who waits looks at its own condition after each `wait`.
+    """
+
+    __slots__ = ("_items", "attended")
+
+    def __init__(self) -> None:
+        self._items: SimpleQueue[Work | None] = SimpleQueue()
+        #: Whether the thread is waiting now and so will do what is put.
+        self.attended = False
+
+    def put(self, work: Work | None = None) -> None:
+        """Leave work to be done there, or nothing but a knock."""
+        self._items.put(work)
+
+    def wait(self, timeout: float | None = None) -> None:
+        """Wait for one item, and do it; without one, return after `timeout` seconds."""
+        self.attended = True
+        try:
+            work = self._items.get(timeout=timeout)
+        except Empty:
+            return
+        finally:
+            self.attended = False
+        if work is not None:
+            work()
+
+    def clear(self) -> None:
+        """Do all that lies there."""
+        while True:
+            try:
+                work = self._items.get_nowait()
+            except Empty:
+                return
+            if work is not None:
+                work()
+
+
+class Waiter:
+    """One thread that waits for states or phases; it is told of each one that is entered, however short."""
+
+    __slots__ = ("desk", "over", "seen", "wanted")
+
+    def __init__(self, wanted: Iterable[State | Phase], desk: Desk) -> None:
+        self.wanted = frozenset(wanted)
+        self.desk = desk
+        #: Whether one of the wanted ones was entered.
+        self.seen = False
+        #: Whether there is nothing more to wait for.
+        self.over = False
+
+    def tell(self, phase: Phase) -> None:
+        self.seen = self.seen or phase in self.wanted or phase.state in self.wanted
+        # Nothing comes after EXITED, and after EXITING only that.
+        self.over = self.seen or phase is Phase.EXITED or (phase is Phase.EXITING and Phase.EXITED not in self.wanted)
+        self.desk.put()
+
+
+class Lobby:
+    """All who wait for one bus, and the main thread's desk, where the bus's own work is done (B9)."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._waiters: list[Waiter] = []
+        self._phase = Phase.NEW
+        self._desk = Desk()
+
+    def own_desk(self) -> Desk:
+        """Where the calling thread waits; the main thread also does the bus's work there."""
+        return self._desk if threading.current_thread() is threading.main_thread() else Desk()
+
+    def tell(self, phase: Phase) -> None:
+        """Tell all who wait which phase was entered."""
+        with self._lock:
+            self._phase = phase
+            for waiter in self._waiters:
+                waiter.tell(phase)
+
+    def knock(self) -> None:
+        """Have all who wait look again."""
+        for waiter in tuple(self._waiters):
+            waiter.desk.put()
+
+    def enter(self, waiter: Waiter) -> None:
+        """Tell `waiter` of the phase that is, and of all that come until it leaves."""
+        with self._lock:
+            self._waiters.append(waiter)
+            waiter.tell(self._phase)
+
+    def leave(self, waiter: Waiter) -> None:
+        with self._lock:
+            self._waiters.remove(waiter)
+
+    def wait(
+        self, wanted: Iterable[State | Phase], interval: float, has_tick: Callable[[], bool], tick: Callable[[], None]
+    ) -> None:
+        """Wait for a phase or state; while `has_tick()`, call `tick()` each `interval` seconds.
+
+        Raises TransitionError if the bus exits, so that none of them can come any more.
+        """
+        waiter = Waiter(wanted, self.own_desk())
+        self.enter(waiter)
+        try:
+            due = monotonic() + interval
+            while not waiter.over:
+                ticking = has_tick()
+                waiter.desk.wait(max(0.0, due - monotonic()) if ticking else None)
+                if monotonic() >= due:
+                    if ticking and not waiter.over:
+                        tick()
+                    due = monotonic() + interval
+        finally:
+            self.leave(waiter)
+            waiter.desk.clear()
+        if not waiter.seen:
+            raise TransitionError("the bus has exited; what was waited for cannot come any more")
+
+    def call_soon(self, work: Work) -> None:
+        """Have `work` done by the main thread if it waits here, else by a short-lived one; for signal handlers, too."""
+        self._desk.put(work)
+        if not self._desk.attended:
+            spawn("monsal-bus-work", self._work_elsewhere)
+
+    def _work_elsewhere(self) -> None:
+        try:
+            self._desk.clear()
+        except (SystemExit, KeyboardInterrupt) as error:
+            # It is meant for the process, so it is raised where the main thread waits.
+            self._desk.put(partial(_raise, error))
+
+
+def _raise(error: BaseException) -> None:
+    raise error
+
+
+def spawn(name: str, work: Work) -> bool:
+    """Do `work` on a daemon thread; False if the interpreter is ending and starts no thread any more."""
+    try:
+        threading.Thread(target=work, name=name, daemon=True).start()
+    except RuntimeError:
+        return False
+    return True

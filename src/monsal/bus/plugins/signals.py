@@ -1,0 +1,135 @@
+"""Signals of the operating system, as calls of the bus.
+
+The handlers only enqueue (B9): the work is done by the bus, on the main thread while that waits in `block`, so a
+listener may take any lock that the interrupted code holds.
+"""
+
+from __future__ import annotations
+
+import os
+import signal as _signal
+import threading
+from collections.abc import Callable
+from functools import partial
+from types import FrameType
+from typing import Any
+
+from monsal.bus.channels import ChannelFailures
+from monsal.bus.core import Bus
+
+__all__ = ["SignalHandler"]
+
+#: With this many signals that ask for the exit the shutdown is hurried; with one more the process ends at once.
+HURRY_AT = 2
+
+
+class SignalHandler:
+    """Listens for signals: SIGTERM and SIGINT exit, SIGUSR1 reloads what can be, SIGHUP see `handle_SIGHUP`.
+
+    A signal is logged and published on the channel of its name, so others may subscribe to it. A second SIGTERM or
+    SIGINT sets `bus.hurry`; a third one ends the process at once, by that signal. Make and subscribe it on the main
+    thread, before `bus.start()`. When another program owns the process leave it out: the bus alone touches no signal.
+    """
+
+    #: Number -> name of all signals of this system.
+    signals: dict[int, str]
+
+    def __init__(self, bus: Bus) -> None:
+        self.bus = bus
+        self.signals = {int(number): number.name for number in _signal.valid_signals() if hasattr(number, "name")}
+        #: Name -> what `subscribe` has listen to it; change it before that.
+        self.handlers: dict[str, Callable[..., Any]] = {
+            "SIGTERM": bus.exit,
+            "SIGINT": bus.exit,
+            "SIGHUP": self.handle_SIGHUP,
+            "SIGUSR1": bus.graceful,
+        }
+        self._former: dict[int, Any] = {}
+        self._listeners: dict[int, Callable[..., Any]] = {}
+        self._asked_to_exit = 0
+        self._made_in = os.getpid()
+        self._on_terminal = _on_terminal()
+
+    def subscribe(self) -> None:
+        """Listen for all of `handlers`; what this system does not know is left out."""
+        if threading.current_thread() is not threading.main_thread():
+            self.bus.log("Signals are left alone: only the main thread can listen for them.", 30)
+            return
+        for name, listener in self.handlers.items():
+            try:
+                self.set_handler(name, listener)
+            except ValueError:
+                self.bus.log(f"This system has no {name}.", 30)
+
+    def unsubscribe(self) -> None:
+        """Put back what was there before, and forget the listeners."""
+        for number, former in self._former.items():
+            name = self.signals[number]
+            if number in self._listeners:
+                self.bus.unsubscribe(name, self._listeners[number])
+            try:
+                # None is a handler that was not installed from Python: it cannot be put back, so the default is.
+                _signal.signal(number, _signal.SIG_DFL if former is None else former)
+            except ValueError:
+                self.bus.log(f"Cannot restore the former handler of {name}: not on the main thread.", 40)
+            else:
+                self.bus.log(f"Restored the former handler of {name}.")
+        self._former.clear()
+        self._listeners.clear()
+
+    def set_handler(self, signal: str | int, listener: Callable[..., Any] | None = None) -> None:
+        """Listen for a signal, by name or number, and have `listener` subscribed to the channel of its name.
+
+        Raises ValueError if there is no such signal, or if it cannot be caught.
+        """
+        number = _signal.Signals.__members__.get(signal) if isinstance(signal, str) else signal
+        if number is None or number not in self.signals:
+            raise ValueError(f"No such signal: {signal!r}")
+        try:
+            former = _signal.signal(number, self._on_signal)
+        except OSError as error:
+            raise ValueError(f"{self.signals[number]} cannot be caught") from error
+        # Set twice, the handler of the first time is the one to be put back.
+        self._former.setdefault(number, former)
+        if listener is not None:
+            self._listeners[number] = listener
+            self.bus.log(f"Listening for {self.signals[number]}.")
+            self.bus.subscribe(self.signals[number], listener)
+
+    def handle_SIGHUP(self) -> None:
+        """Restart a daemon; exit if the terminal went away; else, in a container or under systemd, reload (B15)."""
+        if os.getpid() != self._made_in:
+            self.bus.log("SIGHUP caught while daemonized. Restarting.")
+            self.bus.restart()
+        elif self._on_terminal:
+            self.bus.log("SIGHUP caught on a terminal. Exiting.")
+            self.bus.exit()
+        else:
+            self.bus.log("SIGHUP caught without a terminal. Reloading.")
+            self.bus.graceful()
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        """The handler itself, between two instructions of the main thread: it takes no lock and calls no listener."""
+        if self._listeners.get(number) == self.bus.exit:
+            self._asked_to_exit += 1
+            if self._asked_to_exit > HURRY_AT:
+                _signal.signal(number, _signal.SIG_DFL)
+                _signal.raise_signal(number)
+        self.bus.call_soon(partial(self._work, number, self._asked_to_exit))
+
+    def _work(self, number: int, asked_to_exit: int) -> None:
+        name = self.signals[number]
+        self.bus.log(f"Caught signal {name}.")
+        if asked_to_exit >= HURRY_AT and self._listeners.get(number) == self.bus.exit:
+            self.bus.log("Asked to exit again: the shutdown is hurried.", 30)
+            self.bus.hurry.set()
+        try:
+            self.bus.publish(name)
+        except ChannelFailures as failures:
+            # Each was logged as it failed; those of the exit are raised by `block`.
+            self.bus.history.add("log", "a listener failed", channel=name, cause=str(failures))
+
+
+def _on_terminal() -> bool:
+    """Whether any standard stream is a terminal now; after a hangup that cannot be found out any more."""
+    return any(map(os.isatty, (0, 1, 2)))

@@ -255,10 +255,7 @@ class Passage:
         if call.note:
             turn.notes.append(call.note)
             log.error("%s", call.note, extra=self._ids("orphan_state"))
-        if handler.requires_authenticated and not self.message.authenticated:
-            outcome = Outcome(error=TurnError(f"not_authenticated: {handler.id} asks for a proven sender"))
-        else:
-            outcome = await self._call(handler, turn, call.captures)
+        outcome = await self._call(handler, turn, call.captures)
         if outcome.error is None:
             try:
                 settled = await self._commit_turn(call, turn, outcome.value, only=only)
@@ -305,6 +302,11 @@ class Passage:
                 key = StateKey(*router.state_key(module, message))
             return TurnResult(NextState(key, name), stateful=True)
 
+        if handler.requires_authenticated:
+            # It may have to read the message from its file, so it is asked where handlers run.
+            proof = await self.around.runner.run(lambda: message.authenticated, deadline=self.around.deadline)
+            if not proof.value:
+                return Outcome(error=TurnError(f"not_authenticated: {handler.id} asks for a proven sender"))
         return await self.around.runner.run(
             lambda: handler.func(message, **arguments),
             turn=turn,

@@ -27,10 +27,14 @@ class Delivered(msgspec.Struct, frozen=True):
 
 
 class Deferred(msgspec.Struct, frozen=True):
-    """Not now. With `whole_relay` nothing can be sent at all (no connection, refused before RCPT): health turns red."""
+    """Not now. With `whole_relay` nothing can be sent at all (no connection, refused before RCPT): health turns red.
+
+    `retry_after` is how long, in seconds, the relay will not even try; 0 if it does not say.
+    """
 
     reason: str
     whole_relay: bool = False
+    retry_after: float = 0.0
 
 
 class Failed(msgspec.Struct, frozen=True):

@@ -67,6 +67,10 @@ class _Job:
         self.thread: threading.Thread | None = None
         self.home: _HandlerLoop | None = None
 
+    @property
+    def name(self) -> str:
+        return self.turn.handler if self.turn is not None else "what a handler rests on"
+
 
 def _failed(error: BaseException) -> Outcome:
     # The frames of this module say nothing to the author of a handler.
@@ -153,8 +157,8 @@ class Runner:
                 self._start_thread()
             self._jobs.put(job)
         outcome = await job.future
-        if job.expired and turn is not None:
-            error = DeadlineExceeded(f"{turn.handler} ran longer than its deadline of {deadline:g} s")
+        if job.expired:
+            error = DeadlineExceeded(f"{job.name} ran longer than its deadline of {deadline:g} s")
             return Outcome(error=error, detail=f"{type(error).__name__}: {error}\n{outcome.detail}")
         return outcome
 
@@ -241,7 +245,7 @@ class Runner:
         now = time.monotonic()
         nearest = now + 1.0
         for job in self._running:
-            if job.started is None or job.expired or job.turn is None:
+            if job.started is None or job.expired:
                 continue
             if now >= job.started + job.deadline:
                 self._expire(job)
@@ -264,18 +268,19 @@ class Runner:
 
     def _expire(self, job: _Job) -> None:
         """Close the turn of a job past its deadline."""
-        assert job.turn is not None
         job.expired = True
-        job.turn.closed = "its deadline passed"
+        turn = job.turn
+        if turn is not None:
+            turn.closed = "its deadline passed"
         thread = job.thread or (self._handlers.thread if self._handlers is not None else None)
         log.error(
             "%s is past its deadline; its turn will not count, its correspondent waits until it ends\n%s",
-            job.turn.handler,
+            job.name,
             _stack(thread),
             extra={
                 "action": "turn_expired",
-                "message_id": job.turn.message.message_id,
-                "conversation": job.turn.message.sender,
+                "row": turn.message.id if turn is not None else None,
+                "conversation": turn.message.sender if turn is not None else None,
             },
         )
         if job.thread is not None:

@@ -140,6 +140,15 @@ class Spool:
                         return "@" + fold(address)
         return correspondent if stateful else "#" + new_token()
 
+    def is_own(self, address: str) -> bool:
+        """Whether an address is one of ours: what writes from it is this application, or means to look like it.
+
+        A route that takes mail for any domain makes nobody's address ours.
+        """
+        if BOUNCE_ADDRESS.match(address):
+            return True
+        return any(not match.route.pattern.takes_any_domain() for match in self._router.match(address))
+
     def _source(self, envelope: Envelope) -> Source:
         return "bounce" if all(BOUNCE_ADDRESS.match(address) for address in envelope.recipients) else "mail"
 

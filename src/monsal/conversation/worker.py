@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -65,7 +65,6 @@ class Worker:
         *,
         router: Router,
         templates: Templates | None = None,
-        is_own: Callable[[str], bool] | None = None,
         settings: WorkerSettings | None = None,
         states: Any = None,
     ) -> None:
@@ -91,7 +90,7 @@ class Worker:
             tools=TurnTools(
                 state_key=router.state_key,
                 lease_key=spool.lease_key,
-                is_own=is_own or router.accepts,
+                is_own=spool.is_own,
                 replies=lambda address: self._budget.count(address, clock.now()),
                 max_replies=self._settings.max_replies,
                 templates=templates or Templates(None),

@@ -34,9 +34,9 @@ from monsal.errors import StoreError, StoreUnavailable
 from monsal.store.engine.bell import Bell
 from monsal.store.engine.data import Data
 from monsal.store.engine.database import foreign_error
-from monsal.store.engine.hand import Checkpointer, Hand
+from monsal.store.engine.hand import Checkpointer, Hand, checkpoint
 from monsal.store.engine.opening import Lost, close_place, open_place, reopen
-from monsal.store.engine.operation import APPLIED, How, Operation, Undo, as_ours, refuse
+from monsal.store.engine.operation import APPLIED, ASIDE, How, Operation, Undo, as_ours, refuse
 from monsal.store.engine.place import EngineSettings, Place
 
 __all__ = ["Core", "StoreStatistics"]
@@ -88,7 +88,6 @@ class Core:
         self._planned = False
         self._timer: asyncio.TimerHandle | None = None
         self._in_group = 0
-        self._begun = 0.0
         self._last_flush = 0.0
         self._flush_seconds = 0.0
         self._failures = 0
@@ -203,10 +202,13 @@ class Core:
     def _submit(self, function: Callable[..., Any], *arguments: Any) -> None:
         """Do an operation whose result nobody awaits."""
         if self.data is not None:
-            waiter = self._loop.create_future()
-            waiter.add_done_callback(lambda done: done.cancelled() or done.exception())
-            self._queue.append(Operation(APPLIED, function, arguments, waiter))
+            self._queue.append(Operation(APPLIED, function, arguments, self._unattended()))
             self._plan()
+
+    def _unattended(self) -> asyncio.Future[Any]:
+        waiter: asyncio.Future[Any] = self._loop.create_future()
+        waiter.add_done_callback(lambda done: done.cancelled() or done.exception())
+        return waiter
 
     def _apply(self, function: Callable[..., T], arguments: tuple[Any, ...]) -> T:
         """Do an operation on the loop, which owns the store. Raises what it raises, as ours."""
@@ -216,7 +218,7 @@ class Core:
         try:
             value = data.run(function, *arguments)
         except Exception as error:
-            if data.is_sound_after(error):
+            if data.is_sound:
                 raise as_ours(error) from error
             self._break(error)
             raise StoreUnavailable(self._why) from error
@@ -237,14 +239,11 @@ class Core:
         self._in_group += 1
         if not self._threaded:
             self._flush_here(data)
-        elif self._in_group == 1:
-            self._begun = self._loop.time()
+        elif self._in_group < self._settings.group_limit:
             self._plan()
-        elif self._in_group >= self._settings.group_limit or (self._loop.time() - self._begun > self._settings.window):
+        else:
             # Also for callers that never let the loop turn: their group must not grow without end.
             self._flush_there(data)
-        else:
-            self._plan()
 
     def _tell_mail(self, data: Data) -> None:
         if data.more_mail:
@@ -304,7 +303,7 @@ class Core:
             if error is None:
                 self._after(data)
                 self._answer(operation, value)
-            elif data.is_sound_after(error):
+            elif data.is_sound:
                 refuse(operation.waiter, as_ours(error))
             else:
                 self._break(error)
@@ -331,11 +330,15 @@ class Core:
 
     def _flush_soon(self, data: Data) -> None:
         """Nobody waits: flush at once if the store was idle, else let others join."""
-        rest = self._last_flush + self._settings.window - self._loop.time()
+        rest = self._last_flush + self._window() - self._loop.time()
         if rest <= 0.0:
             self._flush(data)
         elif self._timer is None:
             self._timer = self._loop.call_later(rest, self._window_ended)
+
+    def _window(self) -> float:
+        """How long applied turns may wait for others: where flushes are slow, about as long as one (rule state.B11)."""
+        return min(max(self._settings.window, self._flush_seconds), 10 * self._settings.window)
 
     def _window_ended(self) -> None:
         self._timer = None
@@ -380,8 +383,10 @@ class Core:
         self._last_flush = self._loop.time()
         self._answer_waiting()
         self._tell_mail(data)
-        if self._checkpointer is not None:
-            self._checkpointer.after_flush(data.wal_pages)
+        if self._checkpointer is not None and self._checkpointer.after_flush(data.wal_pages):
+            # Before all that queues: it cannot be done while a transaction is open.
+            self._queue.appendleft(Operation(ASIDE, checkpoint, (), self._unattended()))
+            self._plan()
 
     def _answer_waiting(self) -> None:
         waiting, self._waiting = self._waiting, []

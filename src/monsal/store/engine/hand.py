@@ -12,9 +12,10 @@ from typing import Any
 
 import apsw
 
+from monsal.store.engine.data import Data
 from monsal.store.engine.place import EngineSettings, Place
 
-__all__ = ["Checkpointer", "Hand"]
+__all__ = ["Checkpointer", "Hand", "checkpoint"]
 
 log = logging.getLogger("monsal.store")
 
@@ -53,6 +54,11 @@ class Hand:
                 self._loop.call_soon_threadsafe(done, value, failure)
 
 
+def checkpoint(data: Data) -> None:
+    """Move what is left of the WAL, over the writer's own connection: then its next group begins the WAL anew."""
+    data.db.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+
+
 class Checkpointer:
     """Moves the WAL into the database over a connection of its own, while the writer goes on writing.
 
@@ -67,15 +73,26 @@ class Checkpointer:
         self._hand = Hand(loop, "monsal-checkpoint")
         self._is_asked = False
         self._moved = 0
+        self._limit = settings.checkpoint_limit
 
-    def after_flush(self, pages: int) -> None:
-        """The WAL has `pages` now: have them moved if there are many new ones. Called on the loop."""
+    def after_flush(self, pages: int) -> bool:
+        """The WAL has `pages` now: have them moved if there are many new ones. Called on the loop.
+
+        The WAL is begun anew only when all of it was moved, which never happens while the writer goes on. True says
+        that it has become so long that the writer should stop for the rest of it, which is short.
+        """
         if pages < self._moved:
-            self._moved = 0  # the WAL was begun anew
-        if not self._is_asked and pages - self._moved >= self._settings.checkpoint_pages:
+            self._moved, self._limit = 0, self._settings.checkpoint_limit
+        if self._is_asked:
+            return False
+        if pages >= self._limit:
+            self._limit = pages + self._settings.checkpoint_pages
+            return True
+        if pages - self._moved >= self._settings.checkpoint_pages:
             self._is_asked = True
             self._moved = pages
             self._hand.do(self._checkpoint, self._done)
+        return False
 
     def stop(self) -> None:
         """End, and leave the database."""

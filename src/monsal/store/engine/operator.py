@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 from monsal.store.contract import StateChange, StateKey
 from monsal.store.engine.codes import DEAD, DROPPED, HELD, WAITING
 from monsal.store.engine.data import Data
-from monsal.store.engine.text import load_text, store_text
-from monsal.store.engine.turns import Origin, change_state
+from monsal.store.engine.text import load_text, store_text, store_time
+from monsal.store.engine.turns import Origin, Writes, change_state
 
 __all__ = ["clear_states", "drop", "release", "rename_state", "replay", "set_all", "set_state"]
 
@@ -23,11 +24,11 @@ def replay(data: Data, row: int, now: float) -> bool:
         return False
     lease_key, source = load_text(found[0][0]), found[0][1]
     data.begin()
-    data.db.execute(
+    data.write(
         "UPDATE monsal_spool SET status = 0, attempts = 0, kills = 0, due = received, reason = NULL WHERE id = ?",
         (row,),
     )
-    data.db.execute("DELETE FROM monsal_failures WHERE id = ?", (row,))
+    data.write("DELETE FROM monsal_failures WHERE id = ?", (row,))
     data.ledger.moved(source, DEAD, WAITING)
     _rejoin(data, lease_key, 1)
     return True
@@ -39,7 +40,7 @@ def drop(data: Data, row: int, now: float) -> bool:
     if not found:
         return False
     data.begin()
-    data.db.execute("UPDATE monsal_spool SET status = 4 WHERE id = ?", (row,))
+    data.write("UPDATE monsal_spool SET status = 4 WHERE id = ?", (row,))
     data.ledger.moved(found[0][0], DEAD, DROPPED)
     return True
 
@@ -71,8 +72,7 @@ def _rejoin(data: Data, lease_key: str, added: int) -> None:
 
 def set_state(data: Data, state: StateKey, name: str, now: float) -> None:
     """Force a state; its timers die if its name changes, as with a turn."""
-    value = change_state(data, StateChange(state, name, _REASON), Origin(now, None, data.state(state)))
-    data.states.put(state, value)
+    _force(data, [StateChange(state, name, _REASON)], now)
 
 
 def set_all(data: Data, sender: str, name: str, now: float) -> int:
@@ -80,11 +80,23 @@ def set_all(data: Data, sender: str, name: str, now: float) -> int:
     rows = data.select(
         "SELECT key FROM monsal_states WHERE sender = ? AND state <> ?", (store_text(sender), store_text(name))
     )
-    changes = [StateChange(StateKey(load_text(key), sender), name, _REASON) for (key,) in rows]
-    values = [change_state(data, change, Origin(now, None, data.state(change.state))) for change in changes]
-    for change, value in zip(changes, values, strict=True):
-        data.states.put(change.state, value)
+    _force(data, [StateChange(StateKey(load_text(key), sender), name, _REASON) for (key,) in rows], now)
     return len(rows)
+
+
+def _force(data: Data, changes: Sequence[StateChange], now: float) -> None:
+    writes: Writes = []
+    now = store_time(now)
+    values = {
+        change.state: change_state(data, change, Origin(now, None, data.state(change.state)), writes)
+        for change in changes
+    }
+    if writes:
+        data.begin()
+        for sql, params in writes:
+            data.write(sql, params)
+    for state, value in values.items():
+        data.states.put(state, value)
 
 
 def rename_state(data: Data, key: str, old: str, new: str, now: float) -> int:
@@ -96,7 +108,7 @@ def rename_state(data: Data, key: str, old: str, new: str, now: float) -> int:
     data.begin()
     for (sender,) in rows:
         data.counters.version += 1
-        data.db.execute(_RENAME, (store_text(new), data.counters.version, stored, sender))
+        data.write(_RENAME, (store_text(new), data.counters.version, stored, sender))
     for (sender,) in rows:
         data.states.drop(StateKey(key, load_text(sender)))
     return len(rows)
@@ -105,8 +117,8 @@ def rename_state(data: Data, key: str, old: str, new: str, now: float) -> int:
 def clear_states(data: Data) -> None:
     """Forget all states and their timers."""
     data.begin()
-    data.db.execute("DELETE FROM monsal_states")
-    data.db.execute("DELETE FROM monsal_timers")
+    data.write("DELETE FROM monsal_states")
+    data.write("DELETE FROM monsal_timers")
     data.states.clear()
     data.next_timer = float("inf")
 

@@ -13,7 +13,7 @@ from typing import Any, Final
 from monsal.store.contract import Outgoing, Settled
 from monsal.store.engine.codes import OUT_DEFERRED, OUT_FAILED, OUT_SENT, OUT_WAITING
 from monsal.store.engine.data import Data
-from monsal.store.engine.text import load_text, store_text
+from monsal.store.engine.text import load_text, store_text, store_time
 
 __all__ = ["cancel_outgoing", "counts", "put_back", "retry_outgoing", "settle", "take_outgoing"]
 
@@ -79,28 +79,36 @@ _AFTER: Final = {"sent": OUT_SENT, "deferred": OUT_DEFERRED, "failed": OUT_FAILE
 
 def settle(data: Data, results: Sequence[Settled]) -> None:
     """Write what became of rows. One that is not open any more (cancelled meanwhile) stays as it is."""
-    data.begin()
-    moved: list[tuple[int, int, int, float]] = []
+    writes: list[tuple[str, tuple[Any, ...]]] = []
+    moved: dict[int, tuple[int, int, float]] = {}
     for result in results:
-        after = _AFTER[result.status]
-        before = data.sending.get(result.id)
+        row = result.id
+        before = data.sending.get(row)
         if before is None:
-            rows = data.select("SELECT status FROM monsal_outbox WHERE id = ?", (result.id,))
-            if not rows or rows[0][0] > OUT_DEFERRED:
-                continue
-            before = rows[0][0]
-        reason = store_text(result.reason)
+            before = _open_status(data, row)
+        if before is None or row in moved:
+            continue
+        after, tried, reason = _AFTER[result.status], int(result.tried), store_text(result.reason)
         if after == OUT_DEFERRED:
-            data.db.execute(_DEFER, (int(result.tried), reason, float(result.due), result.id))
+            writes.append((_DEFER, (tried, reason, store_time(result.due), row)))
         else:
-            data.db.execute(_END, (after, int(result.tried), reason, result.id))
-        moved.append((result.id, before, after, result.due))
-    for row, before, after, due in moved:
+            writes.append((_END, (after, tried, reason, row)))
+        moved[row] = before, after, result.due
+    if writes:
+        data.begin()
+        for sql, params in writes:
+            data.write(sql, params)
+    for row, (before, after, due) in moved.items():
         data.sending.pop(row, None)
         data.outgoing_moved(before, after)
         if after == OUT_DEFERRED:
             data.next_mail = min(data.next_mail, due)
             data.more_mail = True
+
+
+def _open_status(data: Data, row: int) -> int | None:
+    rows = data.select("SELECT status FROM monsal_outbox WHERE id = ? AND status < 2", (row,))
+    return rows[0][0] if rows else None
 
 
 def counts(data: Data) -> dict[str, int]:
@@ -114,12 +122,12 @@ def counts(data: Data) -> dict[str, int]:
 
 def retry_outgoing(data: Data, row: int, now: float) -> bool:
     """Have a deferred or failed row tried at once."""
-    return _act(data, row, (OUT_DEFERRED, OUT_FAILED), OUT_WAITING, ("", float(now)))
+    return _act(data, row, (OUT_DEFERRED, OUT_FAILED), OUT_WAITING, ("", store_time(now)))
 
 
 def cancel_outgoing(data: Data, row: int, now: float) -> bool:
     """Have a waiting or deferred row never sent."""
-    return _act(data, row, (OUT_WAITING, OUT_DEFERRED), OUT_FAILED, ("cancelled by an operator", float(now)))
+    return _act(data, row, (OUT_WAITING, OUT_DEFERRED), OUT_FAILED, ("cancelled by an operator", store_time(now)))
 
 
 def _act(data: Data, row: int, allowed: tuple[int, int], after: int, values: tuple[str, float]) -> bool:
@@ -127,7 +135,7 @@ def _act(data: Data, row: int, allowed: tuple[int, int], after: int, values: tup
     if row in data.sending or not rows or rows[0][0] not in allowed:
         return False
     data.begin()
-    data.db.execute("UPDATE monsal_outbox SET status = ?, reason = ?, due = ? WHERE id = ?", (after, *values, row))
+    data.write("UPDATE monsal_outbox SET status = ?, reason = ?, due = ? WHERE id = ?", (after, *values, row))
     data.outgoing_moved(rows[0][0], after)
     if after == OUT_WAITING:
         data.next_mail = min(data.next_mail, values[1])

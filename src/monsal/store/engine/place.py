@@ -30,9 +30,10 @@ class EngineSettings:
     `body_limit`: bytes above which a body becomes a file (DESIGN 4). `window`: seconds that applied turns may wait
     for others before they are flushed. `group_limit`: operations in a group. `inline_below`: seconds that a flush
     may take to be made on the loop's own thread. `duplicates_for`: seconds in which a mail can be a duplicate.
-    `timers_at_once`: timers that one claim makes rows of. `checkpoint_pages`: pages in the WAL that are moved into the
-    database when nobody waits; `checkpoint_limit`: even if somebody does. `fresh_bytes`: memory for bodies that
-    were just accepted. `cached_states`: states kept in memory. `vfs`: of SQLite, None for its own.
+    `timers_at_once`: timers that one claim makes rows of. `checkpoint_pages`: new pages in the WAL that are moved into
+    the database in the background; `checkpoint_limit`: pages at which the writer stops for the rest of them.
+    `fresh_bytes`: memory for bodies that were just accepted. `cached_states`: states kept in memory. `vfs`: of
+    SQLite, None for its own.
     """
 
     body_limit: int = 128 * 1024

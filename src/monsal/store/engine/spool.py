@@ -8,15 +8,15 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from monsal.store.contract import Accept, Claimed, DoneTurn, Fence, Receipt, StateKey
 from monsal.store.engine.codes import DEAD, SOURCE_CODES, SOURCES, TIMER, WAITING
 from monsal.store.engine.data import Data
 from monsal.store.engine.schedule import Head, Queue
-from monsal.store.engine.text import load_text, load_text_or_none, store_text, store_text_or_none
+from monsal.store.engine.text import load_text, load_text_or_none, store_text, store_text_or_none, store_time
 
-__all__ = ["accept", "bury", "claim", "extend", "give_back", "insert_body", "keep_detail", "killed", "total"]
+__all__ = ["KEEP_DETAIL", "accept", "claim", "extend", "give_back", "killed", "total"]
 
 #: A message that killed its worker so often is given up (P6).
 MAX_KILLS: Final = 3
@@ -27,45 +27,20 @@ def total(pieces: Sequence[bytes]) -> int:
     return sum(map(len, pieces))
 
 
-def insert_body(data: Data, size: int, raw: bytes | None, file: str | None) -> int:
-    """Keep a body, or where its file is; its id."""
-    data.counters.body += 1
-    data.db.execute("INSERT INTO monsal_bodies VALUES (?, ?, ?, ?)", (data.counters.body, size, raw, file))
-    return data.counters.body
-
-
 def accept(data: Data, mail: Accept, file: str | None) -> Receipt:
     """Store a mail: the body once, a row for each recipient that has none yet. `file` holds a large body."""
-    ids: list[int] = []
-    duplicates: list[bool] = []
-    rows: dict[str, int] = {}
-    added: list[tuple[int, str, str]] = []
-    common = _Common(data, mail)
+    raw = None if file is not None else bytes(mail.body[0]) if len(mail.body) == 1 else b"".join(mail.body)
+    entries = _entries(data, mail)
     data.begin()
-    for recipient in mail.recipients:
-        address = recipient.address
-        row = rows.get(address)
-        if row is None:
-            row, is_new = common.insert(address, recipient.lease_key)
-            rows[address] = row
-            if is_new:
-                added.append((row, address, recipient.lease_key))
-        else:
-            is_new = False
-        ids.append(row)
-        duplicates.append(not is_new)
-    raw = None
+    added: list[tuple[int, str, str]] = []
+    for entry in entries.values():
+        if _insert(data, entry, mail.received):
+            added.append((entry.row, entry.address, entry.lease_key))
     if added:
-        if file is None:
-            raw = bytes(mail.body[0]) if len(mail.body) == 1 else b"".join(mail.body)
-        insert_body(data, total(mail.body), raw, file)
-    _note_accepted(data, mail, added, len(ids) - len(added), raw)
-    return Receipt(tuple(ids), tuple(duplicates))
-
-
-def _note_accepted(
-    data: Data, mail: Accept, added: list[tuple[int, str, str]], repeated: int, raw: bytes | None
-) -> None:
+        data.counters.body += 1
+        data.write(_INSERT_BODY, (data.counters.body, total(mail.body), raw, file))
+    new = {row for row, _, _ in added}
+    ids = tuple(entries[recipient.address].row for recipient in mail.recipients)
     source = SOURCE_CODES[mail.source]
     for row, address, lease_key in added:
         data.ledger.accepted(source)
@@ -73,69 +48,91 @@ def _note_accepted(
             data.more_work = True
         if raw is not None:
             data.fresh.put(row, mail, address, raw)
-    for _ in range(repeated):
-        data.ledger.duplicate(source)
+    duplicates: list[bool] = []
+    for row in ids:
+        duplicates.append(row not in new)
+        if row in new:
+            new.remove(row)
+        else:
+            data.ledger.duplicate(source)
+    return Receipt(ids, tuple(duplicates))
 
 
-class _Common:
-    """What the rows of one mail share."""
+class _Entry:
+    """A row to be made: its values, all but its id and that of the body."""
 
-    def __init__(self, data: Data, mail: Accept) -> None:
-        self._data = data
-        self._mail = mail
-        self._source = SOURCE_CODES[mail.source]
-        self._sender = store_text(mail.sender)
-        self._correspondent = store_text(mail.correspondent)
-        self._message_id = store_text_or_none(mail.message_id)
-        self._received = float(mail.received)
+    __slots__ = ("address", "dedup", "lease_key", "row", "values")
 
-    def insert(self, address: str, lease_key: str) -> tuple[int, bool]:
-        """The id of the row for a recipient, and whether it is new."""
-        dedup = self._dedup(address)
-        if self._try(address, lease_key, dedup):
-            return self._data.counters.row, True
-        data = self._data
-        row, received = data.select("SELECT id, received FROM monsal_spool WHERE dedup = ?", (dedup,))[0]
-        if received > self._received - data.settings.duplicates_for:
-            return row, False
-        # Too old to count: the new row takes its place in the index.
-        data.db.execute("UPDATE monsal_spool SET dedup = NULL WHERE id = ?", (row,))
-        self._try(address, lease_key, dedup)
-        return data.counters.row, True
+    def __init__(self, address: str, lease_key: str, dedup: bytes | None, values: tuple[Any, ...]) -> None:
+        self.address = address
+        self.lease_key = lease_key
+        self.dedup = dedup
+        self.values = values
+        self.row = 0
 
-    def _try(self, address: str, lease_key: str, dedup: bytes | None) -> bool:
-        data, received = self._data, self._received
-        row = data.counters.row + 1
-        data.db.execute(
-            _INSERT_ROW,
-            (
-                row,
-                store_text(lease_key),
-                self._source,
-                self._sender,
-                self._correspondent,
-                store_text(address),
-                self._message_id,
-                data.counters.body + 1,
-                received,
-                received,
+
+def _entries(data: Data, mail: Accept) -> dict[str, _Entry]:
+    """A row for each address; one that is named twice has one row."""
+    received = store_time(mail.received)
+    sender, correspondent = store_text(mail.sender), store_text(mail.correspondent)
+    message_id, source = store_text_or_none(mail.message_id), SOURCE_CODES[mail.source]
+    envelope = bytes(mail.envelope)
+    entries: dict[str, _Entry] = {}
+    for recipient in mail.recipients:
+        address, lease_key = recipient.address, recipient.lease_key
+        if address not in entries:
+            dedup = _dedup(mail, address)
+            entries[address] = _Entry(
+                address,
+                lease_key,
                 dedup,
-                self._mail.envelope,
-            ),
-        )
-        if dedup is not None and not data.db.changes():
-            return False
-        data.counters.row = row
-        return True
+                (
+                    store_text(lease_key),
+                    source,
+                    sender,
+                    correspondent,
+                    store_text(address),
+                    message_id,
+                    data.counters.body + 1,
+                    received,
+                    received,
+                    dedup,
+                    envelope,
+                ),
+            )
+    return entries
 
-    def _dedup(self, address: str) -> bytes | None:
-        mail = self._mail
-        if mail.message_id is None or mail.digest is None:
-            return None
-        parts = [part.encode("utf-8", "surrogatepass") for part in (address, mail.sender, mail.message_id)]
-        # Lengths first: no two different lists of parts make the same bytes.
-        head = b"%d,%d,%d:" % (len(parts[0]), len(parts[1]), len(parts[2]))
-        return hashlib.blake2b(head + b"".join(parts) + mail.digest, digest_size=16).digest()
+
+def _dedup(mail: Accept, address: str) -> bytes | None:
+    """The hash of what makes a mail a duplicate (DESIGN 4, *Duplicates*); None if it has no notion of that."""
+    if mail.message_id is None or mail.digest is None:
+        return None
+    parts = [part.encode("utf-8", "surrogatepass") for part in (address, mail.sender, mail.message_id)]
+    # Lengths first: no two different lists of parts make the same bytes.
+    head = b"%d,%d,%d:" % (len(parts[0]), len(parts[1]), len(parts[2]))
+    return hashlib.blake2b(head + b"".join(parts) + mail.digest, digest_size=16).digest()
+
+
+def _insert(data: Data, entry: _Entry, received: float) -> bool:
+    """Insert a row, unless it is there; sets the entry's row and says whether it is new."""
+    if _try(data, entry):
+        return True
+    row, before = data.select("SELECT id, received FROM monsal_spool WHERE dedup = ?", (entry.dedup,))[0]
+    if before > received - data.settings.duplicates_for:
+        entry.row = row
+        return False
+    # Too old to count: the new row takes its place in the index.
+    data.write("UPDATE monsal_spool SET dedup = NULL WHERE id = ?", (row,))
+    return _try(data, entry)
+
+
+def _try(data: Data, entry: _Entry) -> bool:
+    row = data.counters.row + 1
+    data.write(_INSERT_ROW, (row, *entry.values))
+    if entry.dedup is not None and not data.db.changes():
+        return False
+    entry.row = data.counters.row = row
+    return True
 
 
 # -- claim ------------------------------------------------------------------------------------------------------
@@ -224,7 +221,7 @@ def _done_turns(data: Data, row: int) -> tuple[DoneTurn, ...]:
 
 def _fire_timers(data: Data, now: float) -> None:
     """Make rows of timers that are due, the timer going away in the same transaction (rule state.B15)."""
-    db = data.db
+    now = store_time(now)
     due = data.select(_DUE_TIMERS, (now, data.settings.timers_at_once))
     added: list[tuple[int, str]] = []
     if due:
@@ -232,8 +229,8 @@ def _fire_timers(data: Data, now: float) -> None:
     for timer in due:
         data.counters.row += 1
         key, sender, target = timer[:3]
-        db.execute(_INSERT_TIMER_ROW, (data.counters.row, TIMER, now, key, sender, target))
-        db.execute("DELETE FROM monsal_timers WHERE key = ? AND sender = ? AND target = ?", (key, sender, target))
+        data.write(_INSERT_TIMER_ROW, (data.counters.row, TIMER, now, key, sender, target))
+        data.write("DELETE FROM monsal_timers WHERE key = ? AND sender = ? AND target = ?", (key, sender, target))
         added.append((data.counters.row, load_text(timer[3])))
     first: float | None = data.select("SELECT min(due) FROM monsal_timers")[0][0]
     data.next_timer = float("inf") if first is None else first
@@ -264,6 +261,7 @@ def extend(data: Data, leases: Sequence[tuple[str, Fence]], until: float) -> lis
 def killed(data: Data, rows: Sequence[int], now: float) -> list[int]:
     """Count a kill for each row that has not ended; those at three become dead letters and are returned."""
     dead: list[int] = []
+    now = store_time(now)
     for row in dict.fromkeys(rows):
         found = data.select(
             "SELECT lease_key, source, status, kills FROM monsal_spool WHERE id = ? AND status < 2", (row,)
@@ -273,9 +271,11 @@ def killed(data: Data, rows: Sequence[int], now: float) -> list[int]:
         stored_key, source, status, kills = found[0]
         is_dead = kills + 1 >= MAX_KILLS and status == WAITING
         data.begin()
-        data.db.execute("UPDATE monsal_spool SET kills = kills + 1 WHERE id = ?", (row,))
+        data.write("UPDATE monsal_spool SET kills = kills + 1 WHERE id = ?", (row,))
         if is_dead:
-            bury(data, row, f"killed its worker {kills + 1} times", "", now)
+            reason = f"killed its worker {kills + 1} times"
+            data.write("UPDATE monsal_spool SET status = 3, reason = ? WHERE id = ?", (reason, row))
+            data.write(KEEP_DETAIL, (row, "", now))
             data.ledger.moved(source, status, DEAD)
             dead.append(row)
         data.fresh.pop(row)
@@ -297,17 +297,9 @@ def _free_after_kill(data: Data, lease_key: str, row: int, *, removed: int) -> N
         data.more_work = True
 
 
-def bury(data: Data, row: int, reason: str, detail: str, now: float) -> None:
-    """Make a row a dead letter, with what is known about why."""
-    data.db.execute("UPDATE monsal_spool SET status = 3, reason = ? WHERE id = ?", (store_text(reason), row))
-    keep_detail(data, row, detail, now)
-
-
-def keep_detail(data: Data, row: int, detail: str, now: float) -> None:
-    """Keep the tracebacks of a row that is dead or held."""
-    data.db.execute("INSERT OR REPLACE INTO monsal_failures VALUES (?, ?, ?)", (row, store_text(detail), float(now)))
-
-
+#: Tracebacks of a row that is dead or held.
+KEEP_DETAIL: Final[str] = "INSERT OR REPLACE INTO monsal_failures VALUES (?, ?, ?)"
+_INSERT_BODY: Final[str] = "INSERT INTO monsal_bodies VALUES (?, ?, ?, ?)"
 _INSERT_ROW: Final[str] = (
     "INSERT INTO monsal_spool VALUES (?, ?, ?, 0, ?, ?, ?, ?, ?, ?, ?, 0, 0, 0, NULL, ?, ?, NULL, NULL, NULL, NULL)"
     " ON CONFLICT (dedup) WHERE dedup IS NOT NULL DO NOTHING"

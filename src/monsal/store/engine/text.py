@@ -1,4 +1,4 @@
-"""The stored form of a text: the text itself, for all that UTF-8 can say.
+"""The stored form of a text, which is the text itself for all that UTF-8 can say, and of a time.
 
 A Python text may hold lone surrogates (a header in no known encoding, an address of a hostile peer); UTF-8 cannot.
 Two keys must never become one (rules state.R2, R3), so those are written as U+10FFFF and six hexadecimal digits.
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 
-__all__ = ["load_text", "load_text_or_none", "store_text", "store_text_or_none"]
+__all__ = ["load_text", "load_text_or_none", "store_text", "store_text_or_none", "store_time"]
 
 _MARK = "\U0010ffff"
 _UNSPEAKABLE = re.compile("[\ud800-\udfff\U0010ffff]")
@@ -33,6 +33,14 @@ def load_text(stored: str) -> str:
 
 def store_text_or_none(text: str | None) -> str | None:
     return None if text is None else store_text(text)
+
+
+def store_time(seconds: float) -> float:
+    """A time as a float. Raises ValueError for one that is no number: SQLite would make it NULL."""
+    seconds = float(seconds)
+    if seconds != seconds:
+        raise ValueError("a time is not a number")
+    return seconds
 
 
 def load_text_or_none(stored: str | None) -> str | None:

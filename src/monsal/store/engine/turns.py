@@ -1,12 +1,12 @@
 """One turn, one commit (P2): state, history, outgoing mail, timers and what becomes of the message.
 
-`commit` is one operation on `Data`: first everything is checked, then written, then memory follows.
+`commit` is one operation on `Data`: first everything is checked and planned, then written, then memory follows.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Final
+from typing import Any, Final, NamedTuple
 
 from monsal.store.contract import (
     ROUTE_FIRST_STATE,
@@ -27,10 +27,15 @@ from monsal.store.contract import (
 from monsal.store.engine.codes import DEAD, DONE, DROPPED, HELD, OUT_WAITING, WAITING
 from monsal.store.engine.data import Data
 from monsal.store.engine.schedule import Head, Queue
-from monsal.store.engine.spool import bury, insert_body, keep_detail
-from monsal.store.engine.text import store_text
+from monsal.store.engine.spool import KEEP_DETAIL
+from monsal.store.engine.text import store_text, store_time
 
-__all__ = ["Origin", "change_state", "commit"]
+__all__ = ["Filing", "Origin", "Writes", "change_state", "commit"]
+
+_NEVER = float("inf")
+
+
+Writes = list[tuple[str, tuple[Any, ...]]]
 
 
 def commit(data: Data, turn: TurnCommit, files: dict[str, str]) -> CommitResult:
@@ -47,18 +52,19 @@ def commit(data: Data, turn: TurnCommit, files: dict[str, str]) -> CommitResult:
     stale = _stale(data, turn.expected)
     if stale:
         return Conflict(stale)
-    _write_statements(data, turn)
-    values: dict[StateKey, StateValue] = {}
-    for change in turn.changes:
-        values[change.state] = change_state(
-            data, change, Origin(turn.now, turn.message, values.get(change.state) or data.state(change.state))
-        )
-    number = _write_history(data, turn, turn.turn) if turn.turn is not None else 0
+    number, values, writes = _plan(data, turn, files)
+    if turn.statements:
+        data.begin_with_care()
+        for statement in turn.statements:
+            data.guard.turn(data.db, statement.sql, statement.params)
+    if writes:
+        data.begin()
+        write = data.write
+        for sql, params in writes:
+            write(sql, params)
     for mail in turn.outgoing:
-        _write_outgoing(data, turn, mail, number, files.pop(mail.token, None))
-    for timer in turn.timers:
-        _write_timer(data, turn, timer, values.get(timer.state) or data.state(timer.state))
-    head = _write_ack(data, turn, queue)
+        files.pop(mail.token, None)
+    head = _head_after(data, turn, queue)
     _remember(data, turn, queue, values, head)
     return Applied(number)
 
@@ -87,177 +93,142 @@ def _stale(data: Data, expected: Sequence[Expected]) -> tuple[StateKey, ...]:
     return stale
 
 
-# -- writing ----------------------------------------------------------------------------------------------------
+# -- what is to be written --------------------------------------------------------------------------------------
+# All values are made before the first of them is written: what is wrong with a commit is found while nothing is.
 
 
-def _write_statements(data: Data, turn: TurnCommit) -> None:
-    # First, so that one that is refused has cost nothing but itself.
-    if turn.statements:
-        data.begin()
-        for statement in turn.statements:
-            data.guard.turn(data.db, statement.sql, statement.params)
+def _plan(data: Data, turn: TurnCommit, files: Mapping[str, str]) -> tuple[int, dict[StateKey, StateValue], Writes]:
+    """The id of the turn's history row, the new values of states, and the statements."""
+    now = store_time(turn.now)
+    writes: Writes = []
+    values: dict[StateKey, StateValue] = {}
+    for change in turn.changes:
+        before = values.get(change.state) or data.state(change.state)
+        values[change.state] = change_state(data, change, Origin(now, turn.message, before), writes)
+    number = 0
+    if turn.turn is not None:
+        number = data.counters.turn = data.counters.turn + 1
+        writes.append(_history(turn, turn.turn, number, now))
+    for mail in turn.outgoing:
+        _plan_outgoing(data, turn, mail, Filing(number, now, files.get(mail.token)), writes)
+    for timer in turn.timers:
+        writes.append(_timer(turn, timer, values.get(timer.state) or data.state(timer.state)))
+    _plan_ack(turn, now, writes)
+    return number, values, writes
 
 
-class Origin:
+class Origin(NamedTuple):
     """When and by which message (None: an operator) a state is changed, and what it was before."""
 
-    __slots__ = ("before", "message", "now")
-
-    def __init__(self, now: float, message: int | None, before: StateValue) -> None:
-        self.now = float(now)
-        self.message = message
-        self.before = before
+    now: float
+    message: int | None
+    before: StateValue
 
 
-def change_state(data: Data, change: StateChange, origin: Origin) -> StateValue:
-    """Write a state; its new value, which the caller notes in memory when nothing can fail any more."""
-    data.begin()
+def change_state(data: Data, change: StateChange, origin: Origin, writes: Writes) -> StateValue:
+    """The new value of a state, which the caller notes in memory when `writes` are written."""
     key, sender = store_text(change.state.key), store_text(change.state.sender)
-    before, name = origin.before, change.name
-    if name != before.state:
-        # What it waited for belongs to the state that it leaves (rule state.B15).
-        data.db.execute("DELETE FROM monsal_timers WHERE key = ? AND sender = ?", (key, sender))
-    if name == ROUTE_FIRST_STATE:
+    now, message, before = origin
+    name, reason = store_text(change.name), store_text(change.reason)
+    # What it waited for belongs to the state that it leaves (rule state.B15). With no due time there is no timer.
+    if change.name != before.state and data.next_timer != _NEVER:
+        writes.append(("DELETE FROM monsal_timers WHERE key = ? AND sender = ?", (key, sender)))
+    if change.name == ROUTE_FIRST_STATE:
         if before.version:
-            data.db.execute("DELETE FROM monsal_states WHERE key = ? AND sender = ?", (key, sender))
+            writes.append(("DELETE FROM monsal_states WHERE key = ? AND sender = ?", (key, sender)))
         return StateValue()
-    data.counters.version += 1
-    version = data.counters.version
-    value = (
-        StateValue(name, version, before.entered, before.since)
-        if name == before.state
-        else StateValue(name, version, version, origin.now)
-    )
+    version = data.counters.version = data.counters.version + 1
+    entered, since = (before.entered, before.since) if change.name == before.state else (version, now)
     if before.version:
-        data.db.execute(
-            _UPDATE_STATE,
-            (
-                store_text(name),
-                version,
-                value.entered,
-                value.since,
-                store_text(change.reason),
-                origin.message,
-                key,
-                sender,
-            ),
-        )
+        writes.append((_UPDATE_STATE, (name, version, entered, since, reason, message, key, sender)))
     else:
-        data.db.execute(
-            "INSERT INTO monsal_states VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            (
-                key,
-                sender,
-                store_text(name),
-                version,
-                value.entered,
-                value.since,
-                ROUTE_FIRST_STATE,
-                store_text(change.reason),
-                origin.message,
-            ),
-        )
-    return value
+        writes.append((_INSERT_STATE, (key, sender, name, version, entered, since, ROUTE_FIRST_STATE, reason, message)))
+    return StateValue(change.name, version, entered, since)
 
 
-def _write_history(data: Data, turn: TurnCommit, row: TurnRow) -> int:
-    data.begin()
-    data.counters.turn += 1
-    data.db.execute(
-        "INSERT INTO monsal_history VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        (
-            data.counters.turn,
-            turn.message,
-            store_text(row.handler),
-            int(row.stateful),
-            store_text(row.state.key),
-            store_text(row.state.sender),
-            store_text(row.before),
-            store_text(row.after),
-            store_text(row.note),
-            float(turn.now),
-            turn.fence.epoch,
-            turn.fence.counter,
-        ),
+def _history(turn: TurnCommit, row: TurnRow, number: int, now: float) -> tuple[str, tuple[Any, ...]]:
+    return _INSERT_HISTORY, (
+        number,
+        turn.message,
+        store_text(row.handler),
+        int(row.stateful),
+        store_text(row.state.key),
+        store_text(row.state.sender),
+        store_text(row.before),
+        store_text(row.after),
+        store_text(row.note),
+        now,
+        turn.fence.epoch,
+        turn.fence.counter,
     )
-    return data.counters.turn
 
 
-def _write_outgoing(data: Data, turn: TurnCommit, mail: OutgoingMail, number: int, file: str | None) -> None:
-    data.begin()
-    body = insert_body(data, len(mail.body), None if file is not None else mail.body, file)
+class Filing(NamedTuple):
+    """Where an outgoing mail belongs: the turn's number, the time, and the file of its body if it is large."""
+
+    turn: int
+    now: float
+    file: str | None
+
+
+def _plan_outgoing(data: Data, turn: TurnCommit, mail: OutgoingMail, filing: Filing, writes: Writes) -> None:
+    number, now, file = filing
+    body = data.counters.body = data.counters.body + 1
+    writes.append((_INSERT_BODY, (body, len(mail.body), None if file is not None else bytes(mail.body), file)))
     token, message_id, sender = store_text(mail.token), store_text(mail.message_id), store_text(mail.sender)
+    due = store_time(mail.due)
     for recipient in dict.fromkeys(mail.recipients):
-        data.counters.mail += 1
-        data.db.execute(
-            "INSERT INTO monsal_outbox VALUES (?, ?, ?, ?, ?, ?, ?, ?, 0, 0, ?, '', ?)",
-            (
-                data.counters.mail,
-                number,
-                turn.message,
-                body,
-                token,
-                message_id,
-                sender,
-                store_text(recipient),
-                float(mail.due),
-                float(turn.now),
-            ),
-        )
+        row = data.counters.mail = data.counters.mail + 1
+        values = (row, number, turn.message, body, token, message_id, sender, store_text(recipient), due, now)
+        writes.append((_INSERT_MAIL, values))
 
 
-def _write_timer(data: Data, turn: TurnCommit, timer: SetTimer, value: StateValue) -> None:
-    data.begin()
+def _timer(turn: TurnCommit, timer: SetTimer, value: StateValue) -> tuple[str, tuple[Any, ...]]:
     key, sender, target = store_text(timer.state.key), store_text(timer.state.sender), store_text(timer.target)
     if timer.due is None:
-        data.db.execute("DELETE FROM monsal_timers WHERE key = ? AND sender = ? AND target = ?", (key, sender, target))
-        return
-    data.db.execute(
-        _SET_TIMER,
-        (
-            key,
-            sender,
-            target,
-            float(timer.due),
-            value.entered,
-            store_text(timer.recipient),
-            store_text(timer.correspondent),
-            store_text(timer.lease_key),
-            turn.message,
-        ),
+        return "DELETE FROM monsal_timers WHERE key = ? AND sender = ? AND target = ?", (key, sender, target)
+    return _SET_TIMER, (
+        key,
+        sender,
+        target,
+        store_time(timer.due),
+        value.entered,
+        store_text(timer.recipient),
+        store_text(timer.correspondent),
+        store_text(timer.lease_key),
+        turn.message,
     )
 
 
 _STATUS_AFTER: Final = {"done": DONE, "dead": DEAD, "hold": HELD, "drop": DROPPED}
 
 
-def _write_ack(data: Data, turn: TurnCommit, queue: Queue) -> Head | None:
-    """Write what becomes of the row; the head of its queue from then on."""
+def _plan_ack(turn: TurnCommit, now: float, writes: Writes) -> None:
+    """What becomes of the row."""
     ack, row = turn.ack, turn.message
     more = int(turn.turn is not None)
     if ack.kind == "continue" or ack.kind == "again":
         if more:
-            data.begin()
-            data.db.execute("UPDATE monsal_spool SET turns = turns + 1 WHERE id = ?", (row,))
-        return None if ack.kind == "continue" else data.head(queue.key)
-    data.begin()
-    if ack.kind == "done":
-        data.db.execute("UPDATE monsal_spool SET status = 2, turns = turns + ? WHERE id = ?", (more, row))
+            writes.append(("UPDATE monsal_spool SET turns = turns + 1 WHERE id = ?", (row,)))
+    elif ack.kind == "done":
+        writes.append(("UPDATE monsal_spool SET status = 2, turns = turns + ? WHERE id = ?", (more, row)))
     elif ack.kind == "defer":
-        data.db.execute(_DEFER, (float(ack.due), store_text(ack.reason), more, row))
-    elif ack.kind == "dead":
-        bury(data, row, ack.reason, ack.detail, turn.now)
-        data.db.execute("UPDATE monsal_spool SET turns = turns + ? WHERE id = ?", (more, row))
+        writes.append((_DEFER, (store_time(ack.due), store_text(ack.reason), more, row)))
     else:
-        data.db.execute(_LEAVE, (_STATUS_AFTER[ack.kind], store_text(ack.reason), more, row))
-        if ack.kind == "hold":
-            keep_detail(data, row, ack.detail, turn.now)
-    # A queue of one row that leaves needs no look.
-    leaves = ack.kind in ("done", "dead", "drop")
-    return None if leaves and queue.count == 1 else data.head(queue.key)
+        writes.append((_LEAVE, (_STATUS_AFTER[ack.kind], store_text(ack.reason), more, row)))
+        if ack.kind != "drop":
+            writes.append((KEEP_DETAIL, (row, store_text(ack.detail), now)))
 
 
 # -- memory -----------------------------------------------------------------------------------------------------
+
+
+def _head_after(data: Data, turn: TurnCommit, queue: Queue) -> Head | None:
+    """The head of the queue from now on; None if it has no row left, or keeps its lease."""
+    kind = turn.ack.kind
+    if kind == "continue" or (queue.count == 1 and kind in ("done", "dead", "drop")):
+        return None
+    return data.head(queue.key)
 
 
 def _remember(
@@ -291,6 +262,10 @@ _UPDATE_STATE: Final[str] = (
     "UPDATE monsal_states SET previous = CASE WHEN state = ?1 THEN previous ELSE state END, state = ?1, version = ?2,"
     " entered = ?3, since = ?4, reason = ?5, message = ?6 WHERE key = ?7 AND sender = ?8"
 )
+_INSERT_STATE: Final[str] = "INSERT INTO monsal_states VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_INSERT_HISTORY: Final[str] = "INSERT INTO monsal_history VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_INSERT_BODY: Final[str] = "INSERT INTO monsal_bodies VALUES (?, ?, ?, ?)"
+_INSERT_MAIL: Final[str] = "INSERT INTO monsal_outbox VALUES (?, ?, ?, ?, ?, ?, ?, ?, 0, 0, ?, '', ?)"
 _SET_TIMER: Final[str] = (
     "INSERT OR REPLACE INTO monsal_timers"
     " SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, sender, message_id, body, envelope FROM monsal_spool WHERE id = ?9"

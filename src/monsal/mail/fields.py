@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from datetime import datetime
-from typing import Any
+from typing import TypeVar, overload
 
 from monsal.mail.addresses import Mailbox, mailboxes
 from monsal.mail.charset import decode_header
@@ -16,6 +17,8 @@ __all__ = ["Fields"]
 
 #: Most Message-IDs taken from References: the first, which names the thread, and the latest.
 MAX_REFERENCES = 100
+
+T = TypeVar("T")
 
 _MESSAGE_IDS = re.compile(r"<[!-;=?-~]{1,900}>")
 
@@ -33,7 +36,13 @@ class Fields(ABC):
     def header(self) -> HeaderScan:
         """The header as it stands, not decoded."""
 
-    def get(self, name: str, default: Any = None) -> Any:
+    @overload
+    def get(self, name: str) -> str | None: ...
+
+    @overload
+    def get(self, name: str, default: T) -> str | T: ...
+
+    def get(self, name: str, default: object = None) -> object:
         """The decoded text of the first field of that name, or `default`. Case of the name does not matter."""
         value = self.header.get(name)
         return default if value is None else decode_header(value)
@@ -46,6 +55,10 @@ class Fields(ABC):
 
     def __contains__(self, name: object) -> bool:
         return isinstance(name, str) and name in self.header
+
+    def __iter__(self) -> Iterator[str]:
+        """The names of all fields as they were written, from the top down."""
+        return (name for name, _ in self.header.fields)
 
     def get_all(self, name: str) -> list[str]:
         """The decoded texts of all fields of that name, from the top down."""

@@ -19,6 +19,7 @@ MAX_LINE = 500
 #: Lines over which clients wrap an introduction.
 MAX_INTRODUCTION = 4
 
+_COLONS = (":", "：")
 # First word and last words of an introduction, as clients write them; the date and the name stand between.
 _INTRODUCTIONS = (
     (r"On", r"wrote|writes"),  # English
@@ -191,7 +192,7 @@ def reply_text(text: str) -> str:
 
 def _before_separator(lines: list[str]) -> list[str]:
     for index, line in enumerate(lines):
-        if len(line) > MAX_LINE:
+        if len(line) > MAX_LINE or not line:
             continue
         if _SEPARATOR.match(line) or (_FROM.match(line) and _is_header_block(lines, index)):
             end = index
@@ -214,13 +215,14 @@ def _is_quoted(line: str) -> bool:
 def _without_quotations(lines: list[str]) -> list[str]:
     """Without quoted lines and their introductions; an introduction with an unmarked quotation ends the text."""
     kept: list[str] = []
+    colons = [line.rstrip().endswith(_COLONS) for line in lines]
     index = 0
     while index < len(lines):
         line = lines[index]
         if _is_quoted(line):
             index += 1
             continue
-        length = _introduction(lines, index)
+        length = _introduction(lines, index) if any(colons[index : index + MAX_INTRODUCTION]) else 0
         if length == 0:
             kept.append(line)
             index += 1
@@ -243,7 +245,7 @@ def _introduction(lines: list[str], index: int) -> int:
         if not line or _is_quoted(line) or len(joined) + len(line) > MAX_LINE:
             return 0
         joined = f"{joined} {line}".strip()
-        if line.endswith((":", "：")):
+        if line.endswith(_COLONS):
             if _INTRODUCTION.match(joined) and _DATE_OR_ADDRESS.search(joined):
                 return length
             return 1 if length == 1 and _NAMED.match(joined) and _quotation_follows(lines, index + 1) else 0

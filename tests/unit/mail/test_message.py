@@ -65,6 +65,7 @@ def test_the_header_by_name() -> None:
     assert "subject" in message
     assert "x-none" not in message
     assert 3 not in message
+    assert list(message)[:3] == ["From", "To", "Subject"]
     with pytest.raises(KeyError):
         message["X-None"]
     assert message.headers[0] == ("From", '"Alice Example" <Alice@Example.org>')

@@ -49,9 +49,17 @@ def _declared(tree: ast.Module) -> tuple[int, list[str] | None]:
 
 
 def _public_definitions(tree: ast.Module) -> set[str]:
-    """Functions and classes that the module itself defines under a public name."""
-    definitions = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
-    return {node.name for node in tree.body if isinstance(node, definitions) and not node.name.startswith("_")}
+    """Functions and classes that the module itself defines under a public name.
+
+    Not the commands that it adds to a group of the command line: those are called by their names there.
+    """
+    found = set()
+    for node in tree.body:
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) and not node.name.startswith("_"):
+            decorators = [ast.unparse(decorator) for decorator in node.decorator_list]
+            if not any(re.match(r"(?!click\b)\w+\.command\(", decorator) for decorator in decorators):
+                found.add(node.name)
+    return found
 
 
 def _is_sorted(names: list[str]) -> bool:

@@ -145,7 +145,9 @@ def smtp_witness() -> Iterator[SmtpWitness]:
     """A SmtpWitness that listens on `port`, on a loop in a thread of its own."""
     witness = SmtpWitness()
     loop = asyncio.new_event_loop()
-    listener = socket.create_server(("127.0.0.1", 0))
+    # asyncio turns Nagle's algorithm off only where the socket names its protocol; create_server leaves that out.
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    listener.bind(("127.0.0.1", 0))
     witness.port = listener.getsockname()[1]
 
     async def body() -> None:

@@ -98,7 +98,10 @@ def test_a_package_offers_what_its_modules_offer(package: str) -> None:
     offered = set(importlib.import_module(package).__all__)
     inner = [name for name in _names() if name.rpartition(".")[0] == package]
     lacking = {
-        f"{item} of {name}" for name in inner for item in importlib.import_module(name).__all__ if item not in offered
+        f"{item} of {name}"
+        for name in inner
+        for item in getattr(importlib.import_module(name), "__all__", ())
+        if item not in offered
     }
     assert not lacking, f"{_path(package).relative_to(ROOT)}: does not offer {sorted(lacking)}"
 
@@ -117,12 +120,19 @@ def _promised() -> dict[str, list[str]]:
     return found
 
 
+def _has(module: str, name: str) -> bool:
+    try:
+        return hasattr(importlib.import_module(module), name)
+    except ImportError:
+        return False
+
+
 def test_what_the_interface_promises_can_be_imported() -> None:
     problems = []
     for module, names in _promised().items():
         if module != "monsal" and not _path(module).is_file():
             continue  # a room that is not opened yet promises nothing
-        lacking = [name for name in names if not hasattr(importlib.import_module(module), name)]
+        lacking = [name for name in names if not _has(module, name)]
         problems += [f"docs/interface.md promises {module}.{name}, which is not there" for name in lacking]
     assert not problems, "\n" + "\n".join(problems)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from typing import Final
 
 import msgspec
@@ -16,6 +17,8 @@ from monsal.store.contract import Receipt
 __all__: list[str] = []
 
 _log: Final = logging.getLogger("monsal.ingress")
+_MESSAGE_ID: Final = re.compile(rb"^message-id:[ \t]*(<[!-=?-~]{1,250}>)", re.IGNORECASE | re.MULTILINE)
+_HEADER_OCTETS: Final = 16 * 1024
 
 
 class Answer(msgspec.Struct, frozen=True):
@@ -56,26 +59,29 @@ async def hand_over(intake: Intake, envelope: Envelope, body: tuple[bytes, ...])
     try:
         receipt = await intake.accept(envelope, body)
     except Refused as refused:
-        _log.info("refused: %s", refused.reply, extra=_facts("refuse", envelope))
+        _log.info("refused: %s", refused.reply, extra=_facts("refuse", envelope, body))
         return Answer(refusal=refused.reply)
     except StoreUnavailable as error:
-        _log.error("cannot store: %s", error, extra=_facts("accept_failed", envelope))
+        _log.error("cannot store: %s", error, extra=_facts("accept_failed", envelope, body))
         return Answer(refusal=STORE_UNAVAILABLE, failed=True)
     except Exception:  # noqa: BLE001 - an edge: whatever breaks behind it must become a 451 and a log line, never a 250
-        _log.exception("the intake failed", extra=_facts("accept_failed", envelope))
+        _log.exception("the intake failed", extra=_facts("accept_failed", envelope, body))
         return Answer(refusal=ABORTED, failed=True)
     if not len(envelope.recipients) == len(receipt.ids) == len(receipt.duplicates):
-        _log.error("the receipt %r does not fit the recipients", receipt, extra=_facts("accept_failed", envelope))
+        _log.error("the receipt %r does not fit the recipients", receipt, extra=_facts("accept_failed", envelope, body))
         return Answer(refusal=ABORTED, failed=True)
     if _log.isEnabledFor(logging.INFO):
-        facts = _facts("accept", envelope)
-        _log.info("stored as %s", ",".join(map(str, receipt.ids)), extra={**facts, "rows": receipt.ids})
+        facts = {**_facts("accept", envelope, body), "rows": receipt.ids}
+        _log.info("stored as %s", ",".join(map(str, receipt.ids)), extra=facts)
     return Answer(receipt=receipt)
 
 
-def _facts(action: str, envelope: Envelope) -> dict[str, object]:
+def _facts(action: str, envelope: Envelope, body: tuple[bytes, ...]) -> dict[str, object]:
+    """What a log line says about a mail; its Message-ID is looked for only here, because most mails are not logged."""
+    found = _MESSAGE_ID.search(body[0][:_HEADER_OCTETS]) if body else None
     return {
         "action": action,
+        "message_id": found[1].decode("ascii", "backslashreplace") if found else None,
         "peer": envelope.peer,
         "sender": envelope.sender,
         "recipients": envelope.recipients,

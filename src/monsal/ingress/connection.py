@@ -296,8 +296,9 @@ class Connection(asyncio.Protocol):
                 self._steer()
 
     def _steer(self) -> None:
-        """Read only while the session can use more and the client reads our replies."""
-        paused = self._choked is not None or not self._smtp.wants_data
+        """Read only while the session can use more (or is over, to find the end) and the client reads our replies."""
+        smtp = self._smtp
+        paused = self._choked is not None or not (smtp.wants_data or smtp.closing)
         if paused != self._paused and not self._transport.is_closing():
             self._paused = paused
             if paused:
@@ -314,8 +315,13 @@ class Connection(asyncio.Protocol):
         if self._linger is not None:
             return
         self._linger = self._house.loop.time()
+        self._account_content()
         if self._silent or self._transport.is_closing() or not self._transport.can_write_eof():
             self._transport.close()
-        else:
+            return
+        try:
             self._transport.write_eof()
+        except OSError:  # the client has reset the connection, and the loop has not told us yet
+            self._transport.abort()
+        else:
             self._steer()

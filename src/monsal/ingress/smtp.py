@@ -135,7 +135,7 @@ class SmtpIngress:
         self._close_servers()
         for connection in list(self._connections):
             if connection.idle_since() is not None:
-                connection.close(SHUTTING_DOWN)
+                connection.dismiss(SHUTTING_DOWN)
         await self._wait_until_gone(grace)
         for connection in list(self._connections):
             connection.close(SHUTTING_DOWN)
@@ -227,10 +227,10 @@ class SmtpIngress:
 
     def _on_tick(self) -> None:
         """Look at the time-outs of all connections: one timer for all, none per packet, none when all is quiet."""
+        self._timer = self.loop.call_later(self.settings.tick, self._on_tick) if self._connections else None
         now = self.loop.time()
         for connection in list(self._connections):
             connection.check_time(now)
-        self._timer = self.loop.call_later(self.settings.tick, self._on_tick) if self._connections else None
 
 
 class LmtpIngress(SmtpIngress):

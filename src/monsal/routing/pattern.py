@@ -80,7 +80,7 @@ class Pattern:
     contains (see `literal_runs`), for the table's index.
     """
 
-    __slots__ = ("_compiled", "_domain", "format", "is_regex", "names", "runs", "text")
+    __slots__ = ("_any_domain", "_compiled", "_domain", "format", "is_regex", "names", "runs", "text")
 
     def __init__(
         self, fmt: str, text: str, runs: tuple[str | None, ...], names: frozenset[str], *, is_regex: bool
@@ -91,6 +91,7 @@ class Pattern:
         self.names = names
         self.is_regex = is_regex
         self._domain: str | None = None
+        self._any_domain: bool | None = None
         # Compiling takes ten times as long as all other work on a pattern, and most patterns of a big table are never
         # reached by an address: it is done at the first match. Two threads may both do it, with the same result.
         self._compiled: re.Pattern[str] | None = None
@@ -118,8 +119,12 @@ class Pattern:
 
     def takes_any_domain(self) -> bool:
         """Whether the route would make this server take mail for domains of others (DESIGN 4, *Wildcards*)."""
-        if self._domain is not None:
-            return _takes_any_domain(self._domain)
+        if self._any_domain is None:
+            self._any_domain = self._takes_any() if self._domain is None else _takes_any_domain(self._domain)
+        return self._any_domain
+
+    def _takes_any(self) -> bool:
+        """The same where the format does not show which part is the domain: by trying whole addresses."""
         sample = example(parse_regex(self.text)[0])
         locals_ = [*_LOCAL_PARTS, *([sample.rpartition("@")[0] or sample] if sample else [])]
         return any(self.match(f"{local}@{domain}") is not None for local in locals_ for domain in IMPROBABLE_DOMAINS)

@@ -125,12 +125,7 @@ class Router:
 
     def match(self, address: str) -> list[Match]:
         """The routes that an address matches, in order. Raises nothing, whatever the address is."""
-        found = self.table.match(address)
-        if log.isEnabledFor(logging.DEBUG):
-            for match in found:
-                names = ", ".join(handler.id for handler in match.handlers)
-                log.debug("%s matches %s: %s", address, match.route.pattern.format, names, extra={"action": "match"})
-        return found
+        return self.table.match(address)
 
     def accepts(self, address: str) -> bool:
         """Whether any route matches (rule routing.B16)."""

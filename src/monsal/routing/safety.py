@@ -40,8 +40,10 @@ __all__ = ["MAX_SHARED_LOOPS", "count_loops", "why_slow"]
 MAX_SHARED_LOOPS = 3
 #: A repeat with more turns than this, multiplied through nested ones, is taken as endless.
 _ENDLESS = 8
-#: Pairs or triples of positions that one question may look at.
-_PATIENCE = 50_000
+#: Places (positions, pairs or triples of them) that the questions about one expression may look at: half a second.
+_PATIENCE = 500_000
+#: Positions that an automaton may have.
+_MAX_POSITIONS = 1000
 
 _Weights = dict[int, int]
 
@@ -55,7 +57,7 @@ class _Part(msgspec.Struct):
 
 
 class _TooComplex(Exception):
-    """The question would look at more than _PATIENCE places."""
+    """The questions would look at more than _PATIENCE places."""
 
 
 def why_slow(node: Node) -> str | None:
@@ -106,7 +108,13 @@ class _Automaton:
     def __init__(self, tree: Node) -> None:
         self.masks: list[int] = []
         self.follow: list[_Weights] = []
+        self._patience = _PATIENCE
         self._build(tree, 1)
+
+    def _look(self) -> None:
+        self._patience -= 1
+        if self._patience < 0:
+            raise _TooComplex
 
     # -- building -----------------------------------------------------------------------------------------------
 
@@ -132,7 +140,7 @@ class _Automaton:
         self.masks.append(mask)
         self.follow.append({})
         position = len(self.masks) - 1
-        if position > _PATIENCE // 50:
+        if position >= _MAX_POSITIONS:
             raise _TooComplex
         return _Part(0, {position: 1}, {position: 1})
 
@@ -197,12 +205,11 @@ class _Automaton:
         while todo:
             pair = todo.pop()
             for after in self._after_both(pair, loop):
+                self._look()
                 came_from.setdefault(after, []).append(pair)
                 if after not in seen:
                     seen.add(after)
                     todo.append(after)
-                    if len(seen) > _PATIENCE:
-                        raise _TooComplex
         # Two paths that have parted on the same text meet again: then they can part and meet for ever.
         return any(before[0] != before[1] for position in loop for before in came_from.get((position, position), ()))
 
@@ -233,12 +240,18 @@ class _Automaton:
 
     def _can_share(self, loop: frozenset[int], later: frozenset[int]) -> bool:
         """Whether a text leads round `loop`, from it to `later`, and round `later`: the same text all three."""
-        return any(self._leads(one, other, loop, later) for one in loop for other in later)
+        return any(
+            self._leads(one, other, loop, later)
+            for one in loop
+            for other in later
+            if self.masks[one] & self.masks[other]  # where the text ends, both are
+        )
 
     def _leads(self, one: int, other: int, loop: frozenset[int], later: frozenset[int]) -> bool:
         start, goal = (one, one, other), (one, other, other)
         seen, todo = {start}, [start]
         while todo:
+            self._look()
             stay, walk, wait = todo.pop()
             for first in self.follow[stay]:
                 if first not in loop:
@@ -248,14 +261,13 @@ class _Automaton:
                     if third not in later or not both:
                         continue
                     for second in self.follow[walk]:
+                        self._look()
                         place = (first, second, third)
                         if self.masks[second] & both and place not in seen:
                             if place == goal:
                                 return True
                             seen.add(place)
                             todo.append(place)
-            if len(seen) > _PATIENCE:
-                raise _TooComplex
         return False
 
     def loops(self) -> Iterator[frozenset[int]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Literal
@@ -12,6 +13,8 @@ from monsal.routing.index import TokenIndex
 from monsal.routing.pattern import Pattern, is_matchable
 
 __all__ = ["ERROR_STATE", "ROUTE_FIRST_STATE", "Handler", "Match", "Module", "OnFailure", "Route", "Table"]
+
+log = logging.getLogger("monsal.routing")
 
 #: The state of every conversation that was never stored.
 ROUTE_FIRST_STATE = "START"
@@ -134,6 +137,10 @@ class Table:
             captures = route.pattern.match(address)
             if captures is not None:
                 found.append(Match(route, captures))
+        if found and log.isEnabledFor(logging.DEBUG):
+            for match in found:
+                names = ", ".join(handler.id for handler in match.handlers)
+                log.debug("%s matches %s: %s", address, match.route.pattern.format, names, extra={"action": "match"})
         return found
 
     def accepts(self, address: str) -> bool:

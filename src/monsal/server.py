@@ -16,13 +16,14 @@ from typing import Any
 
 import msgspec
 
-from monsal.bus import Bus
+from monsal.bus import Bus, ChannelFailures, Limits
 from monsal.bus.plugins import SignalHandler
 from monsal.clock import SystemClock
 from monsal.config import Settings
 from monsal.control import ControlServer, ServerApi, StoreApi
 from monsal.delivery import open_relay
 from monsal.engine import Engine, Parts
+from monsal.errors import MonsalError
 from monsal.ingress import IngressSettings, LmtpIngress, MemoryBudget, SmtpIngress
 from monsal.logs import set_up_logging
 from monsal.smtp.settings import ServerSettings
@@ -122,17 +123,24 @@ class Server:
 
     def withdraw(self) -> None:
         """Say that we are not ready any more."""
-        self.ready = False
-        (self.run_directory / "ready.json").unlink(missing_ok=True)
+        if self.ready:
+            # Not otherwise: the file may be that of another server, which kept this one from starting.
+            self.ready = False
+            (self.run_directory / "ready.json").unlink(missing_ok=True)
 
     async def close_ingresses(self) -> None:
         """Shut the doors: what is being received may end, new mail is asked to come back later."""
         await asyncio.gather(*(ingress.stop(min(5.0, self.settings.drain)) for ingress in self.ingresses))
 
-    async def close(self, *, hurry: bool) -> None:
-        """Drain the engine and close the store and the control socket."""
+    async def drain(self, *, hurry: bool) -> None:
+        """Let running turns end and the outbox flush; what cannot in time stays stored."""
         if self.engine is not None:
-            await self.engine.close(grace=0.0 if hurry else self.settings.drain)
+            await self.engine.drain(0.0 if hurry else self.settings.drain)
+
+    async def close(self) -> None:
+        """Close the store and the control socket."""
+        if self.engine is not None:
+            await self.engine.close(grace=0.0)
         if self.control is not None:
             await self.control.stop()
 
@@ -208,10 +216,13 @@ class _LoopThread:
 def serve_parts(
     parts: Parts, directory: Path, settings: Settings, *, on_ready: Callable[[dict[str, Any]], None] | None = None
 ) -> int:
-    """Serve until told to stop; the exit code. Raises what hindered the start."""
+    """Serve until told to stop; the exit code. Raises what hindered the start.
+
+    `on_ready` is called with the contents of `run/ready.json`.
+    """
     directory = directory.resolve()
     set_up_logging(settings.log, settings.log_level)
-    bus = Bus()
+    bus = Bus(limits=Limits(drain=settings.drain + 10.0, whole=settings.drain + 60.0))
     signals = SignalHandler(bus)
     loop = _LoopThread()
 
@@ -229,24 +240,37 @@ def serve_parts(
         if on_ready is not None:
             on_ready(facts)
 
-    bus.subscribe("log", _log)
-    bus.subscribe("start", lambda: loop.call(server.open()), 20)
+    def opened() -> None:
+        try:
+            loop.call(server.open())
+        except MonsalError as error:
+            # Told by the caller in one sentence; the traceback in the bus's log helps nobody.
+            expected.append(error)
+            raise
+
+    def to_log(message: str, level: int = logging.INFO) -> None:
+        level = logging.DEBUG if expected and level >= logging.ERROR else level
+        logging.getLogger("monsal.bus").log(level, "%s", message, extra={"action": "bus"})
+
+    expected: list[MonsalError] = []
+    bus.subscribe("log", to_log)
+    bus.subscribe("start", opened, 20)
     bus.subscribe("start", lambda: loop.call(server.start_control()), 30)
     bus.subscribe("start", lambda: loop.call(server.start_engine()), 40)
     bus.subscribe("start", lambda: loop.call(server.start_ingresses()), 80)
     bus.subscribe("start", ready, 90)
-    bus.subscribe("stop", server.withdraw, 10)
-    bus.subscribe("stop", lambda: loop.call(server.close_ingresses()), 20)
-    bus.subscribe("exit", lambda: loop.call(server.close(hurry=bus.hurry.is_set())), 80)
+    bus.subscribe("drain", server.withdraw, 10)
+    bus.subscribe("drain", lambda: loop.call(server.close_ingresses()), 20)
+    bus.subscribe("drain", lambda: loop.call(server.drain(hurry=bus.hurry.is_set())), 30)
+    bus.subscribe("exit", lambda: loop.call(server.close()), 80)
     signals.subscribe()
     try:
         bus.start()
         bus.block()
+    except ChannelFailures as failures:
+        # The first is why; the others, if any, are in the log.
+        raise failures.get_instances()[0] from None
     finally:
         signals.unsubscribe()
         loop.end()
     return 0
-
-
-def _log(message: str, level: int = logging.INFO) -> None:
-    logging.getLogger("monsal.bus").log(level, "%s", message, extra={"action": "bus"})

@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 
 import msgspec
 
-from monsal.address import fold, split_address
+from monsal.address import fold, is_address, split_address
 from monsal.conversation.policy import suppression
 from monsal.conversation.templates import Templates
 from monsal.errors import Reject, TurnError
@@ -175,8 +175,8 @@ class Turn:
         """Add a mail to the turn unless the rules against loops forbid it; None if so, with a note in the history."""
         self.check_open()
         correspondent = self.message.sender
-        if not even_if_automatic and any(fold(to) == correspondent for to in draft.to):
-            pending = sum(any(fold(to) == correspondent for to in other.to) for other in self.drafts)
+        if not even_if_automatic and _goes_to(draft, correspondent):
+            pending = sum(_goes_to(other, correspondent) for other in self.drafts)
             reason = suppression(
                 automatic=self.message.automatic,
                 from_ourselves=self.tools.is_own(correspondent),
@@ -188,6 +188,10 @@ class Turn:
                 return None
         self.drafts.append(draft)
         return draft
+
+
+def _goes_to(draft: Draft, correspondent: str) -> bool:
+    return any(fold(recipient) == correspondent for recipient in draft.recipients)
 
 
 def current() -> Turn:
@@ -233,12 +237,15 @@ def reply(
 
     Give the `text`, `html` or both, or a `template` (below the application's folder of templates) with its
     `variables`. `subject` is otherwise "Re: " and that of the message, `sender` the address that was written to; give
-    another one of yours to have the conversation go on there. Returns the Draft, or None if the rules
-    against loops forbid it (DESIGN 4); `even_if_automatic` overrides them.
+    another one of yours to have the conversation go on there. Returns the Draft, or None if nobody is named as the
+    sender or the rules against loops forbid it (DESIGN 4); `even_if_automatic` overrides the latter.
 
     Raises ValueError for CR, LF or NUL in a header value, ConfigError for an unknown template.
     """
     turn = current()
+    if not is_address(turn.message.sender):
+        turn.note("reply suppressed: nobody is named as the sender")
+        return None
     body, markup = _text(turn, text, html, template, variables)
     draft = reply_draft(
         turn.message,

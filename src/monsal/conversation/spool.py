@@ -77,7 +77,8 @@ class Spool:
 
         Raises Refused for a message in a loop, StoreUnavailable if nothing could be stored.
         """
-        head = scan(first_bytes(body))
+        first = first_bytes(body)
+        head = scan(first)
         if head.received_count > self._settings.max_hops:
             self._loops += 1
             log.warning(
@@ -100,7 +101,7 @@ class Spool:
                 body=body,
                 received=self._clock.now(),
                 message_id=head.message_id,
-                digest=digest_below_received(body) if head.message_id else None,
+                digest=digest_below_received(body, first) if head.message_id else None,
                 source=self._source(envelope),
                 envelope=msgspec.json.encode(envelope),
             )

@@ -136,13 +136,7 @@ class Core:
         while self._busy:
             self._idle.clear()
             await self._idle.wait()
-        data, self.data = self.data, None
-        self._is_open, self._why = False, "it was closed"
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        self._in_group = 0
-        self._refuse_queue()
+        data = self._shut()
         waiting, self._waiting = self._waiting, []
         try:
             await self._aside(lambda: self._leave(data))
@@ -154,6 +148,27 @@ class Core:
             _deliver(waiting)
         finally:
             self._stop_hand()
+
+    async def abandon(self) -> None:
+        """End as a process does that is killed: nothing more is flushed. For tests of crashes."""
+        data = self._shut()
+        waiting, self._waiting = self._waiting, []
+        if data is not None:
+            data.dirty = False
+        await self._aside(lambda: self._leave(data))
+        self._stop_hand()
+        self._fail(waiting, StoreUnavailable("the store was abandoned"))
+
+    def _shut(self) -> Data | None:
+        """Take no more operations; what there was to work on."""
+        data, self.data = self.data, None
+        self._is_open, self._why = False, "it was closed"
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._in_group = 0
+        self._refuse_queue()
+        return data
 
     def _leave(self, data: Data | None) -> None:
         self._stop_checkpoints()

@@ -86,6 +86,10 @@ class SqlStore:
             self._writers = None
         await self._core.close()
 
+    async def abandon(self) -> None:
+        """End as a killed process does, without a flush; for tests of crashes."""
+        await self._core.abandon()
+
     def on_work(self, callback: Callable[[], None]) -> None:
         self._core.work.listeners.append(callback)
 

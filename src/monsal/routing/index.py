@@ -21,6 +21,8 @@ __all__ = ["TokenIndex", "fold_case", "tokens_of"]
 T = TypeVar("T")
 
 _TOKEN = re.compile(r"[^\W_]+")
+#: More items than this under one token are a crowd.
+_CROWD = 16
 
 
 def fold_case(text: str) -> str:
@@ -83,6 +85,16 @@ class TokenIndex(Generic[T]):
         if len(found) > 1:
             found.sort(key=_order)
         return [item for _, item in found]
+
+    def crowd(self) -> list[T]:
+        """The items that are tried together with many others, because the index cannot tell them apart."""
+        if self._few is not None:
+            return []
+        found = [item for _, item in self._always]
+        for entries in self._by_token.values():
+            if len(entries) > _CROWD:
+                found += [item for _, item in entries]
+        return found
 
 
 def _order(entry: tuple[int, object]) -> int:

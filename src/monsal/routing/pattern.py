@@ -104,11 +104,14 @@ class Pattern:
 
         `address` must be matchable (see `is_matchable`).
         """
-        compiled = self._compiled
-        if compiled is None:
-            compiled = self._compiled = re.compile(self.text, re.IGNORECASE)
-        found = compiled.match(address)
+        found = (self._compiled or self.prepare()).match(address)
         return None if found is None else found.groupdict()
+
+    def prepare(self) -> re.Pattern[str]:
+        """Compile now what would be compiled at the first match."""
+        if self._compiled is None:
+            self._compiled = re.compile(self.text, re.IGNORECASE)
+        return self._compiled
 
     def example(self) -> str | None:
         """An address that matches, or None if none was found."""

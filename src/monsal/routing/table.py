@@ -127,6 +127,9 @@ class Table:
         self.routes = tuple(routes)
         self.modules = MappingProxyType(dict(modules or {}))
         self._index = TokenIndex((route.pattern.runs, route) for route in self.routes)
+        # Patterns are compiled when they are first tried; thousands at once would hold up the first address.
+        for route in self._index.crowd():
+            route.pattern.prepare()
 
     def match(self, address: str) -> list[Match]:
         """The routes that an address matches, in order of their first registration. Raises nothing."""

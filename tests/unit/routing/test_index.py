@@ -117,3 +117,18 @@ def test_the_rarest_token_is_looked_up() -> None:
 def test_a_literal_capture_counts_as_text() -> None:
     pattern = compile_pattern("x(id)y@(host)", {"host": literal("mail.example"), "id": "[0-9]"})
     assert tokens_of(pattern.runs) == {"mail", "example"}
+
+
+def test_a_crowd_is_compiled_at_load_and_a_needle_at_its_first_match(router: Router) -> None:
+    """The first address must not wait until a thousand patterns are compiled."""
+    module = types.ModuleType("crowd")
+    for number in range(40):
+        for fmt in (f"same-(x{number})@(host)", f"needle{number}@(host)", f"(x{number})"):
+            name = f"H{len(vars(module))}"
+            exec(f"def {name}(message): ...", vars(module))  # noqa: S102 - the shortest way to a module without a file
+            route(fmt, **{f"x{number}": "[0-9]+"})(vars(module)[name])
+    router.load([module])
+    ready = {pattern.format[:2] for table_route in router.table.routes if (pattern := table_route.pattern)._compiled}
+    assert ready == {"sa", "(x"}
+    assert len(router.match("same-1@example.com")) == 40
+    assert len(router.match("needle7@example.com")) == 1

@@ -78,7 +78,7 @@ class Core:
         self._threaded = threaded
         self._loop: asyncio.AbstractEventLoop
         self._idle: asyncio.Event
-        self._hand: Hand | None = None
+        self._hand: Hand
         self._checkpointer: Checkpointer | None = None
         self._is_open = False
         self._why = "it is not open"
@@ -102,13 +102,13 @@ class Core:
         self._is_open = True
         self._loop = asyncio.get_running_loop()
         self._idle = asyncio.Event()
-        self._hand = Hand(self._loop, "monsal-store") if self._threaded else None
+        self._hand = Hand(self._loop, "monsal-store" if self._threaded else None)
         opened: list[tuple[Data, float]] = []
         try:
-            await self._aside(lambda: opened.append(open_place(self._place, self._settings)))
+            await self._hand.ask(lambda: opened.append(open_place(self._place, self._settings)))
         except BaseException:
             self._is_open = False
-            self._stop_hand()
+            self._hand.stop()
             # If it was the caller who gave up, the thread may have got there.
             for data, _ in opened:
                 close_place(self._place, data)
@@ -139,7 +139,7 @@ class Core:
         data = self._shut()
         waiting, self._waiting = self._waiting, []
         try:
-            await self._aside(lambda: self._leave(data))
+            await self._hand.ask(lambda: self._leave(data))
         except Exception as error:
             cause = foreign_error(error, self._place.name)
             self._fail(waiting, cause)
@@ -147,7 +147,7 @@ class Core:
         else:
             _deliver(waiting)
         finally:
-            self._stop_hand()
+            self._hand.stop()
 
     async def abandon(self) -> None:
         """End as a process does that is killed: nothing more is flushed. For tests of crashes."""
@@ -155,8 +155,8 @@ class Core:
         waiting, self._waiting = self._waiting, []
         if data is not None:
             data.dirty = False
-        await self._aside(lambda: self._leave(data))
-        self._stop_hand()
+        await self._hand.ask(lambda: self._leave(data))
+        self._hand.stop()
         self._fail(waiting, StoreUnavailable("the store was abandoned"))
 
     def _shut(self) -> Data | None:
@@ -179,11 +179,6 @@ class Core:
         if checkpointer is not None:
             checkpointer.stop()
 
-    def _stop_hand(self) -> None:
-        hand, self._hand = self._hand, None
-        if hand is not None:
-            hand.stop()
-
     # -- operations -------------------------------------------------------------------------------------------
 
     async def run(self, how: How, function: Callable[..., T], *arguments: Any, undo: Undo | None = None) -> T:
@@ -193,7 +188,7 @@ class Core:
         """
         if self.data is None:
             raise StoreUnavailable(self._why)
-        if not self._busy and not self._queue and (not how.aside or self._hand is None):
+        if not self._busy and not self._queue and not (how.aside and self._threaded):
             value: T = self._apply(function, arguments)
             if not how.durable or not self._is_dirty():
                 return value
@@ -293,8 +288,8 @@ class Core:
             if operation.waiter.done():
                 continue
             room -= 1
-            if operation.how.aside and self._hand is not None:
-                self._do_aside(self._hand, self.data, operation)
+            if operation.how.aside and self._threaded:
+                self._do_aside(self.data, operation)
             else:
                 self._do_here(operation)
         if self._queue and not self._busy:
@@ -308,7 +303,7 @@ class Core:
         else:
             self._answer(operation, value)
 
-    def _do_aside(self, hand: Hand, data: Data, operation: Operation) -> None:
+    def _do_aside(self, data: Data, operation: Operation) -> None:
         """Do an operation on the thread; the loop does not touch the store until it is done."""
         self._busy = True
 
@@ -325,7 +320,7 @@ class Core:
                 refuse(operation.waiter, StoreUnavailable(self._why))
             self._plan()
 
-        hand.do(lambda: data.run(operation.function, *operation.arguments), done)
+        self._hand.do(lambda: data.run(operation.function, *operation.arguments), done)
 
     def _answer(self, operation: Operation, value: Any) -> None:
         if operation.how.durable and self._is_dirty():
@@ -370,8 +365,6 @@ class Core:
             self._flushed(data, time.perf_counter() - before)
 
     def _flush_there(self, data: Data) -> None:
-        hand = self._hand
-        assert hand is not None
         self._busy = True
 
         def flush() -> float:
@@ -387,7 +380,7 @@ class Core:
                 self._flushed(data, seconds)
                 self._turn()
 
-        hand.do(flush, done)
+        self._hand.do(flush, done)
 
     def _flushed(self, data: Data, seconds: float) -> None:
         """The group is on the disk: now those may go on who waited for that (P1)."""
@@ -428,12 +421,12 @@ class Core:
             self._stop_checkpoints()
             self._place.disconnect(data.db)
 
-        self._place_aside(leave, lambda *_: self._recover(lost))
+        self._hand.do(leave, lambda *_: self._recover(lost))
 
     def _recover(self, lost: Lost) -> None:
         self._timer = None
         self._busy = True
-        self._place_aside(
+        self._hand.do(
             lambda: reopen(self._place, self._settings, lost), lambda data, error: self._recovered(lost, data, error)
         )
 
@@ -464,32 +457,6 @@ class Core:
     def _fail(self, waiting: list[tuple[asyncio.Future[Any], Any]], error: StoreError) -> None:
         for waiter, _ in waiting:
             refuse(waiter, error)
-
-    # -- the thread -------------------------------------------------------------------------------------------
-
-    def _place_aside(self, work: Callable[[], T], done: Callable[[T | None, Exception | None], None]) -> None:
-        if self._hand is not None:
-            self._hand.do(work, done)
-            return
-        try:
-            value = work()
-        except Exception as error:  # noqa: BLE001 - handed to whoever waits
-            done(None, error)
-        else:
-            done(value, None)
-
-    async def _aside(self, work: Callable[[], T]) -> T:
-        waiter: asyncio.Future[T | None] = self._loop.create_future()
-
-        def done(value: T | None, error: Exception | None) -> None:
-            if error is not None:
-                refuse(waiter, error)
-            elif not waiter.done():
-                waiter.set_result(value)
-
-        self._place_aside(work, done)
-        value: Any = await waiter
-        return value  # type: ignore[no-any-return]  # what work() gave
 
     def statistics(self) -> StoreStatistics:
         """Figures for people; see `StoreStatistics`."""

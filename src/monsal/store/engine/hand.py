@@ -8,7 +8,7 @@ import logging
 import threading
 from collections.abc import Callable
 from queue import SimpleQueue
-from typing import Any
+from typing import Any, TypeVar
 
 import apsw
 
@@ -19,39 +19,65 @@ __all__ = ["Checkpointer", "Hand", "checkpoint"]
 
 log = logging.getLogger("monsal.store")
 
+T = TypeVar("T")
 Done = Callable[[Any, Exception | None], None]
 
 
 class Hand:
-    """A thread for a loop: `do` work there, be told the result here. Cheaper than an executor, and in order."""
+    """A thread for a loop: `do` work there, be told the result here. Cheaper than an executor, and in order.
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, name: str) -> None:
+    Without a name there is no thread, and work is done at once.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, name: str | None) -> None:
         self._loop = loop
         self._jobs: SimpleQueue[tuple[Callable[[], Any], Done] | None] = SimpleQueue()
-        self._thread = threading.Thread(target=self._work, name=name, daemon=True)
-        self._thread.start()
+        self._thread = None if name is None else threading.Thread(target=self._work, name=name, daemon=True)
+        if self._thread is not None:
+            self._thread.start()
 
     def do(self, work: Callable[[], Any], done: Done) -> None:
         """Have `work()` done on the thread, then `done(value, error)` called on the loop."""
-        self._jobs.put((work, done))
+        if self._thread is not None:
+            self._jobs.put((work, done))
+        else:
+            done(*_outcome(work))
+
+    async def ask(self, work: Callable[[], T]) -> T:
+        """Have `work()` done on the thread and wait for its value. Raises what it raises."""
+        waiter: asyncio.Future[T] = self._loop.create_future()
+
+        def done(value: Any, error: Exception | None) -> None:
+            if waiter.done():
+                return
+            if error is not None:
+                waiter.set_exception(error)
+            else:
+                waiter.set_result(value)
+
+        self.do(work, done)
+        return await waiter
 
     def stop(self) -> None:
         """Let the thread end after what it was given; waits for it."""
-        self._jobs.put(None)
-        self._thread.join()
+        if self._thread is not None:
+            self._jobs.put(None)
+            self._thread.join()
 
     def _work(self) -> None:
         while (job := self._jobs.get()) is not None:
             work, done = job
-            value: Any = None
-            failure: Exception | None = None
-            try:
-                value = work()
-            except Exception as error:  # noqa: BLE001 - handed to whoever waits
-                failure = error
+            value, error = _outcome(work)
             # A loop that was closed without closing the store hears nothing any more.
             with contextlib.suppress(RuntimeError):
-                self._loop.call_soon_threadsafe(done, value, failure)
+                self._loop.call_soon_threadsafe(done, value, error)
+
+
+def _outcome(work: Callable[[], Any]) -> tuple[Any, Exception | None]:
+    try:
+        return work(), None
+    except Exception as error:  # noqa: BLE001 - handed to whoever waits
+        return None, error
 
 
 def checkpoint(data: Data) -> None:

@@ -131,6 +131,7 @@ class OutboxPump:
     async def pump_once(self, now: float) -> int:
         """Send and settle all that is due at `now`; how many rows there were. Raises StoreError."""
         count = 0
+        await self._settle([])
         while rows := await self._store.take_outgoing(self._settings.batch, now):
             count += len(rows)
             await self._send(rows)

@@ -21,7 +21,6 @@ import contextlib
 import itertools
 import json
 import os
-import resource
 import signal
 import sys
 import time
@@ -302,7 +301,6 @@ class Load:
             "p50_ms": round(1000 * latencies[len(latencies) // 2], 3),
             "p99_ms": round(1000 * latencies[len(latencies) * 99 // 100], 3),
             "client_cpu_us": round(1e6 * cpu / max(tally.acknowledged, 1), 1),
-            "client_memory_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
             "troubles": tally.troubles,
         }
 

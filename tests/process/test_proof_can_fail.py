@@ -85,6 +85,7 @@ def test_where_all_is_well_nothing_is_found(evidence: Evidence) -> None:
         ("replies_that_are_not_one_for_each_turn", "delete from v_outbox where id = 2"),
         ("replies_that_are_not_one_for_each_turn", "update v_outbox set turn = 4"),
         ("mails_that_did_not_leave_as_written", "update v_outbox set message_id = '<r9@x>' where id = 1"),
+        ("mails_that_did_not_leave_as_written", "update v_outbox set status = 'failed' where id = 1"),
     ],
 )  # fmt: skip
 def test_a_doctored_database_is_found_out(evidence: Evidence, claim: str, statement: str) -> None:

@@ -93,6 +93,20 @@ def test_a_wrong_list_fails(
     assert complaint in capsys.readouterr().err
 
 
+def test_marks_may_run_ahead_of_a_contract_that_is_not_taken_up(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (project / "tests" / "test_good.py").write_text(GOOD.replace('rule("routing.R1")', 'rule("routing.R1", "bus.R3")'))
+    assert run(project) == 1
+    assert "bus.R3, which is no rule" in capsys.readouterr().err
+    (project / "tests" / "rules.toml").write_text('not_taken_up = ["bus"]\n' + BOOK)
+    (project / "contracts" / "bus.md").write_text("- R3 Three\n")
+    assert run(project) == 0
+    (project / "contracts" / "bus.md").write_text("- R4 Four\n")
+    assert run(project) == 1
+    assert "bus.R3, which is in no contract" in capsys.readouterr().err
+
+
 def test_a_b_without_test_fails_only_when_asked(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (project / "tests" / "rules.toml").write_text(BOOK + 'B3 = "a third"\n')
     (project / "contracts" / "routing.md").write_text("- R1 a\n- R2 b\n- B1 c\n- B2 d\n- B3 e\n")

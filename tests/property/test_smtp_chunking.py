@@ -55,6 +55,8 @@ COMMANDS = st.sampled_from(
         b"GET / HTTP/1.0",
         b"\x16\x03\x01",
         b"A" * 600,
+        b"NOOP " + b"x" * 505,
+        b"NOOP " + b"x" * 506,
         b"A\r" * 400,
         b"",
     ]

@@ -180,6 +180,23 @@ def test_who_is_done_is_closed_at_once(run: Any, fake_intake: Any) -> None:
     run(test)
 
 
+def test_the_time_to_the_first_mail_is_over_with_the_first_mail(run: Any, fake_intake: Any) -> None:
+    async def test() -> None:
+        ingress, connection, transport = await opened(fake_intake())
+        now = ingress.loop.time()
+        connection._born = now - 299
+        connection.data_received(b"EHLO x\r\nMAIL FROM:<>\r\n")
+        transport.taken()
+
+        connection.check_time(now + 2)
+        assert transport.taken() == []
+        connection.check_time(now + 301)
+        assert transport.taken()[0] == b"421 4.4.2 timed out, closing\r\n"
+        await closed(ingress, connection)
+
+    run(test)
+
+
 def test_a_reset_between_two_turns_of_the_loop(run: Any, fake_intake: Any) -> None:
     async def test() -> None:
         ingress, connection, transport = await opened(fake_intake())

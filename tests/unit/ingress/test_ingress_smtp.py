@@ -401,7 +401,7 @@ class TestStop:
                 accepting.send(b"x\r\n.\r\n")
                 await sending.start_mail()
                 await intake.asked.wait()
-                stopping = asyncio.create_task(ingress.stop(10.0))
+                stopping = asyncio.create_task(ingress.stop(600.0))  # not waited for: the mails end before
                 await asyncio.sleep(0)
                 sending.send(b"y\r\n.\r\n")
                 intake.gate.set()

@@ -32,6 +32,13 @@ class TestLines:
         assert code(it.say(b"NOOP " + b"x" * 506 + b"\r\n")) == [500]
         assert code(it.say(b"NOOP\r\n")) == [250]
 
+    @pytest.mark.parametrize("cut", [509, 510, 511, 512])
+    def test_the_longest_line_in_two_pieces(self, talk: Start, cut: int) -> None:
+        it = talk(max_command_line=512)
+        line = b"NOOP " + b"x" * 505 + b"\r\n"
+
+        assert code(it.say(line[:cut]) + it.say(line[cut:])) == [250]
+
     @pytest.mark.parametrize("step", [1, 7, 511, 512, 513, 4096])
     def test_a_line_too_long_is_passed_over(self, talk: Start, step: int) -> None:
         it = talk(max_command_line=512)
@@ -170,6 +177,13 @@ class TestSizes:
         assert set(seen[3:]) == {0}
         assert it.protocol.state is SessionState.DISCARDING
 
+    def test_the_bound_of_what_is_read_without_being_kept(self, talk: Start) -> None:
+        for more, codes in ((0, [552, 250]), (1, [552])):
+            it = talk(max_message_size=1000, max_discarded=2000).hello().transaction()
+            it.say("DATA")
+
+            assert code(it.say(b"x" * (2998 + more) + b"\r\n.\r\nNOOP\r\n")) == codes
+
     @pytest.mark.parametrize("step", [100, 5000])
     def test_far_too_big_ends_the_session(self, talk: Start, step: int) -> None:
         it = talk(max_message_size=1000, max_discarded=2000).hello().transaction()
@@ -228,6 +242,11 @@ class TestForeign:
         it = talk()
 
         assert code(it.say("NOOP") + it.say(b"\x16\x03\x01") + it.say(b"\r\n")) == [250, 500]
+
+    def test_nor_does_it_matter_in_a_line_that_is_passed_over(self, talk: Start) -> None:
+        it = talk()
+
+        assert code(it.say(b"x" * 2000) + it.say(b"\x16\x03\x01\r\n") + it.say("NOOP")) == [500, 250]
 
     def test_binary_garbage(self, talk: Start) -> None:
         it = talk()

@@ -245,6 +245,18 @@ class TestLmtp:
         assert it.say("x\r\n.") == b"250 2.0.0 7 stored\r\n451 4.3.0 later\r\n"
         assert it.mails[0].recipients == ("a@example.org", "b@example.org")
 
+    def test_one_recipient_that_took_it_makes_it_a_mail(self, talk: Start) -> None:
+        """A mail refused for some of its recipients is no refusal of the client."""
+        it = talk(lmtp=True, max_refusals=1).hello()
+        it.answers = [Reply(250, "2.0.0", "7 stored"), ABORTED]
+        for _ in range(3):
+            it.transaction("a@example.org", "b@example.org")
+            it.say("DATA")
+            it.say("x\r\n.")
+
+        assert len(it.mails) == 3
+        assert not it.protocol.closing
+
     def test_no_recipient_no_data(self, talk: Start) -> None:
         it = talk(lmtp=True).hello().transaction("no@example.org")
 

@@ -7,6 +7,7 @@ May import the floors below; nothing of ingress. Start reading at `relay.py` (SM
 from __future__ import annotations
 
 from pathlib import Path
+from urllib.parse import quote
 
 from monsal.conversation.ports import Relay
 from monsal.delivery.capture import CaptureRelay
@@ -20,11 +21,13 @@ __all__ = ["CaptureRelay", "RelaySettings", "SmtpRelay", "open_relay"]
 def open_relay(url: str, base: Path, *, connections: int = 4, name: str | None = None) -> Relay:
     """The relay that `url` names; nothing is opened or made before the first mail.
 
-    `smtp://host:port`, `lmtp://host:port` and `lmtp:///path` (or `smtp:///path`) are the next hop, spoken to over
-    up to `connections` connections under the `name` given in EHLO; `capture:DIR` files mail in the maildir DIR,
-    relative to `base`. Raises ConfigError.
+    `smtp://host:port`, `lmtp://host:port` and `lmtp:PATH` (or `smtp:PATH`, a unix socket) are the next hop, spoken to
+    over up to `connections` connections under the `name` given in EHLO; `capture:DIR` files mail in the maildir DIR.
+    PATH and DIR are relative to `base`. Raises ConfigError.
     """
     scheme, _, rest = url.partition(":")
+    if scheme in ("smtp", "lmtp") and rest and not rest.startswith("//"):
+        url = f"{scheme}://{quote(str(base.absolute() / rest))}"
     if scheme == "capture":
         if not rest:
             raise ConfigError("relay 'capture:' needs a directory, as in capture:run/sent")

@@ -59,7 +59,7 @@ def parse_endpoint(url: str) -> Endpoint:
 
     Raises ConfigError.
     """
-    shape = "smtp://host:port, lmtp://host:port or lmtp:///path/of/a.sock"
+    shape = "smtp://host:port, lmtp://host:port or lmtp:path/of/a.sock"
     try:
         parts = urlsplit(url)
         port = parts.port
@@ -116,11 +116,11 @@ class _MailJob(Job):
 
     __slots__ = ("batch", "mail", "offset")
 
-    def __init__(self, batch: _Batch, number: int, mail: RelayMail, size: int, offset: int, end: int) -> None:
-        super().__init__(mail.sender, mail.recipients[offset:end], mail.body, size)
+    def __init__(self, mail: RelayMail, size: int, *, batch: _Batch, number: int, part: slice) -> None:
+        super().__init__(mail.sender, mail.recipients[part], mail.body, size)
         self.batch = batch
         self.mail = number
-        self.offset = offset
+        self.offset = part.start
 
 
 class SmtpRelay:
@@ -212,7 +212,7 @@ class SmtpRelay:
             return []
         step = self._settings.max_recipients
         return [
-            _MailJob(batch, number, mail, size or 0, offset, offset + step)
+            _MailJob(mail, size or 0, batch=batch, number=number, part=slice(offset, offset + step))
             for offset in range(0, len(mail.recipients), step)
         ]
 
@@ -229,9 +229,11 @@ class SmtpRelay:
             return
         loop = asyncio.get_running_loop()
         if loop.time() < self._retry_at:
-            if not self._opening and not self._connections:
+            if self._opening or self._connections:
+                return
+            if self._reason:
                 self._defer_waiting(self._reason)
-            return
+                return
         coming = len(self._opening) + sum(not connection.ready for connection in self._connections)
         room = self._settings.connections - len(self._opening) - len(self._connections)
         if self._failures:  # one connection tries whether the next hop is back

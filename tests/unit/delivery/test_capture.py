@@ -97,7 +97,11 @@ def test_a_url_opens_its_relay(tmp_path: Path) -> None:
     relay = open_relay("lmtp://localhost", tmp_path, connections=2, name="me.example")
     assert isinstance(relay, SmtpRelay)
     assert str(relay.endpoint) == "lmtp://localhost:24"
-    for url in ("capture:", "nothing", "ftp://x"):
+    beside = open_relay("lmtp:run/a b#c.sock", tmp_path)
+    assert isinstance(beside, SmtpRelay)
+    assert beside.endpoint.path == str(tmp_path / "run" / "a b#c.sock")
+    assert beside.endpoint.lmtp
+    for url in ("lmtp:", "capture:", "nothing", "ftp://x"):
         with pytest.raises(ConfigError):
             open_relay(url, tmp_path)
     with pytest.raises(ConfigError):

@@ -272,6 +272,14 @@ class TestWhenItIsDown:
             assert relay.healthy
             assert {taken.connection for taken in peer.mails} <= {0, 1}
 
+    async def test_after_a_limit_of_connections_and_a_rest_it_is_tried_at_once(self, new_peer: Any) -> None:
+        """Connections were turned away a moment ago, but the relay as a whole was never down."""
+        peer = new_peer(lambda number, line: "421 4.7.0 too many" if line == "GREETING" and number == 1 else None)
+        async with meeting(peer, connections=2, first_wait=50.0, idle_timeout=0.01) as relay:
+            assert await relay.send([mail(number=number) for number in range(4)]) == [TAKEN] * 4
+            await peer.until(lambda: not peer.open)
+            assert await relay.send([mail()]) == [TAKEN]
+
     async def test_it_comes_back(self, new_peer: Any) -> None:
         peer = new_peer()
         url = await peer.listen()

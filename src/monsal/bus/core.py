@@ -99,9 +99,10 @@ class Bus(Hub):
 
         Raises ChannelFailures after all have been called if some failed; then the state stays STOPPING.
         """
+        told = tuple(self._failed)
         if self._take("stop"):
             self._conduct()
-            self._raise_failed()
+            self._raise_failed(told)
 
     def exit(self) -> None:
         """Stop, then run the exit listeners; the process ends when `block` returns.
@@ -113,9 +114,10 @@ class Bus(Hub):
             if self._leaving:
                 self.execv = False
             self._leaving = True
+        told = tuple(self._failed)
         if self._take("exit"):
             self._conduct()
-            self._raise_failed()
+            self._raise_failed(told)
 
     def restart(self) -> None:
         """Exit, and have `block` replace the process on the main thread. Does nothing if the bus is leaving already."""
@@ -328,14 +330,16 @@ class Bus(Hub):
             return list(listeners)
         return [listener for listener in listeners if not _owners([listener]) & self._never_started]
 
-    def _raise_failed(self) -> None:
-        if len(self._failed) == 1:
-            raise self._failed[0]
-        if self._failed:
+    def _raise_failed(self, told: Sequence[ChannelFailures] = ()) -> None:
+        """Raise what failed while the bus was stopped, but not what an earlier call has raised already."""
+        failed = [failures for failures in self._failed if failures not in told]
+        if len(failed) == 1:
+            raise failed[0]
+        if failed:
             raise ChannelFailures(
                 "listeners failed",
-                [error for failures in self._failed for error in failures.exceptions],
-                [result for failures in self._failed for result in failures.results],
+                [error for failures in failed for error in failures.exceptions],
+                [result for failures in failed for result in failures.results],
             )
 
     # Waiting
@@ -366,7 +370,7 @@ class Bus(Hub):
         """Listeners have changed or it is time to hurry: whoever waits looks again."""
         turn = self._round
         if turn is not None:
-            turn.desk.put()
+            turn.desk.knock()
         self._lobby.knock()
 
     def block(self, interval: float = 0.1) -> None:
@@ -427,7 +431,7 @@ class Bus(Hub):
             self.start()
         except BaseException:
             waiter.over = True
-            waiter.desk.put()
+            waiter.desk.knock()
             raise
         return thread
 

@@ -156,7 +156,7 @@ class Round:
         if listener is None:
             self._end(None)
             return None
-        self.desk.put()
+        self.desk.knock()
         return self.current
 
     def _settle(self, runner: int, call: Call) -> bool:
@@ -186,7 +186,7 @@ class Round:
         with self._lock:
             self.fatal = self.fatal or fatal
             self.over = True
-        self.desk.put()
+        self.desk.knock()
 
     def watch(self, go_on: Callable[[], object]) -> None:
         """Wait at the desk until the round is over.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Callable, Iterable
 from functools import partial
 from queue import Empty, SimpleQueue
@@ -18,42 +19,47 @@ Work = Callable[[], object]
 class Desk:
     """A place with one thread that waits and many that come by.
 
-    `put` takes no lock that can be held by the code it interrupts (`SimpleQueue` promises that), so it may be called by
-    a signal handler. Who waits looks at its own condition after each `wait`.
+    `put` and `knock` take no lock that can be held by the code they interrupt (`SimpleQueue` promises that, and a deque
+    has none), so a signal handler may call them. Who waits looks at its own condition after each `wait`.
     """
 
-    __slots__ = ("_items", "attended")
+    __slots__ = ("_knocks", "_work", "attended")
 
     def __init__(self) -> None:
-        self._items: SimpleQueue[Work | None] = SimpleQueue()
+        self._knocks: SimpleQueue[None] = SimpleQueue()
+        # Apart from the knocks: another thread may come to do the work, but must not hear the knocks in one's stead.
+        self._work: deque[Work] = deque()
         #: Whether the thread is waiting now and so will do what is put.
         self.attended = False
 
-    def put(self, work: Work | None = None) -> None:
-        """Leave work to be done there, or nothing but a knock."""
-        self._items.put(work)
+    def knock(self) -> None:
+        """Have who waits here look again."""
+        self._knocks.put(None)
+
+    def put(self, work: Work) -> None:
+        """Leave work to be done."""
+        self._work.append(work)
+        self._knocks.put(None)
 
     def wait(self, timeout: float | None = None) -> None:
-        """Wait for one item, and do it; without one, return after `timeout` seconds."""
+        """Wait for a knock, at most `timeout` seconds, and do the work that was left."""
         self.attended = True
         try:
-            work = self._items.get(timeout=timeout)
+            self._knocks.get(timeout=timeout)
         except Empty:
             return
         finally:
             self.attended = False
-        if work is not None:
-            work()
+        self.clear()
 
     def clear(self) -> None:
-        """Do all that lies there."""
+        """Do all work that lies there, whoever one is."""
         while True:
             try:
-                work = self._items.get_nowait()
-            except Empty:
+                work = self._work.popleft()
+            except IndexError:
                 return
-            if work is not None:
-                work()
+            work()
 
 
 class Waiter:
@@ -73,7 +79,7 @@ class Waiter:
         self.seen = self.seen or phase in self.wanted or phase.state in self.wanted
         # Nothing comes after EXITED, and after EXITING only that.
         self.over = self.seen or phase is Phase.EXITED or (phase is Phase.EXITING and Phase.EXITED not in self.wanted)
-        self.desk.put()
+        self.desk.knock()
 
 
 class Lobby:
@@ -99,7 +105,7 @@ class Lobby:
     def knock(self) -> None:
         """Have all who wait look again."""
         for waiter in tuple(self._waiters):
-            waiter.desk.put()
+            waiter.desk.knock()
 
     def enter(self, waiter: Waiter) -> None:
         """Tell `waiter` of the phase that is, and of all that come until it leaves."""

@@ -1,0 +1,151 @@
+"""Signals in this process: which are taken, what they call, and that they are put back."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from monsal.bus import Bus, Phase, SignalHandler, State
+
+TAKEN = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
+
+
+@pytest.fixture
+def bus() -> Bus:
+    made = Bus()
+    made.said = []  # type: ignore[attr-defined] - free attributes are part of the contract
+    made.subscribe("log", lambda msg, level: made.said.append(msg))  # type: ignore[attr-defined] - as above
+    return made
+
+
+@pytest.fixture
+def handler(bus: Bus) -> Iterator[SignalHandler]:
+    before = [signal.getsignal(number) for number in TAKEN]
+    made = SignalHandler(bus)
+    yield made
+    made.unsubscribe()
+    assert [signal.getsignal(number) for number in TAKEN] == before
+
+
+def test_a_bus_alone_touches_no_signal(bus: Bus) -> None:
+    before = {number: signal.getsignal(number) for number in signal.valid_signals()}
+    bus.start()
+    SignalHandler(bus)
+    bus.exit()
+    assert {number: signal.getsignal(number) for number in signal.valid_signals()} == before
+
+
+def test_the_defaults_are_those_of_the_contract(bus: Bus, handler: SignalHandler) -> None:
+    assert handler.handlers == {
+        "SIGTERM": bus.exit,
+        "SIGINT": bus.exit,
+        "SIGHUP": handler.handle_SIGHUP,
+        "SIGUSR1": bus.graceful,
+    }
+    handler.subscribe()
+    assert list(bus.listeners["SIGTERM"]) == [bus.exit]
+    handler.unsubscribe()
+    assert not bus.listeners["SIGTERM"]
+
+
+@pytest.mark.parametrize("wrong", ["SIGNOTHING", "TERM", 4711, "SIGKILL", signal.SIGSTOP])
+def test_a_signal_that_is_none_or_cannot_be_caught_is_an_error(handler: SignalHandler, wrong: str | int) -> None:
+    with pytest.raises(ValueError):
+        handler.set_handler(wrong)
+
+
+def test_a_default_that_this_system_does_not_know_is_left_out(bus: Bus, handler: SignalHandler) -> None:
+    handler.handlers = {"SIGNOTHING": bus.exit, "SIGUSR1": bus.graceful}
+    handler.subscribe()
+    assert "This system has no SIGNOTHING." in bus.said  # type: ignore[attr-defined] - free attribute
+    assert "SIGNOTHING" not in bus.listeners
+
+
+def test_set_twice_the_first_handler_is_put_back(handler: SignalHandler) -> None:
+    handler.set_handler("SIGUSR2", print)
+    handler.set_handler(signal.SIGUSR2, repr)
+
+
+@pytest.mark.rule("bus.B9")
+def test_the_handler_only_enqueues_and_the_work_is_logged_and_published(bus: Bus, handler: SignalHandler) -> None:
+    lock = threading.Lock()
+    where: list[threading.Thread] = []
+
+    def listener() -> None:
+        with lock:
+            where.append(threading.current_thread())
+        bus.exit()
+
+    handler.set_handler("SIGUSR2", listener)
+    bus.start()
+    with lock:
+        # The handler runs here, in the middle, and must not wait for the lock that is held.
+        signal.raise_signal(signal.SIGUSR2)
+    bus.block()
+    assert len(where) == 1
+    assert "Caught signal SIGUSR2." in bus.said  # type: ignore[attr-defined] - free attribute
+
+
+@pytest.mark.rule("bus.B9")
+def test_a_failing_listener_of_a_signal_does_not_end_the_block(bus: Bus, handler: SignalHandler) -> None:
+    def fails() -> None:
+        raise ValueError("broken")
+
+    handler.set_handler("SIGUSR2", fails)
+    bus.subscribe("SIGUSR2", bus.exit, 90)
+    bus.start()
+    signal.raise_signal(signal.SIGUSR2)
+    bus.block()
+    assert bus.phase is Phase.EXITED
+
+
+def test_a_second_signal_hurries(bus: Bus, handler: SignalHandler) -> None:
+    told = threading.Event()
+    handler.subscribe()
+
+    def stops() -> None:
+        # On another thread than the main one, which waits for this and gets the signal.
+        os.kill(os.getpid(), signal.SIGINT)
+        if bus.hurry.wait(20):
+            told.set()
+
+    bus.subscribe("stop", stops)
+    bus.start()
+    signal.raise_signal(signal.SIGTERM)
+    bus.block()
+    assert told.is_set()
+
+
+def test_elsewhere_than_on_the_main_thread_no_signal_is_touched(bus: Bus, handler: SignalHandler) -> None:
+    before = [signal.getsignal(number) for number in TAKEN]
+    thread = threading.Thread(target=handler.subscribe)
+    thread.start()
+    thread.join()
+    assert [signal.getsignal(number) for number in TAKEN] == before
+
+
+@pytest.mark.rule("bus.B15")
+@pytest.mark.parametrize(
+    ("daemonized", "on_terminal", "execv", "state"),
+    [
+        (True, False, True, State.EXITING),
+        (False, True, False, State.EXITING),
+        (False, False, False, State.STARTED),
+    ],
+)
+def test_a_hangup_restarts_a_daemon_exits_on_a_terminal_and_reloads_elsewhere(
+    bus: Bus, handler: SignalHandler, daemonized: bool, on_terminal: bool, execv: bool, state: State
+) -> None:
+    reloads: list[int] = []
+    bus.subscribe("graceful", lambda: reloads.append(1))
+    handler._made_in = os.getppid() if daemonized else os.getpid()
+    handler._on_terminal = on_terminal
+    bus.start()
+    handler.handle_SIGHUP()
+    assert (bus.execv, bus.state) == (execv, state)
+    assert len(reloads) == (state is State.STARTED)
+    bus.exit()

@@ -1,0 +1,150 @@
+"""A listener that hangs costs its own time and nothing more (B6)."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+
+from monsal.bus import ChannelFailures, Limits, Phase, states
+
+from .conftest import PATIENCE, LoggedBus, short
+
+Run = Callable[[Callable[[], object]], threading.Thread]
+
+
+def test_thirty_seconds_are_the_default() -> None:
+    limits = Limits()
+    assert (limits.start, limits.stop, limits.exit) == (30.0, 30.0, 30.0)
+
+
+@pytest.mark.rule("bus.B6")
+def test_a_hanging_stop_listener_is_named_and_the_rest_goes_on(bus: LoggedBus, gate: threading.Event) -> None:
+    seen: list[str] = []
+
+    @short
+    def hangs() -> None:
+        gate.wait(PATIENCE)
+
+    bus.subscribe("stop", hangs, 10)
+    bus.subscribe("stop", lambda: seen.append("stop"), 20)
+    bus.subscribe("exit", lambda: seen.append("exit"))
+    bus.start()
+    with pytest.raises(ChannelFailures) as caught:
+        bus.exit()
+    assert seen == ["stop", "exit"]
+    (error,) = caught.value.exceptions
+    assert isinstance(error, TimeoutError)
+    assert "hangs on 'stop' took more than 0.2 seconds" in str(error)
+    assert bus.phase is Phase.EXITED
+    warning = bus.text_of("Listener ")
+    assert f"{hangs!r} of 'stop' has run for 0." in warning
+    assert "gate.wait(PATIENCE)" in warning
+    assert "gate.wait(PATIENCE)" in bus.text_of("Error in 'stop' listener")
+    assert [level for level, text in bus.lines if text.startswith(("Listener", "Error"))] == [30, 40]
+
+
+@pytest.mark.rule("bus.B6", "bus.B4")
+def test_a_hanging_start_listener_keeps_its_thread_only(bus: LoggedBus, gate: threading.Event, in_thread: Run) -> None:
+    seen: list[str] = []
+    errors: list[BaseException] = []
+
+    @short
+    def hangs() -> None:
+        gate.wait(PATIENCE)
+
+    def starts() -> None:
+        try:
+            bus.start()
+        except ChannelFailures as error:
+            errors.append(error)
+
+    bus.subscribe("start", lambda: seen.append("start"), 10)
+    bus.subscribe("start", hangs, 20)
+    bus.subscribe("start", lambda: seen.append("never"), 30)
+    bus.subscribe("stop", lambda: seen.append("stop"))
+    bus.subscribe("exit", lambda: seen.append("exit"))
+    thread = in_thread(starts)
+    bus.wait(Phase.EXITED)
+    assert seen == ["start", "stop", "exit"]
+    assert "gate.wait(PATIENCE)" in bus.text_of("Error in 'start' listener")
+    assert "Shutting down due to error in start listener:" in bus.said
+    assert thread.is_alive()
+    gate.set()
+    thread.join(PATIENCE)
+    (error,) = errors
+    assert isinstance(error, ChannelFailures)
+    assert isinstance(error.exceptions[0], TimeoutError)
+
+
+@pytest.mark.rule("bus.B6")
+def test_a_listener_may_have_a_limit_of_its_own_and_extend_it(bus: LoggedBus) -> None:
+    bus.limits = replace(bus.limits, stop=0.0)
+    seen: list[str] = []
+
+    def long() -> None:
+        bus.extend(PATIENCE)
+        threading.Event().wait(0.6)
+        seen.append("long")
+
+    def with_limit() -> None:
+        seen.append("with limit")
+
+    long.limit = 0.5  # type: ignore[attr-defined] - functions take attributes
+    with_limit.limit = PATIENCE  # type: ignore[attr-defined] - functions take attributes
+    bus.subscribe("stop", long, 10)
+    bus.subscribe("stop", with_limit, 20)
+    bus.start()
+    bus.stop()
+    assert seen == ["long", "with limit"]
+
+
+def test_extend_is_for_listeners_under_a_deadline(bus: LoggedBus) -> None:
+    with pytest.raises(RuntimeError):
+        bus.extend(1)
+
+
+@pytest.mark.rule("bus.B6")
+def test_all_of_a_shutdown_has_a_limit_too(bus: LoggedBus, gate: threading.Event) -> None:
+    bus.limits = Limits(stop=PATIENCE, exit=PATIENCE, whole=0.1, hurry=0.05)
+    for priority in range(3):
+        bus.subscribe("stop", lambda priority=priority: gate.wait(PATIENCE), priority)
+    bus.start()
+    with pytest.raises(ChannelFailures) as caught:
+        bus.exit()
+    assert len(caught.value.exceptions) == 3
+    assert bus.phase is Phase.EXITED
+
+
+@pytest.mark.rule("bus.B9")
+def test_hurry_leaves_a_running_listener_little_time(bus: LoggedBus, gate: threading.Event) -> None:
+    bus.limits = replace(bus.limits, stop=PATIENCE, hurry=0.5)
+    told: list[bool] = []
+
+    def hangs() -> None:
+        bus.hurry.set()
+        gate.wait(PATIENCE)
+
+    bus.subscribe("stop", hangs, 10)
+    bus.subscribe("stop", lambda: told.append(bus.hurry.is_set()), 20)
+    bus.start()
+    with pytest.raises(ChannelFailures):
+        bus.exit()
+    assert told == [True]
+
+
+@pytest.mark.rule("bus.B1")
+def test_a_stop_listener_may_wait_for_a_thread_that_exits(bus: LoggedBus, in_thread: Run) -> None:
+    bus.limits = replace(bus.limits, stop=PATIENCE)
+    bus.start()
+
+    def server() -> None:
+        bus.wait(states.STOPPING)
+        bus.exit()
+
+    thread = in_thread(server)
+    bus.subscribe("stop", lambda: thread.join(PATIENCE))
+    bus.stop()
+    assert bus.phase is Phase.EXITED

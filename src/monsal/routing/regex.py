@@ -102,17 +102,19 @@ Node = Characters | Sequence | Alternatives | Repeat | Group | Look | Reference
 
 
 def parse_regex(text: str) -> tuple[Node, frozenset[str]]:
-    """The tree of an expression, read as `re` reads it with IGNORECASE, and the names of its groups.
+    """The tree of an expression that is to be used with IGNORECASE as a part of another one; the names of its groups.
 
-    Raises RouteError with the reason if it is no valid expression.
+    Raises RouteError with the reason if it is no valid expression, or has flags for the whole of it.
     """
     try:
-        parsed = _parser.parse(text, re.IGNORECASE)
+        parsed = _parser.parse(text)
         tree = _sequence(parsed)
         if _has_look(tree):
             re.compile(text, re.IGNORECASE)  # a look behind of varying width is only refused here
     except (re.error, OverflowError, RecursionError, Warning) as error:
         raise RouteError(f"{text!r} is no valid regular expression: {error}") from error
+    if parsed.state.flags & ~re.UNICODE:
+        raise RouteError(f"{text!r} sets flags for the whole expression; write (?s:...) for a part (case never counts)")
     return tree, frozenset(parsed.state.groupdict)
 
 

@@ -62,6 +62,8 @@ class _TooComplex(Exception):
 
 def why_slow(node: Node) -> str | None:
     """The reason why the expression can be slow on some address; None if it is fast on all."""
+    if _is_plain(node) and count_loops(node) <= MAX_SHARED_LOOPS:
+        return None
     for tree in [node, *_looks(node)]:
         try:
             automaton = _Automaton(tree)
@@ -82,6 +84,16 @@ def count_loops(node: Node) -> int:
     if isinstance(node, Reference):
         return 1
     return sum(count_loops(child) for child in nodes_below(node))
+
+
+def _is_plain(node: Node) -> bool:
+    """Whether only single characters are repeated: then nothing can be ambiguous but loops in a row."""
+    if isinstance(node, Repeat) and node.high != 1:
+        item = node.item
+        while isinstance(item, Group):
+            item = item.item
+        return isinstance(item, Characters)
+    return all(map(_is_plain, nodes_below(node)))
 
 
 def _looks(node: Node) -> Iterator[Node]:

@@ -291,6 +291,8 @@ def test_a_joiner_of_other_scripts_may_stand_in_an_address() -> None:
         (r".+@example\.com", {}, True, False),
         (r"x@localhost", {}, True, False),
         (r"x@[0-9.]+", {}, True, False),
+        ('"a@(all)"@(host)', {"all": ".*", "host": ".+"}, False, True),
+        ("x@(dotted)com", {"dotted": r"(?:.+\.)?"}, False, True),
     ],
 )
 def test_a_pattern_that_takes_any_domain_is_known(fmt: str, captures: dict[str, str], regex: bool, wild: bool) -> None:

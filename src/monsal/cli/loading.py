@@ -77,8 +77,7 @@ def _has_module(home: Path, name: str) -> bool:
 
 
 def _import(home: Path, name: str) -> ModuleType:
-    if str(home) not in sys.path:
-        sys.path.insert(0, str(home))
+    sys.path[:] = [str(home), *(place for place in sys.path if place != str(home))]
     known = sys.modules.get(name)
     if known is not None and not str(getattr(known, "__file__", "")).startswith(str(home) + os.sep):
         del sys.modules[name]  # of another directory, or one of that name on the path

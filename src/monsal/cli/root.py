@@ -127,10 +127,27 @@ class Commands(click.Group):
         except MonsalError as error:
             _explain(error)
             return exit_code(error)
+        except ExceptionGroup as group:
+            # What hindered a server's start comes as all that failed together.
+            known, other = group.split((MonsalError, OSError))
+            if known is None or other is not None:
+                raise
+            reasons = list(_leaves(known))
+            for reason in reasons:
+                _explain(reason)
+            return exit_code(reasons[0])
         return result if isinstance(result, int) else 0
 
 
-def _explain(error: MonsalError) -> None:
+def _leaves(group: BaseExceptionGroup[Exception]) -> Iterator[Exception]:
+    for error in group.exceptions:
+        if isinstance(error, BaseExceptionGroup):
+            yield from _leaves(error)
+        else:
+            yield error
+
+
+def _explain(error: Exception) -> None:
     """Say what happened; if it happened in the application's own code, where."""
     details = getattr(error, "details", "")
     if isinstance(error, UsageError) and error.__cause__ is not None:

@@ -49,14 +49,16 @@ def command(directory: Path, target: str, workers: int | None, log: str | None, 
 def _welcome(directory: Path, settings: Settings, table: Table) -> Callable[[Mapping[str, Any]], None]:
     """What is said to people when the server is ready: where it is, and what to type next."""
 
+    where = directory.resolve()  # it is typed in another terminal, and that may be anywhere
+
     def say(facts: Mapping[str, Any]) -> None:
         leaves = " (files it; nothing leaves this machine)" if settings.relay.startswith("capture:") else ""
         for name, text in (
             ("mail in", ", ".join([*facts["smtp"], *facts["lmtp"]]) or "nowhere"),
             ("mail out", f"{mask_secrets(settings.relay)}{leaves}"),
-            ("write to it", f'monsal say {_example(table)} --dir {directory} "Hello"'),
-            ("look", f"monsal status --dir {directory}"),
-            ("stop", f"Ctrl-C, or monsal stop --dir {directory}"),
+            ("write to it", f'monsal say {_example(table)} --dir {where} "Hello"'),
+            ("look", f"monsal status --dir {where}"),
+            ("stop", f"Ctrl-C, or monsal stop --dir {where}"),
         ):
             click.echo(f"  {name:<12} {text}")
 

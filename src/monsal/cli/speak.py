@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import smtplib
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -84,19 +83,10 @@ def deliver(
     """
     for address in (*([sender] if sender else []), *recipients):
         split_address(address)
-    said = Answer(0, "")
-
-    def hear(command: str, reply: tuple[int, bytes]) -> Answer:
-        nonlocal said
-        said = Answer(reply[0], reply[1].decode("utf-8", "replace").replace("\n", " / "))
-        report(command, said)
-        return said
-
+    mail = _Mail(sender, tuple(recipients), message)
+    session = _Session(target, report)
     try:
-        with _connection(target, hear) as connection:
-            if said.exit_code != OK:
-                return [said] * len(recipients)
-            return _transaction(connection, target, sender, recipients, message, hear)
+        return session.deliver(mail)
     except smtplib.SMTPNotSupportedError as error:
         return [Answer(553, str(error))] * len(recipients)
     except (OSError, smtplib.SMTPException) as error:
@@ -110,65 +100,76 @@ class _UnixSMTP(smtplib.LMTP):
     ehlo_msg = "ehlo"
 
 
-_Hear = Callable[[str, tuple[int, bytes]], Answer]
+@dataclass(frozen=True)
+class _Mail:
+    sender: str
+    recipients: tuple[str, ...]
+    message: bytes
 
 
-@contextmanager
-def _connection(target: Door, hear: _Hear) -> Iterator[smtplib.SMTP]:
-    kind = smtplib.LMTP if target.lmtp else _UnixSMTP if target.path is not None else smtplib.SMTP
-    # A name is given, because without one smtplib asks the resolver for ours, which can hang.
-    connection = kind(local_hostname="localhost", timeout=TIMEOUT)
-    try:
-        _connect(connection, target, hear)
-        yield connection
-    finally:
-        connection.close()
+class _Session:
+    """One connection, one mail; each answer is heard by `report`."""
 
+    def __init__(self, target: Door, report: Callable[[str, Answer], None]) -> None:
+        self._target = target
+        self._report = report
+        kind = smtplib.LMTP if target.lmtp else _UnixSMTP if target.path is not None else smtplib.SMTP
+        # A name is given, because without one smtplib asks the resolver for ours, which can hang.
+        self._connection = kind(local_hostname="localhost", timeout=TIMEOUT)
 
-def _connect(connection: smtplib.SMTP, target: Door, hear: _Hear) -> None:
-    try:
-        if target.path is not None:
-            # An absolute name is what smtplib takes for the path of a socket.
-            with socket_name(target.path.absolute()) as name:
-                greeting = connection.connect(name, 0)
-        else:
-            greeting = connection.connect(target.host, target.port)
-    except (OSError, smtplib.SMTPServerDisconnected) as error:
-        raise Unreachable(f"nobody takes mail at {target}: {error}") from None
-    hear("", greeting)
+    def deliver(self, mail: _Mail) -> list[Answer]:
+        """What became of the mail, for each recipient."""
+        try:
+            for step in (self._connect, self._hello, lambda: self._mail(mail)):
+                answer = step()
+                if answer.exit_code != OK:
+                    return [answer] * len(mail.recipients)
+            answers = [self._hear(f"RCPT TO:<{each}>", self._connection.rcpt(each)) for each in mail.recipients]
+            taken = [place for place, answer in enumerate(answers) if answer.exit_code == OK]
+            if taken:
+                for place, answer in zip(taken, self._data(mail.message, len(taken)), strict=True):
+                    answers[place] = answer
+            with contextlib.suppress(OSError, smtplib.SMTPException):
+                self._connection.docmd("QUIT")  # the mail is settled already, whatever becomes of the connection
+            return answers
+        finally:
+            self._connection.close()
 
+    def _hear(self, command: str, reply: tuple[int, bytes]) -> Answer:
+        answer = Answer(reply[0], reply[1].decode("utf-8", "replace").replace("\n", " / "))
+        self._report(command, answer)
+        return answer
 
-def _transaction(
-    connection: smtplib.SMTP, target: Door, sender: str, recipients: Sequence[str], message: bytes, hear: _Hear
-) -> list[Answer]:
-    hello = hear("LHLO" if target.lmtp else "EHLO", connection.ehlo())
-    if hello.exit_code != OK:
-        return [hello] * len(recipients)
-    options = [] if all(part.isascii() for part in (sender, *recipients)) else ["SMTPUTF8"]
-    if connection.has_extn("size"):
-        options.append(f"SIZE={len(message)}")
-    if not message.isascii() and connection.has_extn("8bitmime"):
-        options.append("BODY=8BITMIME")
-    mail = hear(f"MAIL FROM:<{sender}>", connection.mail(sender, options))
-    if mail.exit_code != OK:
-        return [mail] * len(recipients)
-    answers = [hear(f"RCPT TO:<{recipient}>", connection.rcpt(recipient)) for recipient in recipients]
-    taken = [place for place, answer in enumerate(answers) if answer.exit_code == OK]
-    if taken:
-        for place, answer in zip(taken, _data(connection, target, len(taken), message, hear), strict=True):
-            answers[place] = answer
-    with contextlib.suppress(OSError, smtplib.SMTPException):
-        connection.docmd("QUIT")  # the mail is settled already, whatever becomes of the connection
-    return answers
+    def _connect(self) -> Answer:
+        target = self._target
+        try:
+            if target.path is not None:
+                # An absolute name is what smtplib takes for the path of a socket.
+                with socket_name(target.path.absolute()) as name:
+                    return self._hear("", self._connection.connect(name, 0))
+            return self._hear("", self._connection.connect(target.host, target.port))
+        except (OSError, smtplib.SMTPServerDisconnected) as error:
+            raise Unreachable(f"nobody takes mail at {target}: {error}") from None
 
+    def _hello(self) -> Answer:
+        return self._hear("LHLO" if self._target.lmtp else "EHLO", self._connection.ehlo())
 
-def _data(connection: smtplib.SMTP, target: Door, count: int, message: bytes, hear: _Hear) -> list[Answer]:
-    """The answers to the message: one with SMTP, one for each recipient with LMTP (RFC 2033, section 4.2)."""
-    try:
-        first = hear("DATA", connection.data(message))
-    except smtplib.SMTPDataError as error:
-        text = error.smtp_error
-        return [hear("DATA", (error.smtp_code, text if isinstance(text, bytes) else text.encode()))] * count
-    if not target.lmtp:
-        return [first] * count
-    return [first, *(hear("DATA", connection.getreply()) for _ in range(count - 1))]
+    def _mail(self, mail: _Mail) -> Answer:
+        options = [] if all(part.isascii() for part in (mail.sender, *mail.recipients)) else ["SMTPUTF8"]
+        if self._connection.has_extn("size"):
+            options.append(f"SIZE={len(mail.message)}")
+        if not mail.message.isascii() and self._connection.has_extn("8bitmime"):
+            options.append("BODY=8BITMIME")
+        return self._hear(f"MAIL FROM:<{mail.sender}>", self._connection.mail(mail.sender, options))
+
+    def _data(self, message: bytes, count: int) -> list[Answer]:
+        """The answers to the message: one with SMTP, one for each recipient with LMTP (RFC 2033, section 4.2)."""
+        try:
+            first = self._hear("DATA", self._connection.data(message))
+        except smtplib.SMTPDataError as error:
+            text = error.smtp_error
+            refusal = (error.smtp_code, text if isinstance(text, bytes) else text.encode())
+            return [self._hear("DATA", refusal)] * count
+        if not self._target.lmtp:
+            return [first] * count
+        return [first, *(self._hear("DATA", self._connection.getreply()) for _ in range(count - 1))]

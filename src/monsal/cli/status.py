@@ -69,8 +69,8 @@ def _print(facts: Mapping[str, Any]) -> None:
     _line("ledger", f"{ledger['accepted']} accepted = {parts}; {ledger['duplicates']} duplicates")
     _line("outbox", ", ".join(f"{facts['outbox'][name]} {name}" for name in OUTBOX))
     for name, value in facts.items():
-        if name not in ("ready", "generation", "pid", "ledger", "outbox"):
-            _line(name, _words(value))
+        if name not in ("ready", "generation", "pid", "ledger", "outbox") and (words := _words(value)):
+            _line(name, words)
     if ledger["dead"]:
         _line("next", "`monsal dead` lists the dead letters, `monsal dead show ID` says why")
     if ledger["held"]:
@@ -85,9 +85,7 @@ def _line(name: str, text: str) -> None:
 def _words(value: object) -> str:
     """A nested value in words, without what is zero or empty."""
     if isinstance(value, Mapping):
-        parts = ((clean(name), item) for name, item in value.items() if item not in (0, None, "", [], {}))
-        return ", ".join(
-            f"{name} ({_words(item)})" if isinstance(item, Mapping) else f"{name} {_words(item)}"
-            for name, item in parts
-        )
+        said = ((clean(name), item, _words(item)) for name, item in value.items() if item not in (0, None, ""))
+        parts = [f"{name} ({words})" if isinstance(item, Mapping) else f"{name} {words}" for name, item, words in said]
+        return ", ".join(part for part in parts if not part.endswith((" ", "()")))
     return clean(value)

@@ -123,8 +123,9 @@ class ControlServer:
         if self.connections:
             self._gone = asyncio.get_running_loop().create_future()
             await asyncio.wait([self._gone], timeout=grace)
-        for connection in list(self.connections):
-            connection.abort()
+            for connection in list(self.connections):
+                connection.abort()
+            await asyncio.wait([self._gone], timeout=1.0)
         self._server = None
 
     def forget(self, connection: _Connection) -> None:

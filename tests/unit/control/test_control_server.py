@@ -178,8 +178,9 @@ def test_a_peer_that_does_not_read_is_cut_and_nobody_else_notices(serve: Serve, 
     control = serve(control_at(path, limits=ControlLimits(slow_reader=0.05)))
     with raw(path) as slow, ControlClient(path) as other:
         slow.sendall(b"".join(call("api.large", number, size=900_000) for number in range(8)))
-        while control.statistics().open > 1:
+        while control.statistics().connections < 2 or control.statistics().open > 1:
             assert other.call("api.echo", value=1) == 1
+    assert control.statistics().connections == 2
 
 
 def test_a_silent_peer_is_cut(serve: Serve, tmp_path: Path) -> None:

@@ -26,14 +26,13 @@ TRY_AGAIN = 75
 #: Ended by Ctrl-C, as the shell counts it: 128 and the number of SIGINT.
 INTERRUPTED = 130
 
-_CODES: tuple[tuple[type[Exception], int], ...] = (
+_CODES: tuple[tuple[type[MonsalError], int], ...] = (
     (UsageError, USAGE),
     (AddressError, DATA),
     (StoreLocked, TRY_AGAIN),
     (StoreUnavailable, TRY_AGAIN),
     (NotRunning, TRY_AGAIN),
     (NoAnswer, TRY_AGAIN),
-    (OSError, UNAVAILABLE),
 )
 
 

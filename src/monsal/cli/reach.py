@@ -14,9 +14,9 @@ from typing import Any, Literal, Protocol
 import msgspec
 
 from monsal.cli.loading import store_url
-from monsal.config import mask_secrets
+from monsal.config import CONFIG_FILE, mask_secrets
 from monsal.control import ControlClient
-from monsal.errors import MonsalError, NotRunning
+from monsal.errors import MonsalError, NotRunning, UsageError
 
 __all__ = ["LEDGER", "OUTBOX", "Ready", "View", "act", "control_client", "looking", "not_running", "read_ready"]
 
@@ -191,7 +191,13 @@ def _act_here(directory: Path, method: str, params: Mapping[str, Any]) -> Any:
 
 
 def _store_file(directory: Path) -> Path:
-    """The file of the application's store. Raises NotRunning if it is none that is kept in a file."""
+    """The file of the application's store.
+
+    Raises NotRunning if it is none that is kept in a file, UsageError in a directory that is no application's: to say
+    there that the queue is empty would be a false comfort.
+    """
+    if not any((directory / name).exists() for name in ("app.py", CONFIG_FILE, "run")):
+        raise UsageError(f"{directory} is no application's directory: it has no app.py; give another one with --dir")
     url = store_url(directory)
     if not url.startswith("sqlite:///"):
         error = not_running(directory)

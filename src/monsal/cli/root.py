@@ -35,6 +35,8 @@ COMMANDS = {
     "release": "Let a held conversation go on.",
     "config": "Each setting, its value and where it comes from.",
 }
+#: Commands that the interface names and this version has not.
+LATER = ("dev", "reload", "restart", "workers", "log", "doctor", "bench")
 #: Options with a value that people write before a command too.
 _VALUED = ("--dir", "--limit", "--app")
 
@@ -75,6 +77,8 @@ class Commands(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and args[0] in LATER:
+            raise click.UsageError(f"{args[0]} comes with a later version of monsal", ctx)
         if args and args[0] not in COMMANDS:
             import difflib
 
@@ -127,27 +131,10 @@ class Commands(click.Group):
         except MonsalError as error:
             _explain(error)
             return exit_code(error)
-        except ExceptionGroup as group:
-            # What hindered a server's start comes as all that failed together.
-            known, other = group.split((MonsalError, OSError))
-            if known is None or other is not None:
-                raise
-            reasons = list(_leaves(known))
-            for reason in reasons:
-                _explain(reason)
-            return exit_code(reasons[0])
         return result if isinstance(result, int) else 0
 
 
-def _leaves(group: BaseExceptionGroup[Exception]) -> Iterator[Exception]:
-    for error in group.exceptions:
-        if isinstance(error, BaseExceptionGroup):
-            yield from _leaves(error)
-        else:
-            yield error
-
-
-def _explain(error: Exception) -> None:
+def _explain(error: MonsalError) -> None:
     """Say what happened; if it happened in the application's own code, where."""
     details = getattr(error, "details", "")
     if isinstance(error, UsageError) and error.__cause__ is not None:

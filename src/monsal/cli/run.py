@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from monsal.address import is_address
+from monsal.cli.exits import UNAVAILABLE
 from monsal.cli.loading import load_app
 from monsal.cli.options import app_option, directory_option
 from monsal.config import Settings, mask_secrets
@@ -31,7 +32,8 @@ def command(directory: Path, target: str, workers: int | None, log: str | None, 
     """Serve the application until SIGTERM, Ctrl-C or `monsal stop`.
 
     Then no more mail is taken, running turns end, and what was stored waits for the next start. Exit code 0: a clean
-    end; 64: the application or a setting is wrong; 75: another process holds the store.
+    end; 64: the application or a setting is wrong; 69: an address cannot be listened on; 75: another process holds
+    the store.
 
     \b
     monsal run --dir desk
@@ -43,7 +45,12 @@ def command(directory: Path, target: str, workers: int | None, log: str | None, 
     settings = app.settings(directory.resolve()).override({"workers": workers, "log": log, "log_level": log_level})
     app.load()
     welcome = _welcome(directory, settings.settings, app.router.table) if settings.settings.log == "text" else None
-    return serve_parts(app.parts(), directory, settings.settings, on_ready=welcome)
+    try:
+        return serve_parts(app.parts(), directory, settings.settings, on_ready=welcome)
+    except OSError as error:
+        # A port that is taken, a directory that cannot be written: the place is not fit, the application may be.
+        click.echo(f"monsal: cannot serve {directory}: {error}", err=True)
+        return UNAVAILABLE
 
 
 def _welcome(directory: Path, settings: Settings, table: Table) -> Callable[[Mapping[str, Any]], None]:

@@ -12,7 +12,7 @@ from monsal.cli.exits import FAILED, OK
 from monsal.cli.options import directory_option, json_option
 from monsal.cli.output import clean, print_json
 from monsal.cli.reach import LEDGER, OUTBOX, control_client, looking
-from monsal.errors import NotRunning
+from monsal.errors import NoAnswer, NotRunning
 
 __all__ = ["command"]
 
@@ -29,7 +29,11 @@ def command(directory: Path, as_json: bool) -> int:
     monsal status --dir desk
     monsal status --dir desk --json | jq .ledger.dead
     """
-    facts = _facts(directory)
+    try:
+        facts = _facts(directory)
+    except NoAnswer as error:
+        click.echo(f"monsal: {error}", err=True)
+        return FAILED
     if as_json:
         print_json(facts)
     else:

@@ -85,6 +85,7 @@ def test_a_store_that_another_process_holds_is_left_alone(home: Path, invoke: In
 
 
 def test_there_is_nothing_to_act_on_and_nothing_is_made(home: Path, invoke: Invoke) -> None:
+    (home / "monsal.toml").touch()
     result = invoke("dead", "drop", "1", "--dir", home)
     assert result.exit_code == 1
     assert "no store" in result.stderr
@@ -115,6 +116,7 @@ def test_a_server_that_ended_is_gone(live: Live, invoke: Invoke) -> None:
     "arguments",
     [
         ["nothing"],
+        ["reload"],
         ["dead", "show"],
         ["dead", "replay"],
         ["dead", "replay", "first"],

@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 from cli_world import ANN, BOB, EVE, Invoke, Live
 
+from monsal.cli.reach import control_client
+
 
 def lines(text: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in text.splitlines()]
@@ -113,7 +115,26 @@ def test_status_without_a_server(stocked: Path, invoke: Invoke) -> None:
     assert facts["outbox"]["deferred"] == 1
 
 
+def test_a_directory_of_something_else_is_not_taken_for_an_empty_application(home: Path, invoke: Invoke) -> None:
+    for command in ("queue", "dead", "status"):
+        result = invoke(command, "--dir", home)
+        assert result.exit_code == 64
+        assert "no application's directory" in result.stderr
+
+
+def test_a_server_that_hangs_is_not_ready(home: Path, invoke: Invoke, monkeypatch: pytest.MonkeyPatch) -> None:
+    (home / "run").mkdir()
+    with socket.socket(socket.AF_UNIX) as hanging:
+        hanging.bind(str(home / "run" / "control.sock"))
+        hanging.listen()
+        monkeypatch.setattr("monsal.cli.status.control_client", lambda at: control_client(at, timeout=0.05))
+        result = invoke("status", "--dir", home)
+    assert result.exit_code == 1
+    assert "did not answer" in result.stderr
+
+
 def test_a_directory_that_never_ran_has_nothing(home: Path, invoke: Invoke) -> None:
+    (home / "monsal.toml").touch()
     result = invoke("status", "--json", "--dir", home)
     assert result.exit_code == 1
     [facts] = lines(result.stdout)

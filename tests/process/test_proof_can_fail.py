@@ -8,8 +8,8 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from evidence import DeskEvidence, Evidence
 from harness import Server
-from proof import Evidence
 
 ANN = "ann@load.example"
 VIEWS = """
@@ -29,7 +29,7 @@ insert into v_turns values
     (3, 2, '<2@x>', '', 'ann@load.example', 'handlers:COUNT', '', 'OPEN', 'OPEN', 0),
     (4, 2, '<2@x>', '', 'ann@load.example', 'handlers:OPEN', '', 'OPEN', 'WAITING', 0),
     (5, 3, null, '', 'ann@load.example', 'handlers:REMIND', '', 'WAITING', 'WAITING', 0);
-insert into v_states values ('handlers', 'ann@load.example', 'WAITING', 2, 0);
+insert into v_states values ('', 'ann@load.example', 'WAITING', 2, 0);
 insert into v_outbox values (1, 1, '<r1@x>', '', '', 'sent', 1, 0, ''), (2, 4, '<r2@x>', '', '', 'sent', 1, 0, ''),
     (3, 5, '<r3@x>', '', '', 'sent', 1, 0, '');
 insert into v_ledger values ('mail', 2, 2, 0, 0, 0, 0, 0, 1), ('timer', 1, 1, 0, 0, 0, 0, 0, 0);
@@ -56,7 +56,7 @@ def evidence(tmp_path: Path) -> Evidence:
         ("<r2@x>", b"Message-ID: <r2@x>\r\nTo: ann\r\nX-Answers: 2\r\n\r\nx"),
         ("<r3@x>", b"Message-ID: <r3@x>\r\nTo: ann\r\n\r\nx"),
     ]
-    return Evidence(server, mails, lines, {}, [*captured, captured[0]])
+    return DeskEvidence(server, mails, lines, {}, [*captured, captured[0]])
 
 
 def test_where_all_is_well_nothing_is_found(evidence: Evidence) -> None:

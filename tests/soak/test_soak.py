@@ -5,14 +5,19 @@ from __future__ import annotations
 import json
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from harness import make_application
-from proof import HANDLERS, TABLES, Trial, put_to_the_proof
+from evidence import DeskEvidence, Evidence, HelpdeskEvidence
+from proof import Trial, desk, helpdesk, put_to_the_proof
 
 SECONDS = float(os.environ.get("MONSAL_SOAK_SECONDS", "60"))
 SEED = int(os.environ.get("MONSAL_SOAK_SEED", "1"))
+_KINDS: tuple[tuple[Callable[[Path], Path], type[Evidence]], ...] = (
+    (desk, DeskEvidence),
+    (helpdesk, HelpdeskEvidence),
+)
 
 
 @pytest.mark.timeout(SECONDS * 2 + 600)
@@ -23,9 +28,9 @@ def test_twenty_kills_a_round(home: Path) -> None:
     while True:
         directory = home / f"round-{seed}"
         directory.mkdir()
-        application = make_application(directory, HANDLERS, tables=TABLES)
-        evidence = put_to_the_proof(application, Trial(kills=20, seed=seed))
-        print(f"seed {seed}: {json.dumps(evidence.summary)}")
+        application, kind = _KINDS[seed % len(_KINDS)]
+        evidence = put_to_the_proof(application(directory), Trial(kills=20, seed=seed), kind)
+        print(f"seed {seed}, {application.__name__}: {json.dumps(evidence.summary)}")
         contradictions = evidence.contradictions()
         assert contradictions == {}, f"seed {seed}; kept in {keep(directory, seed)}"
         seed += 1

@@ -32,8 +32,7 @@ class BodyFiles:
         path = self.path(token)
         partial = path.with_name("." + token)
         if not path.parent.is_dir():
-            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            _flush_folder(self._folder)
+            self._make_folder(path.parent)
         try:
             with open(partial, "xb", buffering=0, opener=_private) as file:
                 for piece in pieces:
@@ -49,6 +48,12 @@ class BodyFiles:
                     left.unlink(missing_ok=True)
             raise
         return token
+
+    def _make_folder(self, shard: Path) -> None:
+        # mkdir gives its mode to the last folder only, so one after the other.
+        for folder in (self._folder, shard):
+            folder.mkdir(mode=0o700, exist_ok=True)
+            _flush_folder(folder.parent)
 
     def remove(self, token: str) -> None:
         """Remove a body that no row points to; one that is gone already is no error."""

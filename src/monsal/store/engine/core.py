@@ -9,8 +9,8 @@ The connection and everything in `Data` has one owner at a time: the loop, or th
     only turns were applied    nobody waits: they are flushed at once when the store was idle, else when they are
                                `window` old or `group_limit` many
     an operation that reads    at length runs on the thread, so that it does not stop the sockets
-    a flush or the disk fails  everything is thrown away; the file is opened again, and what is found there decides
-                               what those who wait are told (`_break`)
+    a flush or the disk fails  everything in memory is thrown away; what is found on the disk decides what those who
+                               wait are told (`_break`, and `opening.recover`)
 
 *Applied, then durable*: an applied operation answers at once; one that must be durable answers after COMMIT (P1).
 Operations of a group are undone together or not at all, so a crash takes a suffix, never a middle.
@@ -35,7 +35,7 @@ from monsal.store.engine.bell import Bell
 from monsal.store.engine.data import Data
 from monsal.store.engine.database import foreign_error
 from monsal.store.engine.hand import Checkpointer, Hand, checkpoint
-from monsal.store.engine.opening import Lost, close_place, open_place, reopen
+from monsal.store.engine.opening import Lost, close_place, open_place, recover
 from monsal.store.engine.operation import APPLIED, ASIDE, How, Operation, Undo, as_ours, refuse
 from monsal.store.engine.place import EngineSettings, Place
 
@@ -90,7 +90,7 @@ class Core:
         self._in_group = 0
         self._last_flush = 0.0
         self._flush_seconds = 0.0
-        self._failures = 0
+        self._lost: Lost | None = None
         self._operations = self._groups = self._largest = self._recoveries = 0
 
     # -- life -------------------------------------------------------------------------------------------------
@@ -120,7 +120,7 @@ class Core:
 
     def _install(self, data: Data) -> None:
         self.data = data
-        self._failures = 0
+        self._lost = None
         if self._threaded:
             self._checkpointer = Checkpointer(self._loop, self._place, self._settings)
         self._release()
@@ -172,7 +172,8 @@ class Core:
 
     def _leave(self, data: Data | None) -> None:
         self._stop_checkpoints()
-        close_place(self._place, data)
+        lost, self._lost = self._lost, None
+        close_place(self._place, data, None if lost is None else lost.db)
 
     def _stop_checkpoints(self) -> None:
         checkpointer, self._checkpointer = self._checkpointer, None
@@ -403,7 +404,7 @@ class Core:
     # -- recovery ---------------------------------------------------------------------------------------------
 
     def _break(self, error: Exception) -> None:
-        """The disk refused: throw everything away, open the file again and read what is there."""
+        """The disk refused: throw everything in memory away and read what is there."""
         data, self.data = self.data, None
         if data is None:
             return
@@ -415,19 +416,14 @@ class Core:
         log.error("the store is not available: %s", cause, extra={"action": "store_down"})
         self._refuse_queue()
         waiting, self._waiting = self._waiting, []
-        lost = Lost(data.group, data.counters, waiting)
-
-        def leave() -> None:
-            self._stop_checkpoints()
-            self._place.disconnect(data.db)
-
-        self._hand.do(leave, lambda *_: self._recover(lost))
+        lost = self._lost = Lost(data.group, data.counters, data.db, waiting)
+        self._hand.do(self._stop_checkpoints, lambda *_: self._recover(lost))
 
     def _recover(self, lost: Lost) -> None:
         self._timer = None
         self._busy = True
         self._hand.do(
-            lambda: reopen(self._place, self._settings, lost), lambda data, error: self._recovered(lost, data, error)
+            lambda: recover(self._place, self._settings, lost), lambda data, error: self._recovered(lost, data, error)
         )
 
     def _recovered(self, lost: Lost, data: Data | None, error: Exception | None) -> None:
@@ -438,9 +434,8 @@ class Core:
             self._fail(waiting, StoreUnavailable(self._why))
         if data is None:
             assert error is not None
-            self._failures += 1
             self._why = str(foreign_error(error, self._place.name))
-            wait = exponential(self._failures, first=0.05, limit=5.0)
+            wait = exponential(lost.tries, first=0.05, limit=5.0)
             self._timer = self._loop.call_later(wait, self._recover, lost)
             self._release()
             return

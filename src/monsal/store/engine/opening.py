@@ -1,4 +1,4 @@
-"""To open a place, to leave it, and to open it again after an error. Blocks: done on the writer's thread."""
+"""To open a place, to leave it, and to come back after an error. Blocks: done on the writer's thread."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 import logging
 import time
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 import apsw
 
@@ -14,7 +14,7 @@ from monsal.store.engine.data import Counters, Data, flushed_group
 from monsal.store.engine.database import foreign_error
 from monsal.store.engine.place import EngineSettings, Place
 
-__all__ = ["Lost", "close_place", "open_place", "reopen"]
+__all__ = ["Lost", "close_place", "open_place", "recover"]
 
 log = logging.getLogger("monsal.store")
 
@@ -49,38 +49,69 @@ def _sweep(place: Place, data: Data) -> None:
         log.info("removed %d bodies that a crash had left behind", removed, extra={"action": "store_swept_bodies"})
 
 
-def close_place(place: Place, data: Data | None) -> None:
-    """Flush what is applied and leave. Raises what the disk says; the place is left all the same."""
+def close_place(place: Place, data: Data | None, db: apsw.Connection | None = None) -> None:
+    """Flush what is applied and leave. Raises what the disk says; the place is left all the same.
+
+    `db` is a connection that is left over from a recovery that did not succeed.
+    """
+    db = data.db if data is not None else db
     try:
         if data is not None and data.dirty:
             data.commit()
     finally:
-        if data is not None:
+        if db is not None:
             # The last connection that leaves moves the WAL into the database and removes it.
-            place.disconnect(data.db)
+            place.disconnect(db)
         place.give_back()
+
+
+#: Tries over the connection that failed, before it is left for a new one.
+_TRIES_IN_PLACE: Final = 10
 
 
 @dataclass(slots=True)
 class Lost:
     """A group whose flush, or one of whose operations, failed: its number, the numbers it gave out, those who waited
-    for it to become durable, and whether it was found on the disk."""
+    for it to become durable; the connection on which that happened; whether the group was found on the disk."""
 
     group: int
     counters: Counters
+    db: apsw.Connection | None
     waiting: list[tuple[asyncio.Future[Any], Any]] = field(default_factory=list)
     found: bool = False
+    tries: int = 0
 
 
-def reopen(place: Place, settings: EngineSettings, lost: Lost) -> Data:
-    """Read what is there, then commit a new epoch. Raises StoreError or an error of SQLite."""
-    db = place.connect()
+def recover(place: Place, settings: EngineSettings, lost: Lost) -> Data:
+    """Read what is there, then commit a new epoch. Raises what stands against that, for another try later.
+
+    The connection that failed is used as long as it may help: it knows where the last good group ends, so its new
+    epoch overwrites what the failed group left in the WAL. A new connection would find those frames, and might make
+    rows of mail that was refused. When it cannot help, the file is opened anew; a mail that was refused may then be
+    there all the same, as after any 4xx, and its sender's next try is a duplicate.
+    """
+    lost.tries += 1
+    db = lost.db
     try:
-        # Whether the COMMIT that failed did succeed after all is written there, and nowhere else.
-        lost.found = flushed_group(db) >= lost.group
+        if db is None:
+            db = lost.db = place.connect()
+        if db.in_transaction:
+            db.execute("ROLLBACK")
+        found = flushed_group(db) >= lost.group
+        if found:
+            # What a failed fsync left in the system's cache can be read, is not on the disk, and will not be written
+            # by the next fsync. So all of it is written again, into the database, and the WAL emptied.
+            db.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
         data = Data.load(db, place, settings)
-    except BaseException:
-        place.disconnect(db)
+    except Exception as error:
+        if lost.db is not None and (lost.tries % _TRIES_IN_PLACE == 0 or not isinstance(error, _PASSING)):
+            place.disconnect(lost.db)
+            lost.db = None
         raise
     data.counters.not_below(lost.counters)
+    lost.found = found
     return data
+
+
+#: Errors after which the same connection may work again: the disk was full, or refused to write.
+_PASSING = (apsw.FullError, apsw.IOError, apsw.BusyError)

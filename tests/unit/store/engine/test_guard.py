@@ -1,0 +1,118 @@
+"""What a statement of a turn, or a reading one, may do: its application's own tables and nothing else."""
+
+from __future__ import annotations
+
+import pytest
+
+from monsal.errors import StatementError
+from monsal.store.engine.place import MemoryPlace
+
+ALLOWED = (
+    "create table if not exists work(id integer primary key, word text)",
+    "insert into work(word) values ('x')",
+    "update work set word = 'y'",
+    "create index work_word on work(word)",
+    "create view words as select word from work",
+    "create trigger work_all after insert on work begin update work set word = 'z'; end",
+    "with recursive n(x) as (select 1 union all select x + 1 from n where x < 3) insert into work(word) select x"
+    " from n",
+    "insert into work(word) select handler from v_turns",
+    "alter table work add column more text",
+    "delete from work",
+    "drop view words",
+    "drop table work",
+)
+DENIED = (
+    "commit",
+    "end",
+    "rollback",
+    "begin",
+    "savepoint x",
+    "release op",
+    "insert or rollback into work values (1, 'x')",
+    "pragma user_version = 5",
+    "pragma synchronous = off",
+    "attach ':memory:' as other",
+    "detach other",
+    "vacuum",
+    "insert into monsal_spool values (1)",
+    "delete from monsal_spool",
+    "update monsal_meta set epoch = 1",
+    "UPDATE MONSAL_META SET epoch = 1",
+    "drop table monsal_history",
+    "drop index monsal_spool_queue",
+    "drop view v_turns",
+    "create index mine on monsal_spool(sender)",
+    "create trigger t after insert on monsal_spool begin delete from work; end",
+    "create temp trigger t after insert on monsal_spool begin delete from work; end",
+    "alter table monsal_spool add column x",
+    "create table monsal_mine(x)",
+    "create view v_turns as select 1",
+    "delete from sqlite_master",
+    "insert into work values (1, 'x'); commit",
+    "no sql",
+)
+
+
+@pytest.fixture
+def place() -> MemoryPlace:
+    return MemoryPlace(["create table work(id integer primary key, word text)"])
+
+
+def test_a_turn_may_do_what_it_likes_with_its_own_tables(place: MemoryPlace) -> None:
+    db = place.connect()
+    db.execute("drop table work")
+    for sql in ALLOWED:
+        place.guard.turn(db, sql, ())
+    place.give_back()
+
+
+@pytest.mark.parametrize("sql", DENIED)
+def test_a_turn_may_not_touch_the_store_nor_the_transaction(place: MemoryPlace, sql: str) -> None:
+    db = place.connect()
+    before = db.execute("select sql from sqlite_master").fetchall()
+    db.execute("begin immediate")
+    db.execute("savepoint op")
+    for _ in range(2):  # the second time it might be found prepared
+        with pytest.raises(StatementError):
+            place.guard.turn(db, sql, ())
+    assert db.in_transaction
+    db.execute("rollback to op")
+    db.execute("commit")
+    assert db.execute("select sql from sqlite_master").fetchall() == before
+    place.give_back()
+
+
+def test_the_same_words_are_allowed_to_the_engine(place: MemoryPlace) -> None:
+    db = place.connect()
+    for sql in ("begin", "commit"):
+        db.execute(sql)
+        with pytest.raises(StatementError):
+            place.guard.turn(db, sql, ())
+    place.give_back()
+
+
+def test_reading_reads(place: MemoryPlace) -> None:
+    db = place.connect()
+    place.guard.turn(db, "insert into work values (?, ?)", (7, "x"))
+    assert place.guard.read(db, "select id, word from work where id = ?", (7,)) == [(7, "x")]
+    for sql in (
+        "delete from work",
+        "insert into work values (8, 'y')",
+        "pragma user_version",
+        "commit",
+        "drop table work",
+    ):
+        with pytest.raises(StatementError):
+            place.guard.read(db, sql, ())
+    with pytest.raises(StatementError, match="Incorrect number of bindings"):
+        place.guard.read(db, "select ?, ?", (1,))
+    assert place.guard.read(db, "select count(*) from work", ()) == [(1,)]
+    place.give_back()
+
+
+def test_a_table_that_cannot_be_made_names_itself(place: MemoryPlace) -> None:
+    broken = MemoryPlace(["create table fine(x)", "create tabel typo(x)"])
+    with pytest.raises(StatementError, match="typo"):
+        broken.connect()
+    broken.give_back()

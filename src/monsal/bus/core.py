@@ -324,9 +324,9 @@ class Bus(Hub):
             self._failed.append(error)
 
     def _plan(self, channel: str) -> list[Listener]:
-        """The listeners to call now; after a start that ended early, not those of a plugin that it never reached."""
+        """The listeners to call now; a plugin that a start never reached is not drained or stopped after it (B4)."""
         listeners = self._channel(channel).order() if channel in self.listeners else ()
-        if channel == "start":
+        if channel not in ("drain", "stop"):
             return list(listeners)
         return [listener for listener in listeners if not _owners([listener]) & self._never_started]
 
@@ -441,6 +441,13 @@ class Bus(Hub):
         May be called in a signal handler: it takes no lock that the interrupted code can hold (B9).
         """
         self._lobby.call_soon(work)
+
+    def doorbell(self) -> int:
+        """A descriptor that wakes the main thread where it waits in the bus; call this there.
+
+        It is for `signal.set_wakeup_fd`, without which a signal may come unnoticed when a thread just goes to sleep.
+        """
+        return self._lobby.doorbell()
 
     # The end of the process
 

@@ -215,7 +215,8 @@ class Round:
                 f"{end - call.began:.1f} seconds\n{call.stack()}",
                 30,
             )
-        return (end if call.warned else half) - now
+        # A limit may be infinite, a wait may not.
+        return min((end if call.warned else half) - now, 3600.0)
 
     def _give_up(self, call: Call, limit: float, go_on: Callable[[], object]) -> None:
         error = TimeoutError(f"{History.name_of(call.listener)} on {self.channel!r} took more than {limit:.1f} seconds")

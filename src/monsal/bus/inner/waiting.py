@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+import os
+import select
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable
@@ -23,29 +26,61 @@ class Desk:
     has none), so a signal handler may call them. Who waits looks at its own condition after each `wait`.
     """
 
-    __slots__ = ("_knocks", "_work", "attended")
+    __slots__ = ("_knocks", "_pipe", "_work", "attended")
 
     def __init__(self) -> None:
         self._knocks: SimpleQueue[None] = SimpleQueue()
+        self._pipe: tuple[int, int] | None = None
         # Apart from the knocks: another thread may come to do the work, but must not hear the knocks in one's stead.
         self._work: deque[Work] = deque()
         #: Whether the thread is waiting now and so will do what is put.
         self.attended = False
 
+    def doorbell(self) -> int:
+        """A descriptor; whatever is written there is a knock. The thread of the desk calls this, before it waits again.
+
+        It is for `signal.set_wakeup_fd`. A signal that arrives when a thread is just about to sleep on a lock runs no
+        Python code until that thread wakes; a byte in a pipe that is polled cannot come too early.
+        """
+        if self._pipe is None:
+            self._pipe = os.pipe()
+            for end in self._pipe:
+                os.set_blocking(end, False)
+            self.knock()
+        return self._pipe[1]
+
+    def __del__(self) -> None:
+        # Only now: a knock at a number that was closed could go to somebody else's file.
+        for end in self._pipe or ():
+            os.close(end)
+
     def knock(self) -> None:
         """Have who waits here look again."""
-        self._knocks.put(None)
+        if self._pipe is None:
+            self._knocks.put(None)
+            return
+        try:
+            os.write(self._pipe[1], b"\0")
+        except BlockingIOError:
+            # Full of knocks that nobody heard yet; one more would say nothing new.
+            return
 
     def put(self, work: Work) -> None:
         """Leave work to be done."""
         self._work.append(work)
-        self._knocks.put(None)
+        self.knock()
 
     def wait(self, timeout: float | None = None) -> None:
         """Wait for a knock, at most `timeout` seconds, and do the work that was left."""
         self.attended = True
         try:
-            self._knocks.get(timeout=timeout)
+            if self._pipe is None:
+                self._knocks.get(timeout=timeout)
+            else:
+                poll = select.poll()
+                poll.register(self._pipe[0], select.POLLIN)
+                if poll.poll(None if timeout is None else math.ceil(timeout * 1000)):
+                    os.read(self._pipe[0], 4096)
         except Empty:
             return
         finally:
@@ -94,6 +129,10 @@ class Lobby:
     def own_desk(self) -> Desk:
         """Where the calling thread waits; the main thread also does the bus's work there."""
         return self._desk if threading.current_thread() is threading.main_thread() else Desk()
+
+    def doorbell(self) -> int:
+        """A descriptor for `signal.set_wakeup_fd`: it wakes the main thread. To be called on the main thread."""
+        return self._desk.doorbell()
 
     def tell(self, phase: Phase) -> None:
         """Tell all who wait which phase was entered."""

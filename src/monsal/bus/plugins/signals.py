@@ -46,6 +46,7 @@ class SignalHandler:
         }
         self._former: dict[int, Any] = {}
         self._listeners: dict[int, Callable[..., Any]] = {}
+        self._former_wakeup: int | None = None
         self._asked_to_exit = 0
         self._made_in = os.getpid()
         self._on_terminal = _on_terminal()
@@ -74,6 +75,9 @@ class SignalHandler:
                 self.bus.log(f"Cannot restore the former handler of {name}: not on the main thread.", 40)
             else:
                 self.bus.log(f"Restored the former handler of {name}.")
+        if self._former_wakeup is not None and threading.current_thread() is threading.main_thread():
+            _signal.set_wakeup_fd(self._former_wakeup)
+            self._former_wakeup = None
         self._former.clear()
         self._listeners.clear()
 
@@ -89,6 +93,8 @@ class SignalHandler:
             former = _signal.signal(number, self._on_signal)
         except OSError as error:
             raise ValueError(f"{self.signals[number]} cannot be caught") from error
+        if self._former_wakeup is None:
+            self._former_wakeup = _signal.set_wakeup_fd(self.bus.doorbell(), warn_on_full_buffer=False)
         # Set twice, the handler of the first time is the one to be put back.
         self._former.setdefault(number, former)
         if listener is not None:

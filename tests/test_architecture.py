@@ -46,6 +46,7 @@ ROOMS = {
     "control": (5, 1),
     "engine": (5, 2),
     "server": (5, 3),
+    "life": (5, 4),
     "app": (5, 4),
     "testing": (6, 0),
     "compat": (6, 0),

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -108,10 +108,23 @@ class Engine:
                 extra={"action": "unclean_end", "rows": suspects},
             )
 
-    def start(self) -> None:
-        """Begin to handle messages and to send the outbox, in the background."""
+    def start(self, *, on_failure: Callable[[], None] = lambda: None) -> None:
+        """Begin to handle messages and to send the outbox, in the background.
+
+        `on_failure()` is called if one of them ends by an error, which only a fault of monsal itself can cause: the
+        server must not go on taking mail that nobody handles.
+        """
+
+        def ended(task: asyncio.Task[None]) -> None:
+            error = None if task.cancelled() else task.exception()
+            if error is not None:
+                log.critical("the engine broke", exc_info=error, extra={"action": "engine_broke"})
+                on_failure()
+
         loop = asyncio.get_running_loop()
         self._tasks = [loop.create_task(self.worker.run()), loop.create_task(self.pump.run())]
+        for task in self._tasks:
+            task.add_done_callback(ended)
 
     async def settle(self) -> None:
         """Handle and send everything that is due now, in the foreground; for tests."""

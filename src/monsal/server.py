@@ -1,45 +1,42 @@
-"""One application as a server: its engine, its sockets, and the bus that starts and stops them.
+"""One application as a server: an engine, and what the world can reach of it.
 
-`Server` adds what the world can reach to an `Engine`; `serve` lives on the bus. The bus runs on the main thread, where
-signals arrive; everything else runs on one event loop in a thread of its own, and handlers elsewhere (P7).
+The steps of its life are methods here; `life.py` calls them in order.
 """
 
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
-import threading
-from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 
-from monsal.bus import Bus, ChannelFailures, Limits
-from monsal.bus.plugins import SignalHandler
 from monsal.clock import SystemClock
-from monsal.config import Settings
+from monsal.config import Resolved
 from monsal.control import ControlServer, ServerApi, StoreApi
 from monsal.delivery import open_relay
 from monsal.engine import Engine, Parts
-from monsal.errors import MonsalError
 from monsal.ingress import IngressSettings, LmtpIngress, MemoryBudget, SmtpIngress
-from monsal.logs import set_up_logging
 from monsal.smtp.settings import ServerSettings
 from monsal.store import open as open_store
 
-__all__ = ["Server", "serve_parts"]
+__all__ = ["Server", "Stop"]
 
-log = logging.getLogger("monsal.server")
+
+class Stop(Protocol):
+    """Begins the end of the process: `now` without waiting for running turns, `broken` because nothing works."""
+
+    def __call__(self, now: bool, *, broken: bool = False) -> None: ...
 
 
 class Server:
     """An engine with its ingresses and its control socket."""
 
-    def __init__(self, parts: Parts, directory: Path, settings: Settings, *, stop: Callable[[bool], None]) -> None:
+    def __init__(self, parts: Parts, directory: Path, resolved: Resolved, *, stop: Stop) -> None:
         self.directory = directory
-        self.settings = settings
+        self.settings = resolved.settings
+        self._resolved = resolved
         self.run_directory = directory / "run"
         self.generation = 1
         self.ready = False
@@ -76,13 +73,13 @@ class Server:
 
     async def start_engine(self) -> None:
         assert self.engine is not None
-        self.engine.start()
+        self.engine.start(on_failure=lambda: self._stop(False, broken=True))
 
     async def start_control(self) -> None:
         """Open the control socket: from now on `monsal status` and the acting commands reach this process."""
         assert self.engine is not None
         control = ControlServer(self.run_directory / "control.sock")
-        control.mount("server", ServerApi(status=self.status, stop=self._stop))
+        control.mount("server", ServerApi(status=self.status, stop=self._stop, config=self._resolved.describe))
         control.mount("store", StoreApi(self.engine.store, self.clock))
         await control.start()
         self.control = control
@@ -105,7 +102,10 @@ class Server:
             ingress = kind(
                 _below(url, self.directory), self.engine.spool, settings=limits, session=session, budget=budget
             )
-            await ingress.start()
+            try:
+                await ingress.start()
+            except OSError as error:
+                raise OSError(error.errno, f"cannot listen on {url}: {error.strerror or error}") from error
             self.ingresses.append(ingress)
 
     def announce(self) -> dict[str, Any]:
@@ -144,6 +144,14 @@ class Server:
         if self.control is not None:
             await self.control.stop()
 
+    def _health(self, engine: Engine) -> list[str]:
+        """What is wrong now, in sentences; nothing when all is well."""
+        stuck = engine.worker.statistics().stuck
+        found = [f"{stuck} handlers are past their deadline; their correspondents wait"] if stuck else []
+        if not engine.pump.healthy:
+            found.append(f"the relay takes nothing: {engine.pump.reason}")
+        return found
+
     async def status(self) -> dict[str, Any]:
         """The answer to `monsal status`."""
         assert self.engine is not None
@@ -168,6 +176,7 @@ class Server:
             "worker": msgspec.structs.asdict(engine.worker.statistics()),
             "spool": msgspec.structs.asdict(engine.spool.statistics()),
             "relay": msgspec.structs.asdict(engine.pump.statistics()),
+            "health": self._health(engine),
         }
 
 
@@ -181,96 +190,3 @@ def _below(url: str, directory: Path) -> str:
 
 def _shown(address: str, directory: Path) -> str:
     return address.removeprefix(f"{directory}/")
-
-
-class _LoopThread:
-    """The event loop of the sockets, in a thread of its own."""
-
-    def __init__(self) -> None:
-        try:
-            import uvloop
-        except ImportError:
-            self.loop = asyncio.new_event_loop()
-        else:
-            self.loop = uvloop.new_event_loop()
-        self.thread = threading.Thread(target=self._main, name="monsal-io", daemon=True)
-        self.thread.start()
-
-    def _main(self) -> None:
-        asyncio.set_event_loop(self.loop)
-        try:
-            self.loop.run_forever()
-        finally:
-            self.loop.run_until_complete(self.loop.shutdown_asyncgens())
-            self.loop.close()
-
-    def call(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
-        """Run a coroutine there and wait for its result here."""
-        return asyncio.run_coroutine_threadsafe(coroutine, self.loop).result()
-
-    def end(self) -> None:
-        self.loop.call_soon_threadsafe(self.loop.stop)
-        self.thread.join()
-
-
-def serve_parts(
-    parts: Parts, directory: Path, settings: Settings, *, on_ready: Callable[[dict[str, Any]], None] | None = None
-) -> int:
-    """Serve until told to stop; the exit code. Raises what hindered the start.
-
-    `on_ready` is called with the contents of `run/ready.json`.
-    """
-    directory = directory.resolve()
-    set_up_logging(settings.log, settings.log_level)
-    bus = Bus(limits=Limits(drain=settings.drain + 10.0, whole=settings.drain + 60.0))
-    signals = SignalHandler(bus)
-    loop = _LoopThread()
-
-    def stop(now: bool) -> None:
-        if now:
-            bus.hurry.set()
-        # Not on the loop's thread: the stop listeners wait for the loop.
-        threading.Thread(target=bus.exit, name="monsal-stop", daemon=True).start()
-
-    server = Server(parts, directory, settings, stop=stop)
-
-    def ready() -> None:
-        facts = server.announce()
-        log.info("ready: %s", ", ".join([*facts["smtp"], *facts["lmtp"]]), extra={"action": "ready"})
-        if on_ready is not None:
-            on_ready(facts)
-
-    def opened() -> None:
-        try:
-            loop.call(server.open())
-        except MonsalError as error:
-            # Told by the caller in one sentence; the traceback in the bus's log helps nobody.
-            expected.append(error)
-            raise
-
-    def to_log(message: str, level: int = logging.INFO) -> None:
-        level = logging.DEBUG if expected and level >= logging.ERROR else level
-        logging.getLogger("monsal.bus").log(level, "%s", message, extra={"action": "bus"})
-
-    expected: list[MonsalError] = []
-    bus.subscribe("log", to_log)
-    bus.subscribe("start", opened, 20)
-    bus.subscribe("start", lambda: loop.call(server.start_control()), 30)
-    bus.subscribe("start", lambda: loop.call(server.start_engine()), 40)
-    bus.subscribe("start", lambda: loop.call(server.start_ingresses()), 80)
-    bus.subscribe("start", ready, 90)
-    bus.subscribe("drain", server.withdraw, 10)
-    bus.subscribe("drain", lambda: loop.call(server.close_ingresses()), 20)
-    bus.subscribe("drain", lambda: loop.call(server.drain(hurry=bus.hurry.is_set())), 30)
-    bus.subscribe("exit", lambda: loop.call(server.close()), 80)
-    signals.subscribe()
-    try:
-        bus.start()
-        bus.block()
-    except ChannelFailures as failures:
-        # The first is why; the others, if any, are in the log.
-        raise failures.get_instances()[0] from None
-    finally:
-        signals.unsubscribe()
-        loop.end()
-    return 0

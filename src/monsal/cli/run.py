@@ -39,14 +39,14 @@ def command(directory: Path, target: str, workers: int | None, log: str | None, 
     monsal run --dir desk
     monsal run --dir desk --log json
     """
-    from monsal.server import serve_parts
+    from monsal.life import serve
 
     app = load_app(directory, target)
     settings = app.settings(directory.resolve()).override({"workers": workers, "log": log, "log_level": log_level})
     app.load()
     welcome = _welcome(directory, settings.settings, app.router.table) if settings.settings.log == "text" else None
     try:
-        return serve_parts(app.parts(), directory, settings.settings, on_ready=welcome)
+        return serve(app.parts(), directory, settings, on_ready=welcome)
     except OSError as error:
         # A port that is taken, a directory that cannot be written: the place is not fit, the application may be.
         click.echo(f"monsal: cannot serve {directory}: {error}", err=True)

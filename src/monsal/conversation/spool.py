@@ -15,7 +15,7 @@ from monsal.routing import Router
 from monsal.smtp.replies import Refused, Reply
 from monsal.store.contract import Accept, Receipt, Recipient, Source, Store
 
-__all__ = ["BOUNCE_ADDRESS", "Spool", "SpoolSettings", "SpoolStatistics"]
+__all__ = ["BOUNCE_ADDRESS", "NOBODY", "Spool", "SpoolSettings", "SpoolStatistics", "is_postmaster"]
 
 log = logging.getLogger("monsal.spool")
 
@@ -132,8 +132,9 @@ class Spool:
         where only stateless handlers match, nothing has to wait for anything.
         """
         stateful = False
+        # One table for both questions: a reload may swap it in between.
         table = self._router.table
-        for match in self._router.match(address):
+        for match in table.match(address):
             for handler in match.handlers:
                 if not handler.stateless:
                     stateful = True

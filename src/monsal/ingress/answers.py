@@ -70,9 +70,10 @@ async def hand_over(intake: Intake, envelope: Envelope, body: tuple[bytes, ...])
     if not len(envelope.recipients) == len(receipt.ids) == len(receipt.duplicates):
         _log.error("the receipt %r does not fit the recipients", receipt, extra=_facts("accept_failed", envelope, body))
         return Answer(refusal=ABORTED, failed=True)
-    if _log.isEnabledFor(logging.INFO):
+    # The spool tells that it was stored, for all ways in; this adds the peer, for those who look for a fault.
+    if _log.isEnabledFor(logging.DEBUG):
         facts = {**_facts("accept", envelope, body), "rows": receipt.ids}
-        _log.info("stored as %s", ",".join(map(str, receipt.ids)), extra=facts)
+        _log.debug("stored as %s", ",".join(map(str, receipt.ids)), extra=facts)
     return Answer(receipt=receipt)
 
 

@@ -9,6 +9,8 @@ import pytest
 
 from monsal.errors import TurnError
 from monsal.smtp.replies import Refused
+from monsal.store import MemoryStorage
+from monsal.store.contract import StateKey
 from monsal.testing import TestClient
 
 Make = Callable[[str], ModuleType]
@@ -533,8 +535,6 @@ def test_a_renamed_state_strands_nobody(module: Make, play: Play, caplog: pytest
     )
     mail = play(desk)
     store = mail._open_engine().store
-    from monsal.store.contract import StateKey
-
     mail._run(store.set_state(StateKey(desk.__name__, ANN), "GONE", mail.clock.now()))
     mail.deliver("hi", to=DESK, sender=ANN)
     assert desk.calls == ["START"]
@@ -853,6 +853,32 @@ def test_a_foreign_storage_keeps_the_states(module: Make, play: Play) -> None:
     mail.deliver("hi", to=DESK, sender=ANN)
     mail.deliver("hi", to=DESK, sender=ANN)
     assert desk.calls == ["START", "START", "NEXT"]
+
+
+@pytest.mark.rule("routing.R35")
+def test_another_storage_begins_empty(module: Make, play: Play) -> None:
+    desk = module(
+        """
+        @route("desk@(host)")
+        def START(message):
+            return NEXT
+
+        @route("desk@(host)")
+        def NEXT(message): ...
+        """
+    )
+    first, second = MemoryStorage(), MemoryStorage()
+    play(desk, states=first).deliver("hi", to=DESK, sender=ANN)
+    play(desk, states=second)
+    assert first.get(desk.__name__, ANN) == "NEXT"
+    assert second.get(desk.__name__, ANN) == "START"
+
+
+@pytest.mark.rule("routing.R22")
+def test_what_a_delivery_gives_back_says_nothing_of_its_handlers(module: Make, play: Play) -> None:
+    desk = module('@route("desk@(host)")\n@stateless\ndef LOOK(message):\n    return 7')
+    receipt = play(desk).deliver("hi", to=DESK, sender=ANN)
+    assert (len(receipt.ids), receipt.duplicates) == (1, (False,))
 
 
 @pytest.mark.rule("routing.B15")

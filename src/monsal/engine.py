@@ -68,6 +68,7 @@ class Engine:
         self.store = store
         self.relay = relay
         self._page = TurnPage(page)
+        self._has_foreign_states = parts.states is not None
         self.runner = Runner(threads=settings.handler_threads, page=self._page)
         self.spool = Spool(
             store,
@@ -98,6 +99,11 @@ class Engine:
         """Open the store, and settle who killed the last process (P6)."""
         await self.store.open()
         await self.runner.open()
+        if self._has_foreign_states:
+            log.warning(
+                "states are kept in a storage beside the store: a crash between the two runs a handler again",
+                extra={"action": "weaker_promise"},
+            )
         suspects = self._page.left_behind()
         if suspects:
             dead = await self.store.killed(suspects, self.clock.now())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from types import ModuleType
 
 import pytest
@@ -457,6 +458,7 @@ def test_a_dead_letter_is_replayed(module: Make, play: Play) -> None:
     assert mail.rows("dead") == []
 
 
+@pytest.mark.rule("state.B12")
 def test_hold_parks_the_conversation(module: Make, play: Play) -> None:
     desk = module(
         """
@@ -559,6 +561,7 @@ def test_one_turn_in_the_history_for_each_handler(module: Make, play: Play) -> N
     assert rows == [(f"{desk.__name__}:START", ANN, "START", "NEXT")]
 
 
+@pytest.mark.rule("state.B15")
 def test_timers_run_replace_each_other_and_die(module: Make, play: Play) -> None:
     desk = module(
         """
@@ -874,6 +877,47 @@ def test_another_storage_begins_empty(module: Make, play: Play) -> None:
     assert second.get(desk.__name__, ANN) == "START"
 
 
+@pytest.mark.rule("state.R18")
+def test_tests_keep_states_in_memory_whatever_the_application_is_given(
+    module: Make, play: Play, tmp_path: Path
+) -> None:
+    desk = module(
+        """
+        @route("desk@(host)")
+        def START(message):
+            return NEXT
+
+        @route("desk@(host)")
+        def NEXT(message): ...
+        """
+    )
+    mail = play(desk, store="sqlite:///run/monsal.db")
+    mail.deliver("hi", to=DESK, sender=ANN)
+    assert mail.state_of(ANN, desk) == "NEXT"
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.rule("state.R19", "routing.R33")
+def test_reloading_leaves_all_states_alone(module: Make, play: Play) -> None:
+    desk = module(
+        """
+        @route("desk@(host)")
+        def START(message):
+            return NEXT
+
+        @route("desk@(host)")
+        def NEXT(message):
+            calls.append("NEXT")
+        """
+    )
+    mail = play(desk)
+    mail.deliver("hi", to=DESK, sender=ANN)
+    mail.app.router.reload()
+    assert mail.state_of(ANN, desk) == "NEXT"
+    mail.deliver("hi", to=DESK, sender=ANN)
+    assert desk.calls == ["NEXT"]
+
+
 @pytest.mark.rule("routing.R22")
 def test_what_a_delivery_gives_back_says_nothing_of_its_handlers(module: Make, play: Play) -> None:
     desk = module('@route("desk@(host)")\n@stateless\ndef LOOK(message):\n    return 7')
@@ -903,7 +947,7 @@ def test_coroutines_and_deadlines(module: Make, play: Play) -> None:
     assert [sent.text.strip() for sent in mail.sent] == ["never"]
 
 
-def test_threads_and_templates(module: Make, play: Play, tmp_path) -> None:
+def test_threads_and_templates(module: Make, play: Play, tmp_path: Path) -> None:
     (tmp_path / "templates").mkdir()
     (tmp_path / "templates" / "hello.txt").write_text("Hello {{ name }} about {{ message.subject }}\n")
     desk = module(

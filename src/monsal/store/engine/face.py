@@ -80,11 +80,12 @@ class SqlStore:
         self._note_opening()
 
     async def close(self) -> None:
-        if self._writers is not None:
-            # Those who wait for a body are refused by the core, which is closed next.
-            self._writers.shutdown(wait=False)
-            self._writers = None
-        await self._core.close()
+        try:
+            await self._core.close()
+        finally:
+            writers, self._writers = self._writers, None
+            if writers is not None:
+                await asyncio.to_thread(writers.shutdown)
 
     async def abandon(self) -> None:
         """End as a killed process does, without a flush; for tests of crashes."""

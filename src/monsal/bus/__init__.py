@@ -3,8 +3,8 @@
     from monsal.bus import bus                   # the default one, made on first touch
 
 Standard library only, and nothing else of monsal: it can be used without the rest. Importing it starts nothing (P9).
-Start reading at `core.py`; `states.py` is the table of all ways, `hub.py` the channels, `inner/rounds.py` how a step is
-watched, `plugins/` what comes with it.
+Start reading at `core.py`. `states.py` is the table of all ways, `steps.py` goes them, `hub.py` has the channels,
+`inner/rounds.py` watches over the time, `plugins/` is what comes with it.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from monsal.bus.hub import Hub
 from monsal.bus.limits import Hurry, Limits
 from monsal.bus.plugins import SignalHandler, SimplePlugin
 from monsal.bus.states import ASKED, WAYS, Action, Phase, State, TransitionError, states
+from monsal.bus.steps import Steps
 
 if TYPE_CHECKING:
     bus: Bus
@@ -42,6 +43,7 @@ __all__ = [
     "SignalHandler",
     "SimplePlugin",
     "State",
+    "Steps",
     "TransitionError",
     "bus",
     "states",

@@ -5,344 +5,29 @@
     bus.start()
     bus.block()                              # until bus.exit() is called on any thread
 
-How a step is done: `_take` asks the table in `states.py` under a lock. The one caller that gets it conducts the bus
-from phase to phase (`_conduct`) and holds no lock while listeners run. Whatever is asked for meanwhile, by another
-thread or by a listener, is noted as the goal and done by the conductor next; who asked returns at once. So no call of
-`stop` or `exit` can dead-lock with a listener that waits for the caller.
-
-Where listeners run: those of `start` on the thread that called `start`, because some must fork, change the user or
-install signal handlers. Those of `drain`, `stop` and `exit` on a thread of the bus, because the one that waits must be
-able to go on without one that hangs; `exit` could always be called from any thread, so they never knew which it is.
-All others on the thread that publishes. `async def` listeners run on the owner loop, while that thread waits.
+Publishing is in `hub.py`, start, stop and exit are in `steps.py`; here is what the threads of a process do with them:
+wait for a state, block until the end, leave work for the main thread, become a fresh process.
 """
 
 from __future__ import annotations
 
-import atexit
-import math
 import threading
-import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextvars import copy_context
-from functools import partial
 from time import monotonic
-from types import MethodType
 from typing import Any
 
-from monsal.bus.channels import ChannelFailures, Listener
+from monsal.bus.channels import ChannelFailures
 from monsal.bus.events import BusStatistics, History
-from monsal.bus.hub import Hub
 from monsal.bus.inner.reexec import command_line, execute_again
-from monsal.bus.inner.rounds import Round, current_call
-from monsal.bus.inner.waiting import Desk, Lobby, Waiter, spawn
-from monsal.bus.limits import Hurry, Limits
-from monsal.bus.states import ASKED, WAYS, Action, Phase, State, TransitionError
+from monsal.bus.inner.waiting import Desk, Waiter
+from monsal.bus.states import Phase, State
+from monsal.bus.steps import Steps
 
 __all__ = ["Bus"]
 
-#: The phase in which a goal is as good as reached: nothing more has to be asked for.
-_LAST_PHASE = {"start": Phase.STARTING, "stop": Phase.STOPPING, "exit": Phase.EXITING}
 
-
-class Bus(Hub):
+class Bus(Steps):
     """The life of one process. Every method may be called from every thread, unless it says otherwise."""
-
-    states = State
-    state: State = State.STOPPED
-    phase: Phase = Phase.NEW
-    #: Whether `block` replaces the process by a fresh one after the exit.
-    execv: bool = False
-
-    def __init__(self, *, limits: Limits | None = None) -> None:
-        super().__init__()
-        self.limits = limits or Limits()
-        #: Set it to have a shutdown end soon; listeners may watch it.
-        self.hurry = Hurry(self._changed)
-        self._lobby = Lobby()
-        self._conductor: int | None = None
-        self._goal: Action | None = None
-        self._leaving = False
-        self._since = monotonic()
-        self._round: Round | None = None
-        self._never_started: frozenset[int] = frozenset()
-        self._start_error: ChannelFailures | None = None
-        self._failed: list[ChannelFailures] = []
-        self._rush = math.inf
-        self._reloads = 0
-        self._checked_at_end = False
-
-    def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self.phase.value}>"
-
-    # What one may ask for
-
-    def start(self) -> None:
-        """Start what listens on `start`, in order, on this thread.
-
-        Does nothing if that is done or under way. If a listener fails, the rest is not started, what was started is
-        stopped, the exit listeners run, and ChannelFailures is raised. If `stop` or `exit` was asked for meanwhile,
-        for example by a signal, that is done and `start` returns: `state` tells. Raises TransitionError while the bus
-        is stopping or has ended.
-        """
-        if not self._take("start"):
-            return
-        if not self._checked_at_end:
-            self._checked_at_end = True
-            atexit.register(self._clean_exit)
-        self._conduct()
-        error, self._start_error = self._start_error, None
-        if error is not None:
-            raise error
-
-    def stop(self) -> None:
-        """Stop what listens on `stop`; the bus can be started again. Does nothing if that is done or under way.
-
-        Raises ChannelFailures after all have been called if some failed; then the state stays STOPPING.
-        """
-        told = tuple(self._failed)
-        if self._take("stop"):
-            self._conduct()
-            self._raise_failed(told)
-
-    def exit(self) -> None:
-        """Stop, then run the exit listeners; the process ends when `block` returns.
-
-        From two threads, or twice, it is done once: the second call returns at once. After `restart` it wins over it.
-        Raises ChannelFailures at the end if listeners failed; that keeps none of the others from running.
-        """
-        with self._lock:
-            if self._leaving:
-                self.execv = False
-            self._leaving = True
-        told = tuple(self._failed)
-        if self._take("exit"):
-            self._conduct()
-            self._raise_failed(told)
-
-    def restart(self) -> None:
-        """Exit, and have `block` replace the process on the main thread. Does nothing if the bus is leaving already."""
-        with self._lock:
-            if self._leaving:
-                return
-            self.execv = True
-        self.exit()
-
-    def graceful(self) -> None:
-        """Reload what can be reloaded; the state does not change. Not while the bus starts, stops or exits."""
-        with self._lock:
-            ready = self.phase in (Phase.NEW, Phase.STARTED, Phase.RELOADING, Phase.STOPPED)
-            if ready:
-                self._reloads += 1
-                if self.phase is Phase.STARTED:
-                    self._enter(Phase.RELOADING, "graceful")
-        if not ready:
-            self.log(f"Bus graceful: not while {self.phase.value}", 30)
-            return
-        try:
-            self.log("Bus graceful")
-            self.publish("graceful")
-        finally:
-            with self._lock:
-                self._reloads -= 1
-                if not self._reloads and self.phase is Phase.RELOADING:
-                    self._enter(Phase.STARTED, "graceful")
-
-    def extend(self, seconds: float) -> None:
-        """In a listener of `start`, `drain`, `stop` or `exit`: take at least so many seconds more from now.
-
-        Raises RuntimeError anywhere else.
-        """
-        call = current_call.get()
-        if call is None:
-            raise RuntimeError("extend() is for a listener that is being called under a deadline")
-        call.deadline = max(call.deadline, monotonic() + seconds)
-
-    # From phase to phase
-
-    def _take(self, action: Action) -> bool:
-        """Whether the caller is to conduct; if so, the first phase is entered."""
-        with self._lock:
-            way = ASKED[self.phase][action]
-            if way == "nothing":
-                return False
-            if way == "refused" or (action == "start" and self._conductor is not None):
-                raise TransitionError(f"{action}() is not possible while the bus is {self.phase.value}")
-            if self._conductor is not None:
-                if self._goal != "exit":
-                    self._goal = action
-                return False
-            self._conductor = threading.get_ident()
-            self._goal = action
-            self._enter(way, action)
-            return True
-
-    def _enter(self, phase: Phase, cause: str) -> None:
-        """Set phase and state and tell all who wait; the caller holds the lock."""
-        if phase not in WAYS[self.phase]:
-            raise TransitionError(f"there is no way from {self.phase.value} to {phase.value}")
-        now = monotonic()
-        cause = f"{cause} by {threading.current_thread().name}: {phase.value}"
-        self.history.add("phase", self.phase.value, seconds=now - self._since, cause=cause)
-        self._since = now
-        self.phase, self.state = phase, phase.state
-        if self._goal is not None and _LAST_PHASE[self._goal] is phase:
-            self._goal = None
-        self._lobby.tell(phase)
-
-    def _arrive(self, phase: Phase, cause: str) -> bool:
-        """Enter a phase in which a step ends. False if no goal is left: from then on another thread may conduct."""
-        with self._lock:
-            self._enter(phase, cause)
-            if self._goal is not None and isinstance(ASKED[phase][self._goal], Phase):
-                return True
-            self._goal = self._conductor = None
-            return False
-
-    def _conduct(self) -> None:
-        """Go from phase to phase until the goal is reached; one thread at a time does this."""
-        steps = {Phase.STARTING: self._run_start, Phase.STOPPING: self._run_stop, Phase.EXITING: self._run_exit}
-        try:
-            while steps[self.phase]():
-                with self._lock:
-                    way = ASKED[self.phase][self._goal or "exit"]
-                    if isinstance(way, Phase):
-                        self._enter(way, self._goal or "exit")
-        except BaseException as error:
-            self._break_off(error)
-            raise
-
-    def _break_off(self, error: BaseException) -> None:
-        """An interrupt or SystemExit ends the step where it is (R6, R11); `exit` can still be called."""
-        after = {Phase.STARTING: Phase.INTERRUPTED, Phase.EXITING: Phase.EXITED}
-        with self._lock:
-            if self._conductor != threading.get_ident():
-                return
-            self._goal = self._conductor = None
-            if self.phase in (Phase.STARTING, Phase.STOPPING, Phase.DRAINING, Phase.EXITING):
-                self._enter(after.get(self.phase, Phase.FAILED), type(error).__name__)
-            self._leaving = self.phase is Phase.EXITED
-
-    def _run_start(self) -> bool:
-        """The start listeners. False if the step ends here, or if another thread goes on instead of this one."""
-        self.log("Bus STARTING")
-        listeners = self._plan("start")
-        asked_to_leave = lambda: self._goal is not None  # noqa: E731 - a question of one line
-        turn = Round(self, "start", listeners, Desk(), enough=asked_to_leave, first_failure_ends=True)
-        self._round = turn
-        if listeners:
-            spawn("monsal-bus-watch", partial(self._watch_start, turn))
-        if turn.run():
-            return self._started(turn)
-        # This thread hung too long in a listener, and the watcher shuts the bus down in its stead.
-        self.wait(Phase.EXITED)
-        return False
-
-    def _watch_start(self, turn: Round) -> None:
-        """On a thread of its own: if a start listener takes too long, go on from there instead of its thread."""
-
-        def take_over() -> None:
-            with self._lock:
-                self._conductor = threading.get_ident()
-            turn.run()
-
-        turn.watch(take_over)
-        if self._conductor == threading.get_ident() and self._started(turn):
-            with self._lock:
-                self._enter(Phase.STOPPING, "exit")
-            self._conduct()
-
-    def _started(self, turn: Round) -> bool:
-        """What follows the start listeners: STARTED, or the way out (R11, B10). True if there is more to do."""
-        self._round = None
-        owners, reached = map(_owners, (self._plan("start"), turn.called))
-        self._never_started = owners - reached
-        error = turn.outcome()
-        if error is not None:
-            try:
-                raise error
-            except ChannelFailures:
-                self.log("Shutting down due to error in start listener:", 40, True)
-            with self._lock:
-                self._start_error = error
-                self._leaving = True
-                self._goal = "exit"
-            return True
-        with self._lock:
-            if self._goal is not None:
-                return True
-        more = self._arrive(Phase.STARTED, "start")
-        self.log("Bus STARTED")
-        return more
-
-    def _run_stop(self) -> bool:
-        self.log("Bus STOPPING")
-        self._failed = []
-        self._rush = monotonic() + self.limits.whole
-        if self.listeners.get("drain"):
-            with self._lock:
-                self._enter(Phase.DRAINING, "stop")
-            self._run_round("drain")
-            with self._lock:
-                self._enter(Phase.STOPPING, "stop")
-        self._run_round("stop")
-        if self._failed:
-            return self._arrive(Phase.FAILED, "stop")
-        more = self._arrive(Phase.STOPPED, "stop")
-        self.log("Bus STOPPED")
-        return more
-
-    def _run_exit(self) -> bool:
-        self.log("Bus EXITING")
-        # An exit long after a stop has its own time.
-        self._rush = max(self._rush, self._since + self.limits.exit)
-        self._run_round("exit")
-        self.log("Bus EXITED")
-        self._close_own_loop()
-        atexit.unregister(self._clean_exit)
-        return self._arrive(Phase.EXITED, "exit")
-
-    def _run_round(self, channel: str) -> None:
-        """Call the listeners of a channel on a thread of the bus, watched by this one."""
-        listeners = self._plan(channel)
-        if not listeners:
-            return
-        turn = self._round = Round(self, channel, listeners, self._lobby.own_desk(), rush=self._rush)
-        context = copy_context()
-
-        def run() -> bool:
-            return spawn(f"monsal-bus-{channel}", partial(context.copy().run, turn.run))
-
-        # An interpreter that is ending starts no thread any more (Python 3.12): then without a watcher.
-        if run():
-            turn.watch(run)
-        else:
-            turn.run()
-        self._round = None
-        turn.desk.clear()
-        error = turn.outcome()
-        if error is not None:
-            self._failed.append(error)
-
-    def _plan(self, channel: str) -> list[Listener]:
-        """The listeners to call now; a plugin that a start never reached is not drained or stopped after it (B4)."""
-        listeners = self._channel(channel).order() if channel in self.listeners else ()
-        if channel not in ("drain", "stop"):
-            return list(listeners)
-        return [listener for listener in listeners if not _owners([listener]) & self._never_started]
-
-    def _raise_failed(self, told: Sequence[ChannelFailures] = ()) -> None:
-        """Raise what failed while the bus was stopped, but not what an earlier call has raised already."""
-        failed = [failures for failures in self._failed if failures not in told]
-        if len(failed) == 1:
-            raise failed[0]
-        if failed:
-            raise ChannelFailures(
-                "listeners failed",
-                [error for failures in failed for error in failures.exceptions],
-                [result for failures in failed for result in failures.results],
-            )
-
-    # Waiting
 
     def wait(
         self,
@@ -365,13 +50,6 @@ class Bus(Hub):
         except ChannelFailures as failures:
             # Each was logged as it failed, and must not end the waiting (B4).
             self.history.add("log", "a listener failed", channel=channel, cause=str(failures))
-
-    def _changed(self) -> None:
-        """Listeners have changed or it is time to hurry: whoever waits looks again."""
-        turn = self._round
-        if turn is not None:
-            turn.desk.knock()
-        self._lobby.knock()
 
     def block(self, interval: float = 0.1) -> None:
         """On the main thread: wait until the bus has exited, join all non-daemon threads, re-execute if asked for.
@@ -449,8 +127,6 @@ class Bus(Hub):
         """
         return self._lobby.doorbell()
 
-    # The end of the process
-
     def statistics(self) -> BusStatistics:
         """Where the bus stands."""
         turn = self._round
@@ -464,24 +140,8 @@ class Bus(Hub):
             events=self.history.last(),
         )
 
-    def _clean_exit(self) -> None:
-        """At the end of the interpreter (R21): a bus that was left running is shut down, with a warning."""
-        if self.state is not State.EXITING:
-            warnings.warn(
-                f"the interpreter ends while the bus is in {self.state!r}, so it is shut down now; "
-                "call block() after start(), or exit() before the end",
-                RuntimeWarning,
-                stacklevel=2,
-            )
-            self.exit()
-
     def _do_execv(self) -> None:
         """Replace the process by a fresh one of the same command line (R18); does not return."""
         command = command_line()
         self.log(f"Re-spawning {' '.join(command)}")
         execute_again(command)
-
-
-def _owners(listeners: Iterable[Listener]) -> frozenset[int]:
-    """The plugins whose methods these are, by identity."""
-    return frozenset(id(listener.__self__) for listener in listeners if isinstance(listener, MethodType))

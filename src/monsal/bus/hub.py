@@ -152,8 +152,8 @@ class Hub:
         """
         self._loop = loop
 
-    def submit(self, coroutine: Coroutine[Any, Any, Any], began: Callable[[], object] = int) -> Future[Any]:
-        """Run `coroutine` on the owner loop (B5), calling `began` there first.
+    def submit(self, coroutine: Coroutine[Any, Any, Any], began: Callable[[], object] | None = None) -> Future[Any]:
+        """Run `coroutine` on the owner loop (B5), calling `began` there before it begins.
 
         Raises RuntimeError if the loop does not run, or if the caller is on it and would wait for itself.
         """

@@ -35,9 +35,9 @@ class OwnLoop:
 
 
 def submit(
-    coroutine: Coroutine[Any, Any, Any], loop: asyncio.AbstractEventLoop, began: Callable[[], None]
+    coroutine: Coroutine[Any, Any, Any], loop: asyncio.AbstractEventLoop, began: Callable[[], object] | None
 ) -> Future[Any]:
-    """Run `coroutine` on `loop`, calling `began` there first; the future is waited for by another thread.
+    """Run `coroutine` on `loop`, calling `began` there before it begins; the future is waited for by another thread.
 
     Raises RuntimeError if the loop does not run, or if the caller is on it and would wait for itself.
     """
@@ -53,7 +53,8 @@ def submit(
         raise RuntimeError("the loop for async listeners does not run; attach one that does with attach_loop()")
 
     async def carried() -> Any:
-        began()
+        if began is not None:
+            began()
         return await coroutine
 
     return asyncio.run_coroutine_threadsafe(carried(), loop)

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["Call", "Round", "current_call"]
 
 
-class Host(Protocol):
+class _Host(Protocol):
     """What a round needs of the bus."""
 
     limits: Limits
@@ -103,7 +103,7 @@ class Round:
 
     def __init__(
         self,
-        bus: Host,
+        bus: _Host,
         channel: str,
         listeners: Iterable[Listener],
         desk: Desk,

@@ -180,6 +180,10 @@ class Lobby:
         if not waiter.seen:
             raise TransitionError("the bus has exited; what was waited for cannot come any more")
 
+    def wait_for(self, phase: Phase) -> None:
+        """Wait for one phase and do nothing else meanwhile."""
+        self.wait((phase,), 0.0, lambda: False, lambda: None)
+
     def call_soon(self, work: Work) -> None:
         """Have `work` done by the main thread if it waits here, else by a short-lived one; for signal handlers, too."""
         self._desk.put(work)

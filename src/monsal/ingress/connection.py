@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import deque
 from typing import Final, Protocol, cast
 
 from monsal.ingress.answers import Answer, ask_accepts, hand_over
@@ -20,6 +21,8 @@ from monsal.smtp.states import ASKED_STATES, CONTENT_STATES, SessionState
 __all__: list[str] = []
 
 _log: Final = logging.getLogger("monsal.ingress")
+#: A read of this many octets is one of many.
+_LARGE: Final = 16 * 1024
 _BETWEEN_MAILS: Final = frozenset({SessionState.CONNECTED, SessionState.READY})
 
 
@@ -41,6 +44,31 @@ class Counters:
             self.refused += 1
 
 
+class Turns:
+    """Who sends much reads in turns, one connection per turn of the loop.
+
+    Without it libuv reads up to 32 times 256 kB from one connection before it looks at the next; with ten large
+    mails a small one beside them took 400 ms, with it 1.5 ms (P7).
+    """
+
+    __slots__ = ("_loop", "_waiting")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._waiting: deque[Connection] = deque()
+
+    def wait(self, connection: Connection) -> None:
+        """Have `connection.go_on()` called in its turn."""
+        if not self._waiting:
+            self._loop.call_soon(self._next)
+        self._waiting.append(connection)
+
+    def _next(self) -> None:
+        self._waiting.popleft().go_on()
+        if self._waiting:
+            self._loop.call_soon(self._next)
+
+
 class House(Protocol):
     """The ingress, as its connections see it."""
 
@@ -52,6 +80,7 @@ class House(Protocol):
     stopping: bool
     loop: asyncio.AbstractEventLoop
     tasks: set[asyncio.Task[None] | None]
+    turns: Turns
 
     def admit(self, connection: Connection, address: object) -> Reply | None:
         """Count a new connection; the reply that turns it away, or None."""
@@ -75,6 +104,7 @@ class Connection(asyncio.Protocol):
         "_linger",
         "_mails",
         "_paused",
+        "_resting",
         "_silent",
         "_smtp",
         "_transport",
@@ -90,7 +120,7 @@ class Connection(asyncio.Protocol):
         self._linger: float | None = None
         self._content = 0
         self._mails = 0
-        self._paused = self._silent = False
+        self._paused = self._resting = self._silent = False
         self.counted_as: str | None = None
         self.peer = ""
 
@@ -112,6 +142,10 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         house, smtp = self._house, self._smtp
+        if len(data) >= _LARGE:
+            self._resting = True
+            self._steer()
+            house.turns.wait(self)
         if smtp.closing:
             return
         self._heard = house.loop.time()
@@ -167,6 +201,11 @@ class Connection(asyncio.Protocol):
         self.close(reply)
         if self._choked is not None:
             self._transport.abort()
+
+    def go_on(self) -> None:
+        """Its turn to read has come again."""
+        self._resting = False
+        self._steer()
 
     def abort(self) -> None:
         """End it at once; what was not written is lost."""
@@ -298,7 +337,7 @@ class Connection(asyncio.Protocol):
     def _steer(self) -> None:
         """Read only while the session can use more (or is over, to find the end) and the client reads our replies."""
         smtp = self._smtp
-        paused = self._choked is not None or not (smtp.wants_data or smtp.closing)
+        paused = self._resting or self._choked is not None or not (smtp.wants_data or smtp.closing)
         if paused != self._paused and not self._transport.is_closing():
             self._paused = paused
             if paused:

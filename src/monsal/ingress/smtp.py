@@ -15,7 +15,7 @@ from typing import Final
 import msgspec
 
 from monsal.ingress.base import IngressStatistics, Intake
-from monsal.ingress.connection import Connection, Counters
+from monsal.ingress.connection import Connection, Counters, Turns
 from monsal.ingress.limits import IngressSettings, MemoryBudget, PeerLimits, peer_of, usable_connections
 from monsal.ingress.listen import (
     BACKLOG,
@@ -60,6 +60,7 @@ class SmtpIngress:
         self.counters = Counters()
         self.stopping = False
         self.loop: asyncio.AbstractEventLoop
+        self.turns: Turns
         self.tasks: set[asyncio.Task[None] | None] = set()
         self._bind = parse_bind(bind) if isinstance(bind, str) else bind
         self._servers: list[asyncio.AbstractServer] = []
@@ -100,6 +101,7 @@ class SmtpIngress:
     async def start(self) -> None:
         """Listen. Raises OSError if an address cannot be had; then nothing is left open."""
         self.loop = asyncio.get_running_loop()
+        self.turns = Turns(self.loop)
         self._gone = asyncio.Event()
         self._places = usable_connections(self.settings.max_connections)
         if self._places < self.settings.max_connections:

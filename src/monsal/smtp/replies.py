@@ -22,7 +22,6 @@ __all__ = [
     "GOODBYE",
     "HELP",
     "LINE_TOO_LONG",
-    "MESSAGE_ACCEPTED",
     "MESSAGE_TOO_BIG",
     "NOT_IMPLEMENTED",
     "NOT_SMTP",
@@ -129,7 +128,6 @@ class Refused(MonsalError):
 OK = Reply(250, "2.0.0", "OK")
 SENDER_OK = Reply(250, "2.1.0", "sender OK")
 RECIPIENT_OK = Reply(250, "2.1.5", "recipient OK")
-MESSAGE_ACCEPTED = Reply(250, "2.0.0", "stored")
 START_MAIL_INPUT = Reply(354, None, "go ahead, end with <CRLF>.<CRLF>")
 GOODBYE = Reply(221, "2.0.0", "goodbye")
 CANNOT_VERIFY = Reply(252, "2.1.5", "send some mail, we will try")

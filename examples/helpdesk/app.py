@@ -11,7 +11,7 @@ from monsal import App, literal
 app = App(
     "helpdesk.desk",
     "helpdesk.tickets",
-    captures={"host": literal("example.com"), "ticket": "[a-z2-7]{10}"},
+    captures={"host": literal("example.com"), "ticket": "[0-9a-f]{10}"},
     store="sqlite:///run/monsal.db",
     ingress=["smtp://127.0.0.1:8825"],
     relay="capture:run/sent",

@@ -79,5 +79,5 @@ def test_silence_closes_an_answered_ticket_and_a_word_opens_it_again(mail):
 
 
 def test_an_unknown_ticket(mail):
-    mail.deliver("Hello?", to="ticket-aaaaaaaaaa@example.com", sender=ANN)
+    mail.deliver("Hello?", to="ticket-0123456789@example.com", sender=ANN)
     assert "no such ticket" in mail.sent_to(ANN)[-1].text

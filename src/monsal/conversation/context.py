@@ -17,6 +17,7 @@ from monsal.address import fold, is_address, split_address
 from monsal.conversation.policy import suppression
 from monsal.conversation.templates import Templates
 from monsal.errors import Reject, TurnError
+from monsal.ids import stable_token
 from monsal.mail import Attachment, Draft, Message, reply_draft
 from monsal.store.contract import StateKey, Statement
 
@@ -69,7 +70,6 @@ class _Addressee:
 class Turn:
     """One call of one handler for one message; `current()` gives it.
 
-    `turn_id` is the same however often this turn has to be run: give it to other systems as the key of idempotency.
     `state` is the name of the conversation's state before the turn; `attempts` counts failed tries before this one;
     `error` is what an ERROR handler has to deal with.
     """
@@ -77,7 +77,7 @@ class Turn:
     message: Message
     handler: str
     module: str
-    turn_id: str
+    secret: bytes
     state: str
     conversation: StateKey
     captures: Mapping[str, str | None]
@@ -90,6 +90,14 @@ class Turn:
     forced: dict[StateKey, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     closed: str = ""
+
+    @property
+    def turn_id(self) -> str:
+        """The same however often this turn has to be run, unguessable from outside: 20 hexadecimal digits.
+
+        Give it to other systems as the key of idempotency.
+        """
+        return stable_token(self.secret, "turn", self.message.id, self.handler)
 
     def check_open(self) -> None:
         """Raise TurnError if this turn is over: its deadline passed, or its handler has returned."""

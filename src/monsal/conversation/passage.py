@@ -26,7 +26,6 @@ from monsal.conversation.turn import (
     failure_commit,
     outgoing,
     rejection_draft,
-    turn_id,
 )
 from monsal.errors import Reject, RouteError, StatementError, StoreError, TurnError
 from monsal.ids import mac_matches
@@ -278,7 +277,7 @@ class Passage:
             message=self.message,
             handler=handler.id,
             module=handler.module,
-            turn_id=turn_id(self.around.store.secret, self.row.id, handler.id),
+            secret=self.around.store.secret,
             state=self.view[key].state,
             conversation=key,
             captures=captures,

@@ -9,10 +9,10 @@ import msgspec
 
 from monsal.address import fold
 from monsal.clock import Clock
-from monsal.ids import TOKEN_LENGTH, new_token
+from monsal.ids import MAC_LENGTH, TOKEN_LENGTH, new_token
 from monsal.mail import Envelope, digest_below_received, first_bytes, scan
 from monsal.routing import Router
-from monsal.smtp.replies import Refused, Reply
+from monsal.smtp.replies import NO_ROUTES, TOO_MANY_HOPS, UNKNOWN_RECIPIENT, Refused, Reply
 from monsal.store.contract import Accept, Receipt, Recipient, Source, Store
 
 __all__ = ["BOUNCE_ADDRESS", "NOBODY", "Spool", "SpoolSettings", "SpoolStatistics", "is_postmaster"]
@@ -20,14 +20,10 @@ __all__ = ["BOUNCE_ADDRESS", "NOBODY", "Spool", "SpoolSettings", "SpoolStatistic
 log = logging.getLogger("monsal.spool")
 
 #: The local part of the envelope senders that we sign: b+<token>.<mac> (DESIGN 4, *Bounces*).
-BOUNCE_ADDRESS = re.compile(rf"b\+([a-z2-7]{{{TOKEN_LENGTH}}})\.([a-z2-7]{{12}})@", re.IGNORECASE)
+BOUNCE_ADDRESS = re.compile(rf"b\+([0-9a-f]{{{TOKEN_LENGTH}}})\.([0-9a-f]{{{MAC_LENGTH}}})@", re.IGNORECASE)
 
 #: Stands for who writes when neither a From field nor the envelope names anybody.
 NOBODY = "<>"
-
-_NOT_READY = Reply(451, "4.3.0", "no table of routes is loaded; try again later")
-_UNKNOWN = Reply(550, "5.1.1", "no such address here")
-_TOO_MANY_HOPS = Reply(554, "5.4.6", "too many hops: this message has been going in circles")
 
 
 class SpoolSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -67,10 +63,10 @@ class Spool:
         envelope senders, forged or not: a forged one becomes a dead letter that somebody can look at.
         """
         if not self._router.is_loaded:
-            return _NOT_READY
+            return NO_ROUTES
         if self._router.accepts(address) or is_postmaster(address) or BOUNCE_ADDRESS.match(address):
             return None
-        return _UNKNOWN
+        return UNKNOWN_RECIPIENT
 
     async def accept(self, envelope: Envelope, body: tuple[bytes, ...]) -> Receipt:
         """Store a message; returns when it is on the disk.
@@ -86,7 +82,7 @@ class Spool:
                 head.received_count,
                 extra={"action": "loop", "message_id": head.message_id, "conversation": envelope.sender},
             )
-            raise Refused(_TOO_MANY_HOPS)
+            raise Refused(TOO_MANY_HOPS)
         correspondent = (head.correspondent if self._settings.correspondent == "from" else None) or fold(
             envelope.sender
         )

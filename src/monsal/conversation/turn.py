@@ -30,7 +30,6 @@ __all__ = [
     "failure_commit",
     "outgoing",
     "rejection_draft",
-    "turn_id",
 ]
 
 #: What the mac in an envelope sender is bound to (DESIGN 4, *Bounces*).
@@ -54,11 +53,6 @@ class TurnResult:
     next: NextState | None
     stateful: bool
     reason: str = ""
-
-
-def turn_id(secret: bytes, row: int, handler: str) -> str:
-    """The id of a turn: the same at each try, unguessable from outside."""
-    return stable_token(secret, "turn", row, handler)
 
 
 def outgoing(draft: Draft, *, secret: bytes, row: int, handler: str, number: int, now: float) -> OutgoingMail:

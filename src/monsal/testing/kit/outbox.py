@@ -48,11 +48,17 @@ async def hands_out_mail_in_time(lab: Lab) -> None:
     expect(lab.store.next_outgoing() == lab.now + 5.0, "the earliest is expected")
     rows = await lab.store.take_outgoing(10, lab.now + 20.0)
     expect([row.id for row in rows] == sorted((row.id for row in rows), reverse=True), "the earliest comes first")
+    await lab.converse("A", mails=[lab.outgoing(due=lab.now + 9.0)])
+    await lab.durable()
+    expect(lab.store.next_outgoing() == lab.now + 9.0, "mail of a later turn is expected too")
     for _ in range(7):
         await lab.converse("A", mails=[lab.outgoing()])
     await lab.durable()
-    sizes = [len(await lab.store.take_outgoing(3, lab.now)) for _ in range(4)]
-    expect(sizes == [3, 3, 1, 0], f"no more than was asked for: {sizes}")
+    for wanted in (3, 3, 1, 0):
+        due = lab.store.next_outgoing()
+        expect((due is not None and due <= lab.now) == (wanted > 0), f"mail that is due is expected now: {due}")
+        rows = await lab.store.take_outgoing(3, lab.now)
+        expect(len(rows) == wanted, f"no more than was asked for, and all there is: {len(rows)}, not {wanted}")
 
 
 async def tells_of_outgoing_mail(lab: Lab) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from typing import Any
 
 from monsal.errors import StoreUnavailable
 from monsal.store.contract import Applied, Fence, Fenced, TurnCommit
@@ -145,6 +146,7 @@ async def holds_a_queue_until_release(lab: Lab) -> None:
 
 async def dead_letters_can_be_replayed_or_dropped(lab: Lab) -> None:
     ids = [(await lab.accept()).ids[0] for _ in range(2)]
+    await lab.done(await lab.claim_one(), "defer", handler=None, due=lab.now)
     row = await lab.claim_one()
     await lab.done(row, "continue", handler="machine:FIRST")
     await lab.done(row, "dead", handler=None, reason="enough", detail="Traceback of it")
@@ -177,13 +179,21 @@ async def lets_an_expired_lease_be_claimed_again(lab: Lab) -> None:
     expect((await lab.state("machine")).state == "START", "nothing of a fenced turn is written")
     expect(await lab.store.extend([("ann@example.net", first.fence)], lab.now + 60) == [False], "nor is it extended")
     await lab.done(second, "continue", handler="machine:ONE")
+    expect(
+        isinstance(await lab.commit(first, handler="machine:ONE"), Fenced), "a turn of another's lease is not its own"
+    )
+    other = TurnCommit(**{**_fields(await lab.turn(second, handler="machine:TWO")), "message": second.id + 1})
+    expect(isinstance(await lab.store.commit(other), Fenced), "a lease is for its row and no other")
     lab.now += 61.0
     await lab.done(second, to="B", handler="machine:TWO")
     expect((await lab.state("machine")).state == "B", "an expired lease that nobody took may still commit")
     expect(await lab.claim() == [], "the row is done")
     await lab.counts(done=1)
-    wrong = TurnCommit(**{name: getattr(await lab.turn(second), name) for name in TurnCommit.__struct_fields__})
-    expect(isinstance(await lab.store.commit(wrong), Fenced), "a freed lease commits nothing")
+    expect(isinstance(await lab.commit(second), Fenced), "a freed lease commits nothing")
+
+
+def _fields(turn: TurnCommit) -> dict[str, Any]:
+    return {name: getattr(turn, name) for name in TurnCommit.__struct_fields__}
 
 
 async def extends_leases(lab: Lab) -> None:

@@ -295,6 +295,7 @@ async def fires_many_timers(lab: Lab) -> None:
 
 async def serves_an_operator(lab: Lab) -> None:
     await lab.converse("A", timers=[lab.timer(50.0)])
+    await lab.converse("A")
     await lab.converse("A", "bob@example.net")
     await lab.converse("X", key="other", handler="other:START")
     store, before = lab.store, await lab.state("machine")

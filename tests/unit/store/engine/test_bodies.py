@@ -19,6 +19,21 @@ def test_a_body_is_written_whole_and_private(tmp_path: Path) -> None:
     assert [file.name for file in path.parent.iterdir()] == [token]
 
 
+def test_a_body_has_its_name_only_when_the_disk_has_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bodies = BodyFiles(tmp_path / "bodies")
+    seen: list[tuple[bool, list[str]]] = []
+
+    def note(file: int) -> None:
+        names = [path.name[:1] for path in (tmp_path / "bodies").rglob("*") if path.is_file()]
+        seen.append((os.path.isdir(f"/proc/self/fd/{file}"), names))
+
+    monkeypatch.setattr(os, "fsync", note)
+    token = bodies.write((b"x",))
+    # The folders; then the file under its other name; then the folder again, with the file's own name in it.
+    assert seen[-2:] == [(False, ["."]), (True, [token[0]])]
+    assert [is_folder for is_folder, _ in seen] == [True, True, False, True]
+
+
 def test_what_nobody_points_to_is_swept(tmp_path: Path) -> None:
     bodies = BodyFiles(tmp_path / "bodies")
     assert bodies.sweep(lambda token: True) == 0

@@ -200,6 +200,80 @@ def test_taken_mail_whose_taker_went_away_is_given_again(make_lab: MakeLab) -> N
     run(make_lab(), body)
 
 
+#: Keeps the thread busy for some milliseconds.
+LONG = "with recursive n(x) as (select 1 union all select x + 1 from n where x < 200000) select count(*) from n"
+
+
+@pytest.mark.rule("state.B11")
+def test_what_had_to_queue_is_durable_all_the_same(make_lab: MakeLab, tmp_path: Path) -> None:
+    async def body(lab: Lab) -> None:
+        async def write(number: int) -> bool:
+            receipt = await lab.accept(f"c{number}@x")
+            return on_disk(tmp_path / "monsal.db", f"select 1 from v_messages where id = {receipt.ids[0]}") == [(1,)]
+
+        reader = asyncio.create_task(lab.store.read(LONG))
+        await asyncio.sleep(0)
+        assert await asyncio.gather(*(write(number) for number in range(5))) == [True] * 5
+        await reader
+
+    run(make_lab(), body)
+
+
+def test_a_queued_claim_whose_caller_goes_away_leases_nothing(make_lab: MakeLab) -> None:
+    async def body(lab: Lab) -> None:
+        await lab.accept()
+        reader = asyncio.create_task(lab.store.read(LONG))
+        await asyncio.sleep(0)
+        claim = asyncio.create_task(lab.claim())
+        await asyncio.sleep(0)
+        claim.cancel()
+        await reader
+        assert len(await lab.claim()) == 1
+
+    run(make_lab(), body)
+
+
+def test_a_claim_whose_caller_goes_away_in_the_last_moment_gives_back(make_lab: MakeLab) -> None:
+    async def body(lab: Lab) -> None:
+        await lab.converse("A", "bob@x", mails=[lab.outgoing()])
+        await lab.accept()
+        await lab.durable()
+        claims: list[asyncio.Task[Any]] = []
+
+        async def reader() -> None:
+            await lab.store.read(LONG)
+            # What queues is done right after this, and this is done before its callers hear of it.
+            for claim in claims:
+                asyncio.get_running_loop().call_soon(claim.cancel)
+
+        reading = asyncio.create_task(reader())
+        await asyncio.sleep(0)
+        claims.append(asyncio.create_task(lab.claim(lease=1e6)))
+        claims.append(asyncio.create_task(lab.store.take_outgoing(10, lab.now)))
+        await asyncio.gather(reading, *claims, return_exceptions=True)
+        assert [claim.cancelled() for claim in claims] == [True, True]
+        assert len(await lab.claim()) == 1
+        assert len(await lab.store.take_outgoing(10, lab.now)) == 1
+        await lab.balanced()
+
+    run(make_lab(), body)
+
+
+def test_a_claim_whose_caller_goes_away_while_timers_fire_gives_back(make_lab: MakeLab) -> None:
+    async def body(lab: Lab) -> None:
+        await lab.converse("A", timers=[lab.timer(5.0)])
+        await lab.durable()
+        lab.now += 10.0
+        claim = asyncio.create_task(lab.claim(lease=1e6))
+        for _ in range(3):  # until it is on the thread
+            await asyncio.sleep(0)
+        claim.cancel()
+        await asyncio.gather(claim, return_exceptions=True)
+        assert [row.source for row in await lab.claim()] == ["timer"]
+
+    run(make_lab(), body)
+
+
 def test_closing_flushes_what_is_applied_and_answers_who_waits(make_lab: MakeLab, tmp_path: Path) -> None:
     async def body() -> None:
         lab = make_lab(window=10.0)

@@ -89,6 +89,11 @@ def test_the_same_words_are_allowed_to_the_engine(place: MemoryPlace) -> None:
         db.execute(sql)
         with pytest.raises(StatementError):
             place.guard.turn(db, sql, ())
+    ours = "DELETE FROM monsal_failures"
+    db.execute(ours)
+    with pytest.raises(StatementError, match="not authorized"):
+        place.guard.turn(db, ours, ())
+    db.execute("SELECT secret FROM monsal_meta").fetchall()
     place.give_back()
 
 

@@ -31,6 +31,11 @@ def run(lab: Lab, body: Callable[[Lab], Awaitable[None]]) -> None:
     asyncio.run(whole())
 
 
+def statistics(lab: Lab) -> Any:
+    assert isinstance(lab.store, SqliteStore)
+    return lab.store.statistics()
+
+
 async def until_up(lab: Lab) -> None:
     """Return when the store answers again."""
     while True:
@@ -266,5 +271,7 @@ def test_any_error_of_the_file_in_an_operation_is_answered_by_opening_anew(make_
             await lab.accept("bob@x")
         await until_up(lab)
         assert (await lab.balanced())["accepted"] == 1
+        await lab.accept("cid@x")
+        assert statistics(lab).recoveries == 1
 
     run(make_lab(), body)

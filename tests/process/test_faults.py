@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import resource
 import signal
 import smtplib
 import socket
@@ -28,6 +29,14 @@ def write(server: Server, text: str = "hi", *, to: str = DESK, sender: str = "an
                 return code
         code, _ = smtp.data(f"From: {sender}\r\nMessage-ID: <{number}.{sender}>\r\nSubject: {text}\r\n\r\n{text}\r\n")
         return code
+
+
+def write_if_let_in(server: Server) -> int:
+    """The same, but a full house is an answer too."""
+    try:
+        return write(server)
+    except (smtplib.SMTPException, ConnectionError):
+        return 421
 
 
 def turns(server: Server) -> list[tuple[str, str]]:
@@ -194,21 +203,20 @@ def test_a_relay_that_is_down_keeps_mail_and_turns_health_red(home: Path) -> Non
 
 
 def test_garbage_and_idle_connections_do_not_keep_mail_out(home: Path) -> None:
-    make_application(
-        home,
-        'from monsal import route\n@route("desk@(host)")\ndef START(message): ...\n',
-        max_connections=500,
-        max_connections_per_peer=450,
-    )
+    make_application(home, 'from monsal import route\n@route("desk@(host)")\ndef START(message): ...\n')
+    # The server keeps a thousand of them at most; the descriptors of all are this process's.
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, 8192)), hard))
     with Server(home) as server, contextlib.ExitStack() as stack:
+        stack.callback(resource.setrlimit, resource.RLIMIT_NOFILE, (soft, hard))
         server.start()
-        for _ in range(400):
+        for _ in range(min(5000, hard - 500)):
             stack.enter_context(socket.create_connection(("127.0.0.1", server.port), timeout=30))
         rubbish = stack.enter_context(socket.create_connection(("127.0.0.1", server.port), timeout=30))
         with contextlib.suppress(ConnectionError):
             for _ in range(100):
                 rubbish.sendall(os.urandom(65536))
-        assert write(server) == 250
+        wait_until(lambda: write_if_let_in(server) == 250, "a place for a mail")
         server.wait_idle()
         assert server.stop() == 0
 

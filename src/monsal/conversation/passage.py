@@ -144,7 +144,9 @@ class Passage:
         if not self.matches:
             await self._settle(Ack(kind="dead", reason="no_route"))
             return
-        await self._name_conversations()
+        if not await self._name_conversations():
+            await self._settle(self._final_ack())
+            return
         for _ in range(MAX_CONFLICTS):
             try:
                 await self._read_view()
@@ -192,8 +194,11 @@ class Passage:
 
     # -- 7: choose ----------------------------------------------------------------------------------------------
 
-    async def _name_conversations(self) -> None:
-        """Find the conversation that each matching machine has with the correspondent (rule routing.R23)."""
+    async def _name_conversations(self) -> bool:
+        """Find the conversation that each matching machine has with the correspondent (rule routing.R23).
+
+        False if a key generator failed; that is noted like the failure of a handler.
+        """
         modules = {handler.module for match in self.matches for handler in match.handlers}
 
         def keys() -> dict[str, StateKey]:
@@ -201,15 +206,14 @@ class Passage:
 
         if all(self.table.modules[module].key_generator is None for module in modules if module in self.table.modules):
             self.keys = keys()
-            return
+            return True
         # A key generator is the application's code: it runs where handlers run.
         outcome = await self.around.runner.run(keys, deadline=self.around.deadline)
         if outcome.error is None:
             self.keys = outcome.value
-            return
+            return True
         self._note_failure("state_key_generator", outcome)
-        await self._settle(self._final_ack())
-        raise _FencedError
+        return False
 
     async def _read_view(self, extra: Sequence[StateKey] = ()) -> None:
         """Read the states of all conversations of this message, once for each machine (rule routing.B18)."""

@@ -187,6 +187,24 @@ def test_a_key_generator_makes_a_machine_for_each_list(module: Make, play: Play)
     assert mail.state_of(ANN, desk, to="cooks@example.com") == "START"
 
 
+@pytest.mark.parametrize("body", ["raise ValueError('no key')", "return 7"])
+def test_a_key_generator_that_fails_makes_a_dead_letter(module: Make, play: Play, body: str) -> None:
+    desk = module(
+        f"""
+        @state_key_generator
+        def broken(module, message):
+            {body}
+
+        @route("desk@(host)")
+        def START(message): ...
+        """
+    )
+    mail = play(desk)
+    mail.deliver("hi", to=DESK, sender=ANN)
+    (dead,) = mail.rows("dead")
+    assert dead["reason"].startswith("state_key_generator")
+
+
 def test_a_shared_state_is_moved_by_anybody(module: Make, play: Play) -> None:
     desk = module(
         """

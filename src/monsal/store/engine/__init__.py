@@ -2,12 +2,14 @@
 
 It is cut so that each part can be read alone:
 
-    schedule, cache, codes, text    pure: which queue is next, known states, codes, the stored form of a text
-    database, place, bodies, lock   the file: connections, migrations, damage, large bodies, who owns it
-    data                            the open store: its connection and what it keeps in memory
-    spool, turns, outbox, operator, looking    what is done to it: functions on `Data`, each within one transaction
-    core                            who may touch it when; groups, flushes, recovery
-    face                            the asynchronous methods of the contract
+    schedule, cache, codes, text      pure: which queue is next, known states, codes, the stored form of a text
+    database, place, bodies, lock     the file: connections, migrations, damage, large bodies, who owns it
+    data                              the open store: its connection and what it keeps in memory
+    spool, turns, outbox, operator,   what is done to it: functions on `Data`, each within one transaction
+    looking, pruning
+    operation, hand, bell, opening    calls, threads, wake-ups, the beginning and the way back after an error
+    core                              who may touch the store when; groups, flushes, recovery
+    face                              the asynchronous methods of the contract
 
 Start at `face.py`; then `core.py` for *applied, then durable*, and `turns.py` for one turn, one commit (P2).
 """

@@ -211,9 +211,9 @@ class Core:
         return self.data is not None and self.data.dirty
 
     def _submit(self, function: Callable[..., Any], *arguments: Any) -> None:
-        """Do an operation whose result nobody awaits."""
+        """Do an operation whose result nobody awaits, before all that queues."""
         if self.data is not None:
-            self._queue.append(Operation(APPLIED, function, arguments, self._unattended()))
+            self._queue.appendleft(Operation(APPLIED, function, arguments, self._unattended()))
             self._plan()
 
     def _unattended(self) -> asyncio.Future[Any]:

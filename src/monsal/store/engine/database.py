@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.resources import files
@@ -14,10 +15,12 @@ from monsal.errors import StatementError, StoreCorrupt, StoreError, StoreNewer, 
 
 __all__ = [
     "APPLICATION_ID",
+    "STATEMENT_SECONDS",
     "Guard",
     "check_layout",
     "configure",
     "foreign_error",
+    "has_wal_reset_fault",
     "is_own_fault",
     "migrate",
     "migrations",
@@ -105,6 +108,12 @@ def _is_ours(name: str | None) -> bool:
     return name is not None and (name.lower().startswith("monsal_") or name.lower() in _OUR_VIEWS)
 
 
+#: Seconds that a statement of an application may take: the store waits for it (P7).
+STATEMENT_SECONDS: Final = 20.0
+#: Steps of SQLite's machine after which it asks whether to go on, a few milliseconds.
+_STEPS: Final = 1_000_000
+
+
 class Guard:
     """Decides what a statement may do: ours all, one of a turn its application's own tables, a reading one reads.
 
@@ -112,20 +121,29 @@ class Guard:
     of them is ever taken for one of ours that is prepared already.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, seconds: float = STATEMENT_SECONDS) -> None:
         self._mode: Mode = "own"
+        self._seconds = seconds
+        self._end = 0.0
 
     def install(self, db: apsw.Connection) -> None:
         db.authorizer = self._decide
+        db.set_progress_handler(self._is_over, _STEPS)
 
     @contextmanager
     def mode(self, mode: Mode) -> Iterator[None]:
         """Within it, statements are judged by `mode`."""
         self._mode = mode
+        self._end = time.monotonic() + self._seconds
         try:
             yield
+        except apsw.InterruptError as error:
+            raise StatementError(f"a statement took longer than {self._seconds:g} s and was stopped") from error
         finally:
             self._mode = "own"
+
+    def _is_over(self) -> bool:
+        return self._mode != "own" and time.monotonic() > self._end
 
     def turn(self, db: apsw.Connection, sql: str, params: tuple[Any, ...]) -> None:
         """Run a statement of a turn. Raises StatementError."""
@@ -137,9 +155,7 @@ class Guard:
                 for _ in db.execute("/*turn*/" + sql, params):
                     continue
             except Exception as error:
-                if not is_own_fault(error):
-                    raise
-                raise StatementError(f"{error}: {sql}") from error
+                raise _refused(error, sql) from error
 
     def read(self, db: apsw.Connection, sql: str, params: tuple[Any, ...]) -> list[tuple[Any, ...]]:
         """Run a reading statement. Raises StatementError."""
@@ -147,9 +163,7 @@ class Guard:
             try:
                 return db.execute("/*read*/" + sql, params).fetchall()
             except Exception as error:
-                if not is_own_fault(error):
-                    raise
-                raise StatementError(f"{error}: {sql}") from error
+                raise _refused(error, sql) from error
 
     def _decide(
         self, action: int, first: str | None, second: str | None, _database: str | None, _trigger: str | None
@@ -164,6 +178,18 @@ class Guard:
         if (action in _ON_FIRST and _is_ours(first)) or (action in _ON_SECOND and _is_ours(second)):
             return apsw.SQLITE_DENY
         return apsw.SQLITE_OK
+
+
+def _refused(error: Exception, sql: str) -> Exception:
+    if isinstance(error, apsw.InterruptError) or not is_own_fault(error):
+        return error
+    return StatementError(f"{error}: {sql}")
+
+
+def has_wal_reset_fault(version: str) -> bool:
+    """Whether this SQLite can lose pages when a checkpoint and a writer meet (rule state.B16)."""
+    number = tuple(int(part) for part in version.split(".")[:3])
+    return (3, 7, 0) <= number < (3, 51, 3) and number not in {(3, 44, 6), (3, 50, 7)}
 
 
 def configure(db: apsw.Connection, *, writer: bool) -> None:

@@ -24,7 +24,7 @@ from monsal.store.contract import (
     StateValue,
     TurnCommit,
 )
-from monsal.store.engine import looking, operator, outbox, spool, turns
+from monsal.store.engine import looking, operator, outbox, pruning, spool, turns
 from monsal.store.engine.bodies import BodyFiles
 from monsal.store.engine.codes import SOURCES
 from monsal.store.engine.core import Core, StoreStatistics
@@ -225,21 +225,37 @@ class SqlStore:
     async def clear_states(self) -> None:
         await self._core.run(ASIDE_DURABLE, operator.clear_states)
 
+    async def prune(self, now: float, keep: float, limit: int = 500) -> int:
+        """Forget rows that were done, dropped, sent or failed more than `keep` seconds ago, with their turns; how many.
+
+        One call takes a step of `limit`; ask again until it is 0. Duplicates are known as long as their rows are
+        kept, so nothing younger than their three days goes. The ledger does not move.
+        """
+        before = now - max(keep, self._settings.duplicates_for)
+        pruned = await self._core.run(ASIDE_DURABLE, pruning.prune, before, limit)
+        bodies = self._place.bodies
+        if pruned.files and bodies is not None:
+            for token in pruned.files:
+                self._forget_body(bodies, token)
+        return pruned.rows
+
     # -- large bodies -----------------------------------------------------------------------------------------
 
     async def _write_body(self, bodies: BodyFiles, pieces: Sequence[bytes]) -> str:
         if self._core.data is None:
             raise StoreUnavailable(f"{self._place.name} is not available")
-        if self._writers is None:
-            self._writers = ThreadPoolExecutor(_BODY_WRITERS, "monsal-bodies")
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._writers, bodies.write, pieces)
+            return await asyncio.get_running_loop().run_in_executor(self._executor(), bodies.write, pieces)
         except OSError as error:
             raise foreign_error(error, self._place.name) from error
 
     def _forget_body(self, bodies: BodyFiles, token: str) -> None:
-        if self._writers is not None:
-            self._writers.submit(bodies.remove, token)
+        self._executor().submit(bodies.remove, token)
+
+    def _executor(self) -> ThreadPoolExecutor:
+        if self._writers is None:
+            self._writers = ThreadPoolExecutor(_BODY_WRITERS, "monsal-bodies")
+        return self._writers
 
 
 def _how(turn: TurnCommit) -> How:

@@ -11,7 +11,7 @@ from typing import Any, Final
 import apsw
 
 from monsal.store.engine.data import Counters, Data, flushed_group
-from monsal.store.engine.database import foreign_error
+from monsal.store.engine.database import foreign_error, has_wal_reset_fault
 from monsal.store.engine.place import EngineSettings, Place
 
 __all__ = ["Lost", "close_place", "open_place", "recover"]
@@ -22,6 +22,12 @@ log = logging.getLogger("monsal.store")
 def open_place(place: Place, settings: EngineSettings) -> tuple[Data, float]:
     """Take a place and load what is there; also the seconds that its first flush took. Raises StoreError."""
     place.take()
+    if has_wal_reset_fault(apsw.sqlite_lib_version()):
+        log.warning(
+            "SQLite %s can lose pages of its WAL; install an apsw with 3.51.3 or later",
+            apsw.sqlite_lib_version(),
+            extra={"action": "store_sqlite_fault"},
+        )
     try:
         db = place.connect()
         try:

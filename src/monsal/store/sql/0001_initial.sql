@@ -48,6 +48,7 @@ CREATE TABLE monsal_spool(
     entered INTEGER
 ) STRICT;
 CREATE INDEX monsal_spool_queue ON monsal_spool(lease_key) WHERE status < 2;
+CREATE INDEX monsal_spool_body ON monsal_spool(body);
 CREATE INDEX monsal_spool_dead ON monsal_spool(id) WHERE status = 3;
 CREATE UNIQUE INDEX monsal_spool_dedup ON monsal_spool(dedup) WHERE dedup IS NOT NULL;
 
@@ -87,6 +88,7 @@ CREATE TABLE monsal_timers(
     PRIMARY KEY (key, sender, target)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX monsal_timers_due ON monsal_timers(due);
+CREATE INDEX monsal_timers_body ON monsal_timers(body);
 
 CREATE TABLE monsal_history(
     id INTEGER PRIMARY KEY,
@@ -122,6 +124,7 @@ CREATE TABLE monsal_outbox(
 ) STRICT;
 CREATE INDEX monsal_outbox_due ON monsal_outbox(due) WHERE status < 2;
 CREATE INDEX monsal_outbox_failed ON monsal_outbox(id) WHERE status = 3;
+CREATE INDEX monsal_outbox_mail ON monsal_outbox(mail);
 CREATE INDEX monsal_outbox_token ON monsal_outbox(token);
 
 -- Counters, changed in the same transactions as the rows they count; pruning does not move them.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -264,10 +265,14 @@ def test_a_claim_whose_caller_goes_away_while_timers_fire_gives_back(make_lab: M
         await lab.converse("A", timers=[lab.timer(5.0)])
         await lab.durable()
         lab.now += 10.0
+        assert isinstance(lab.store, SqliteStore)
+        gate = threading.Event()
+        lab.store._core._hand.do(gate.wait, lambda *_: None)
         claim = asyncio.create_task(lab.claim(lease=1e6))
-        for _ in range(3):  # until it is on the thread
+        for _ in range(3):  # until the thread has it, behind the gate
             await asyncio.sleep(0)
         claim.cancel()
+        gate.set()
         await asyncio.gather(claim, return_exceptions=True)
         assert [row.source for row in await lab.claim()] == ["timer"]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from monsal.errors import StatementError
+from monsal.store.engine.database import Guard, has_wal_reset_fault
 from monsal.store.engine.place import MemoryPlace
 
 ALLOWED = (
@@ -114,6 +115,38 @@ def test_reading_reads(place: MemoryPlace) -> None:
         place.guard.read(db, "select ?, ?", (1,))
     assert place.guard.read(db, "select count(*) from work", ()) == [(1,)]
     place.give_back()
+
+
+def test_a_statement_without_end_is_stopped() -> None:
+    place = MemoryPlace(["create table work(x)"])
+    place.guard = Guard(seconds=0.05)
+    db = place.connect()
+    endless = "with recursive n(x) as (select 1 union all select x + 1 from n) "
+    with pytest.raises(StatementError, match=r"longer than 0\.05 s"):
+        place.guard.read(db, endless + "select count(*) from n", ())
+    with pytest.raises(StatementError, match=r"longer than 0\.05 s"):
+        place.guard.turn(db, endless + "insert into work select count(*) from n", ())
+    assert place.guard.read(db, "select count(*) from work", ()) == [(0,)]
+    place.give_back()
+
+
+@pytest.mark.rule("state.B16")
+@pytest.mark.parametrize(
+    ("version", "is_faulty"),
+    [
+        ("3.6.23", False),
+        ("3.7.0", True),
+        ("3.40.1", True),
+        ("3.44.6", False),
+        ("3.50.6", True),
+        ("3.50.7", False),
+        ("3.51.2", True),
+        ("3.51.3", False),
+        ("3.54.1", False),
+    ],
+)
+def test_an_sqlite_with_the_wal_reset_fault_is_known(version: str, is_faulty: bool) -> None:
+    assert has_wal_reset_fault(version) == is_faulty
 
 
 def test_a_table_that_cannot_be_made_names_itself(place: MemoryPlace) -> None:

@@ -20,6 +20,10 @@ class Bell:
             self._is_rung = True
             loop.call_soon(self._call)
 
+    def forget(self) -> None:
+        """It was not rung, as far as is known: the loop that was to call may be gone."""
+        self._is_rung = False
+
     def _call(self) -> None:
         self._is_rung = False
         for listener in self.listeners:

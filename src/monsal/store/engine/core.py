@@ -102,6 +102,10 @@ class Core:
         self._is_open = True
         self._loop = asyncio.get_running_loop()
         self._idle = asyncio.Event()
+        # Of an earlier opening, perhaps on a loop that is gone.
+        self._planned = False
+        self.work.forget()
+        self.mail.forget()
         self._hand = Hand(self._loop, "monsal-store" if self._threaded else None)
         opened: list[tuple[Data, float]] = []
         try:
@@ -228,11 +232,12 @@ class Core:
         self._operations += 1
         try:
             value = data.run(function, *arguments)
-        except Exception as error:
-            if data.is_sound:
-                raise as_ours(error) from error
-            self._break(error)
-            raise StoreUnavailable(self._why) from error
+        except BaseException as error:
+            if not data.is_sound:
+                self._break(error)
+            if isinstance(error, Exception):
+                raise (as_ours(error) if data.is_sound else StoreUnavailable(self._why)) from error
+            raise
         self._after(data)
         if self.data is not data:
             # Without a thread the flush was made at once, and failed.
@@ -403,7 +408,7 @@ class Core:
 
     # -- recovery ---------------------------------------------------------------------------------------------
 
-    def _break(self, error: Exception) -> None:
+    def _break(self, error: BaseException) -> None:
         """The disk refused: throw everything in memory away and read what is there."""
         data, self.data = self.data, None
         if data is None:

@@ -55,7 +55,7 @@ def is_own_fault(error: Exception) -> bool:
     return not isinstance(error, OSError | MemoryError)
 
 
-def foreign_error(error: Exception, path: object) -> StoreError:
+def foreign_error(error: BaseException, path: object) -> StoreError:
     """What an error of SQLite or of the file system means to those who called the store."""
     if isinstance(error, StoreError):
         return error

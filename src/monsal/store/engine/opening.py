@@ -62,7 +62,7 @@ def close_place(place: Place, data: Data | None, db: apsw.Connection | None = No
     """
     db = data.db if data is not None else db
     try:
-        if data is not None and data.dirty:
+        if data is not None and data.dirty and data.is_sound:
             data.commit()
     finally:
         if db is not None:

@@ -150,7 +150,11 @@ def claim(data: Data, limit: int, now: float, lease: float) -> list[Claimed]:
         data.counters.counter += 1
         fence = Fence(data.epoch, data.counters.counter)
         try:
-            claimed.append(_lease(data, queue, fence, until))
+            row = _lease(data, queue, fence, until)
+            if row is not None:
+                claimed.append(row)
+            else:
+                _give_up_unreadable(data, queue, now)
         except BaseException:
             # Nobody learns of these leases.
             for other in (queue, *taken):
@@ -160,7 +164,20 @@ def claim(data: Data, limit: int, now: float, lease: float) -> list[Claimed]:
     return claimed
 
 
-def _lease(data: Data, queue: Queue, fence: Fence, until: float) -> Claimed:
+def _give_up_unreadable(data: Data, queue: Queue, now: float) -> None:
+    """A row whose body is gone becomes a dead letter: it must not keep all others from being claimed (P7)."""
+    row = queue.head
+    source = data.select("SELECT source FROM monsal_spool WHERE id = ?", (row,))[0][0]
+    data.begin()
+    data.write(
+        "UPDATE monsal_spool SET status = 3, reason = ? WHERE id = ?", ("its body is missing from the store", row)
+    )
+    data.ledger.moved(source, WAITING, DEAD)
+    data.schedule.settle(queue, removed=1, head=data.head(queue.key))
+    data.more_work = True
+
+
+def _lease(data: Data, queue: Queue, fence: Fence, until: float) -> Claimed | None:
     fresh = data.fresh.pop(queue.head)
     if fresh is None:
         return _lease_stored(data, queue, fence, until)
@@ -181,8 +198,11 @@ def _lease(data: Data, queue: Queue, fence: Fence, until: float) -> Claimed:
     )
 
 
-def _lease_stored(data: Data, queue: Queue, fence: Fence, until: float) -> Claimed:
-    row = data.select(_READ_ROW, (queue.head,))[0]
+def _lease_stored(data: Data, queue: Queue, fence: Fence, until: float) -> Claimed | None:
+    found = data.select(_READ_ROW, (queue.head,))
+    if not found:
+        return None
+    row = found[0]
     source, sender, correspondent, recipient, received, message_id, envelope, attempts, kills, turns = row[:10]
     target, state_key, state_sender, entered, raw, file = row[10:]
     data.schedule.lease(queue, fence.counter, source, until)

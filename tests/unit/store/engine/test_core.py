@@ -347,6 +347,66 @@ def test_the_store_in_memory_does_everything_at_once() -> None:
     asyncio.run(body())
 
 
+def test_an_interrupt_in_the_middle_of_an_operation_leaves_nothing_half(make_lab: MakeLab) -> None:
+    async def body(lab: Lab) -> None:
+        assert isinstance(lab.store, SqliteStore)
+        await lab.accept()
+        data = lab.store._core.data
+        assert data is not None
+        write, calls = data.write, []
+
+        def interrupt(*arguments: Any) -> Any:
+            calls.append(arguments)
+            if len(calls) == 2:
+                raise KeyboardInterrupt
+            return write(*arguments)
+
+        data.write = interrupt  # type: ignore[assignment]  # the fault that is injected
+        with pytest.raises(KeyboardInterrupt):
+            lab.store.accept(lab.mail("bob@x")).send(None)
+        await lab.store.close()
+        await lab.store.open()
+        await lab.counts(waiting=1)
+        assert await lab.store.read("select count(*) from monsal_spool") == [(1,)]
+
+    run(make_lab(), body)
+
+
+def test_a_store_on_a_new_loop_still_tells_who_waits(tmp_path: Path) -> None:
+    store = SqliteStore(tmp_path / "monsal.db")
+    lab = Lab(lambda place: store, tmp_path, None)
+
+    async def once(sender: str) -> None:
+        rung = asyncio.Event()
+        await store.open()
+        store.on_work(rung.set)
+        await lab.accept(sender)
+        await asyncio.wait_for(rung.wait(), 5)
+        await store.close()
+        # Rung for nobody: the loop ends before it can call.
+        store._core.work.ring(asyncio.get_running_loop())
+
+    for sender in ("ann@x", "bob@x"):
+        asyncio.run(once(sender))
+
+
+def test_a_row_whose_body_is_gone_keeps_nobody_else_waiting(make_lab: MakeLab) -> None:
+    async def body(lab: Lab) -> None:
+        for name in ("ann", "bob"):
+            await lab.accept(f"{name}@x")
+        await lab.restart()
+        assert isinstance(lab.store, SqliteStore)
+        data = lab.store._core.data
+        assert data is not None
+        data.db.execute("delete from monsal_bodies where id = 1")
+        assert [row.sender for row in await lab.claim()] == ["bob@x"]
+        (dead,) = await lab.store.rows("dead")
+        assert (dead["sender"], dead["reason"]) == ("ann@x", "its body is missing from the store")
+        await lab.counts(dead=1, running=1)
+
+    run(make_lab(), body)
+
+
 def test_statistics_tell_what_the_engine_does(make_lab: MakeLab) -> None:
     async def body(lab: Lab) -> None:
         await lab.accept()

@@ -16,7 +16,8 @@ The connection and everything in `Data` has one owner at a time: the loop, or th
 Operations of a group are undone together or not at all, so a crash takes a suffix, never a middle.
 
 Statements are applied by the loop and not by the thread, because each of them gives up the interpreter lock and has
-to get it back: against a busy loop that made a group several times slower than its statements are.
+to get it back: beside a busy loop a group took the thread twice as long (accept 25 us instead of 10, a turn 26 instead
+of 15), and an applied operation would have to cross to the thread and back for its answer.
 """
 
 from __future__ import annotations

@@ -44,7 +44,7 @@ class EngineSettings:
     timers_at_once: int = 1000
     checkpoint_pages: int = 1000
     checkpoint_limit: int = 8000
-    fresh_bytes: int = 8 * 1024 * 1024
+    fresh_bytes: int = 4 * 1024 * 1024
     cached_states: int = 20_000
     vfs: str | None = None
 

@@ -38,7 +38,7 @@ from monsal.store.engine.text import load_text, store_text
 __all__ = ["SqlStore"]
 
 #: Threads that write large bodies: few, so that they do not take the disk from the one writer.
-_BODY_WRITERS: Final = 4
+_BODY_WRITERS: Final = 2
 
 
 class SqlStore:

@@ -30,7 +30,7 @@ from monsal.conversation.turn import (
 from monsal.errors import Reject, RouteError, StatementError, StoreError, TurnError
 from monsal.ids import mac_matches
 from monsal.mail import Envelope, Message
-from monsal.routing import Call, Handler, Match, Router, next_call
+from monsal.routing import ERROR_STATE, Call, Handler, Match, Router, next_call
 from monsal.store.contract import (
     Ack,
     Claimed,
@@ -102,10 +102,12 @@ class Passage:
         self.matches: tuple[Match, ...] = ()
         self.keys: dict[str, StateKey] = {}
         self.view: dict[StateKey, StateValue] = {}
-        self.done = {turn.handler for turn in row.done}
+        self.committed = frozenset(turn.handler for turn in row.done)
+        self.done = set(self.committed)
         self.stateful_done = any(turn.stateful for turn in row.done)
         self.chosen = len(row.done)
         self.failures: list[Failure] = []
+        self.resumed: set[StateKey] = set()
         self.table = around.router.table
 
     async def run(self) -> None:
@@ -220,6 +222,13 @@ class Passage:
         wanted = [*dict.fromkeys([*self.keys.values(), *extra])]
         foreign = self.around.states
         self.view = dict(await self.around.store.read_states(wanted))
+        self.resumed.clear()
+        for module, key in self.keys.items():
+            value = self.view[key]
+            if value.state == ERROR_STATE and f"{module}:{ERROR_STATE}" in self.committed:
+                # This message brought the machine there and is replayed: it goes on from where it stood before.
+                self.view[key] = msgspec.structs.replace(value, state=value.previous)
+                self.resumed.add(key)
         if foreign is not None:
             names = await self._foreign(lambda: {key: foreign.get(key.key, key.sender) for key in wanted})
             self.view = {
@@ -241,6 +250,10 @@ class Passage:
             call = self._next_call(self.view, self.done, stateful_done=self.stateful_done)
             if call is None:
                 break
+            if call.handler.id in self.committed:
+                # Only an ERROR handler can be chosen twice, for a replay; it has had this message.
+                await self._settle(Ack(kind="dead", reason=f"{call.handler.id} has dealt with it before"))
+                return
             if await self._turn(call):
                 return
         ack = self._final_ack()
@@ -324,16 +337,19 @@ class Passage:
         """Call the module's ERROR handler with the message that is given up (rule routing.B7)."""
         module = self.table.modules.get(handler.module)
         error_handler = None if module is None else module.error
-        if error_handler is None or error_handler.id == handler.id:
+        if error_handler is None or error_handler.id == handler.id or error_handler.id in self.committed:
             return False
         turn = self._open_turn(error_handler, captures)
         turn.error = failure.error
         outcome = await self._call(error_handler, turn, captures)
         if outcome.error is None:
             result: TurnResult = outcome.value
-            # The machine stays in ERROR until its handler returns another state (rule routing.R30).
+            # The machine stays in ERROR until its handler returns another state (rule routing.R30). In the history it
+            # is not the message's stateful turn: a replay must find the handler that failed still to be done.
             result = TurnResult(
-                result.next or NextState(self.keys[handler.module], "ERROR"), stateful=True, reason=failure.reason
+                result.next or NextState(self.keys[handler.module], ERROR_STATE),
+                stateful=False,
+                reason=failure.reason,
             )
             call = Call(error_handler, captures)
             try:
@@ -374,7 +390,16 @@ class Passage:
         last = only or self._next_call(view, done, stateful_done=stateful_done) is None
         ack = self._final_ack(called=1) if last else Ack(kind="continue")
         now = self.around.clock.now()
-        commit = build_commit(self.row, turn, result, self.view, ack=ack, now=now, secret=self.around.store.secret)
+        commit = build_commit(
+            self.row,
+            turn,
+            result,
+            self.view,
+            ack=ack,
+            now=now,
+            secret=self.around.store.secret,
+            resumed=self.resumed if result.stateful else (),
+        )
         if self.around.states is not None:
             commit = await self._set_foreign(commit)
         bounce = self._bounce_mail(ack)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from monsal.conversation.context import Turn
@@ -48,7 +48,10 @@ class NextState:
 
 @dataclass(frozen=True, slots=True)
 class TurnResult:
-    """What a handler left behind when it returned; `reason` is kept with the states it changes."""
+    """What a handler left behind when it returned.
+
+    `stateful` says whether this is the one stateful turn of its message; `reason` is kept with the states it changes.
+    """
 
     next: NextState | None
     stateful: bool
@@ -89,26 +92,35 @@ def rejection_draft(message: Message, *, code: int, text: str) -> Draft:
     )
 
 
-def _changes(turn: Turn, result: TurnResult, view: View) -> dict[StateKey, str]:
+def _changes(turn: Turn, result: TurnResult, view: View, resumed: Collection[StateKey]) -> dict[StateKey, str]:
     """States that the turn changes; what the handler returned comes after what it forced."""
-    wanted = dict(turn.forced)
-    if result.next is not None and result.stateful:
+    wanted = {state: view[state].state for state in resumed} | turn.forced
+    if result.next is not None:
         wanted[result.next.state] = result.next.name
-    return {state: name for state, name in wanted.items() if view[state].state != name}
+    return {state: name for state, name in wanted.items() if state in resumed or view[state].state != name}
 
 
 def build_commit(
-    row: Claimed, turn: Turn, result: TurnResult, view: View, *, ack: Ack, now: float, secret: bytes
+    row: Claimed,
+    turn: Turn,
+    result: TurnResult,
+    view: View,
+    *,
+    ack: Ack,
+    now: float,
+    secret: bytes,
+    resumed: Collection[StateKey] = (),
 ) -> TurnCommit:
     """The commit of a turn whose handler returned.
 
     `view` holds every state that the turn read or changes, with the version it was read at. A stateless handler's
-    result is ignored and its own conversation not compared (rule routing.R15).
+    result is ignored and its own conversation not compared (rule routing.R15). `resumed` are conversations that the
+    view shows in the state before their ERROR; this turn takes them back there, or where it wants them.
     """
-    changes = _changes(turn, result, view)
+    changes = _changes(turn, result, view, resumed)
     before = view[turn.conversation].state if turn.conversation in view else ROUTE_FIRST_STATE
     expected = [Expected(state, view[state].version) for state in changes]
-    if result.stateful and turn.conversation not in changes and turn.conversation in view:
+    if (result.stateful or result.next) and turn.conversation not in changes and turn.conversation in view:
         expected.append(Expected(turn.conversation, view[turn.conversation].version))
     return TurnCommit(
         fence=row.fence,

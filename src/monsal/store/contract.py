@@ -87,13 +87,15 @@ class StateValue(msgspec.Struct, frozen=True):
     """Where a conversation stands.
 
     `version` grows with each change and is 0 when nothing is stored (then `state` is START); `entered` is the
-    version at which the state's name last changed; `since` the time of that, in epoch seconds.
+    version at which the state's name last changed; `since` the time of that, in epoch seconds. `previous` is the
+    state before that change, so that an ERROR can be resumed (rule state.B6).
     """
 
     state: str = ROUTE_FIRST_STATE
     version: int = 0
     entered: int = 0
     since: float = 0.0
+    previous: str = ROUTE_FIRST_STATE
 
 
 class Fence(msgspec.Struct, frozen=True):

@@ -476,6 +476,50 @@ def test_a_dead_letter_is_replayed(module: Make, play: Play) -> None:
     assert mail.rows("dead") == []
 
 
+@pytest.mark.rule("state.B6", "routing.B6")
+@pytest.mark.parametrize(("leaves", "then"), [("", "DONE"), ("return ASKED", "DONE"), ("", "ASKED")])
+def test_a_replay_runs_the_handler_that_failed_though_error_had_a_turn(
+    module: Make, play: Play, leaves: str, then: str
+) -> None:
+    desk = module(
+        f"""
+        broken = True
+
+        @route("desk@(host)")
+        def START(message):
+            return ASKED
+
+        @route("desk@(host)")
+        def ASKED(message):
+            if broken:
+                raise ValueError
+            calls.append("ASKED")
+            return {then if then != "ASKED" else None}
+
+        @route("desk@(host)")
+        def DONE(message): ...
+
+        def ERROR(message):
+            calls.append("ERROR")
+            {leaves}
+        """
+    )
+    mail = play(desk)
+    mail.deliver("hi", to=DESK, sender=ANN)
+    mail.deliver("tea", to=DESK, sender=ANN)
+    assert desk.calls == ["ERROR"]
+    (dead,) = mail.rows("dead")
+    # While it still fails the letter stays dead, and ERROR is not called for it again.
+    mail.replay(dead["id"])
+    assert [row["id"] for row in mail.rows("dead")] == [dead["id"]]
+    assert desk.calls == ["ERROR"]
+    desk.broken = False
+    mail.replay(dead["id"])
+    assert mail.rows("dead") == mail.rows("queue") == []
+    assert desk.calls == ["ERROR", "ASKED"]
+    assert mail.state_of(ANN, desk) == then
+
+
 @pytest.mark.rule("state.B12")
 def test_hold_parks_the_conversation(module: Make, play: Play) -> None:
     desk = module(

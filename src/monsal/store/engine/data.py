@@ -300,8 +300,8 @@ def _head(row: int, due: float, status: int, received: float) -> Head:
     return Head(row, 0.0 if due <= received else due, status == HELD)
 
 
-def _value(state: str, version: int, entered: int, since: float) -> StateValue:
-    return StateValue(load_text(state), version, entered, since)
+def _value(state: str, version: int, entered: int, since: float, previous: str) -> StateValue:
+    return StateValue(load_text(state), version, entered, since, load_text(previous))
 
 
 _SAVE_META = (
@@ -312,7 +312,7 @@ _SAVE_LEDGER = (
     " WHERE source = ?"
 )
 _SAVE_OUTBOX_COUNTS = "UPDATE monsal_outbox_counts SET rows = ? WHERE status = ?"
-_READ_STATE = "SELECT state, version, entered, since FROM monsal_states WHERE key = ? AND sender = ?"
+_READ_STATE = "SELECT state, version, entered, since, previous FROM monsal_states WHERE key = ? AND sender = ?"
 # The index holds only rows that are waiting or held, by lease key and then by id: this reads one entry of it.
 _READ_HEAD = (
     "SELECT id, due, status, received FROM monsal_spool INDEXED BY monsal_spool_queue"

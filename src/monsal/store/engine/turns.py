@@ -138,12 +138,16 @@ def change_state(data: Data, change: StateChange, origin: Origin, writes: Writes
             writes.append(("DELETE FROM monsal_states WHERE key = ? AND sender = ?", (key, sender)))
         return StateValue()
     version = data.counters.version = data.counters.version + 1
-    entered, since = (before.entered, before.since) if change.name == before.state else (version, now)
+    if change.name == before.state:
+        value = StateValue(change.name, version, before.entered, before.since, before.previous)
+    else:
+        value = StateValue(change.name, version, version, now, before.state)
+    entered, since = value.entered, value.since
     if before.version:
         writes.append((_UPDATE_STATE, (name, version, entered, since, reason, message, key, sender)))
     else:
         writes.append((_INSERT_STATE, (key, sender, name, version, entered, since, ROUTE_FIRST_STATE, reason, message)))
-    return StateValue(change.name, version, entered, since)
+    return value
 
 
 def _history(turn: TurnCommit, row: TurnRow, number: int, now: float) -> tuple[str, tuple[Any, ...]]:

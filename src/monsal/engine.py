@@ -94,6 +94,8 @@ class Engine:
         )
         self.pump = OutboxPump(store, relay, clock)
         self._tasks: list[asyncio.Task[None]] = []
+        #: Set it to have a drain end at once.
+        self.hurry = asyncio.Event()
 
     async def open(self) -> None:
         """Open the store, and settle who killed the last process (P6)."""
@@ -145,10 +147,13 @@ class Engine:
         return min(times, default=None)
 
     async def drain(self, grace: float) -> None:
-        """Let running turns end and the outbox flush, within `grace` seconds together; the rest stays stored."""
+        """Let running turns end and the outbox flush, within `grace` seconds together; the rest stays stored.
+
+        `hurry` ends the waiting.
+        """
         end = time.monotonic() + grace
-        await self.worker.stop(grace)
-        await self.pump.stop(max(0.0, end - time.monotonic()))
+        await self.worker.stop(grace, self.hurry)
+        await self.pump.stop(0.0 if self.hurry.is_set() else max(0.0, end - time.monotonic()))
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

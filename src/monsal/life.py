@@ -72,6 +72,7 @@ class _Life:
         self.server = Server(parts, directory, resolved, stop=self._stop)
         self.on_ready = on_ready
         self.broken = False
+        self.started = False
         self._told: list[BaseException] = []
 
     def _stop(self, now: bool, *, broken: bool = False) -> None:
@@ -91,7 +92,7 @@ class _Life:
         self.bus.subscribe("start", self._ready, 90)
         self.bus.subscribe("drain", server.withdraw, 10)
         self.bus.subscribe("drain", lambda: call(server.close_ingresses()), 20)
-        self.bus.subscribe("drain", lambda: call(server.drain(hurry=self.bus.hurry.is_set())), 30)
+        self.bus.subscribe("drain", self._drain, 30)
         self.bus.subscribe("exit", lambda: call(server.close()), 80)
 
     def _told_by_caller(self, coroutine: Coroutine[Any, Any, Any]) -> None:
@@ -102,8 +103,18 @@ class _Life:
             self._told.append(error)
             raise
 
+    def _drain(self) -> None:
+        threading.Thread(target=self._pass_on_hurry, name="monsal-hurry", daemon=True).start()
+        self.loop.call(self.server.drain())
+
+    def _pass_on_hurry(self) -> None:
+        """A second signal, or `monsal stop --now`, leaves what still runs to the next start."""
+        if self.bus.hurry.wait(self.server.settings.drain):
+            self.loop.loop.call_soon_threadsafe(self.server.hurry)
+
     def _ready(self) -> None:
         facts = self.server.announce()
+        self.started = True
         log.info("ready: %s", ", ".join([*facts["smtp"], *facts["lmtp"]]), extra={"action": "ready"})
         if self.on_ready is not None:
             self.on_ready(facts)
@@ -127,6 +138,9 @@ class _Life:
             if self.bus.phase is not Phase.EXITED:
                 raise
         except ChannelFailures as failures:
+            if self.started:
+                # What failed while it stopped is in the log; what was not settled is in the store.
+                return 1
             # The first is why; the others, if any, are in the log.
             raise failures.get_instances()[0] from None
         finally:

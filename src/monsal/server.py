@@ -132,10 +132,15 @@ class Server:
         """Shut the doors: what is being received may end, new mail is asked to come back later."""
         await asyncio.gather(*(ingress.stop(min(5.0, self.settings.drain)) for ingress in self.ingresses))
 
-    async def drain(self, *, hurry: bool) -> None:
+    async def drain(self) -> None:
         """Let running turns end and the outbox flush; what cannot in time stays stored."""
         if self.engine is not None:
-            await self.engine.drain(0.0 if hurry else self.settings.drain)
+            await self.engine.drain(self.settings.drain)
+
+    def hurry(self) -> None:
+        """Have a drain, now or later, end at once."""
+        if self.engine is not None:
+            self.engine.hurry.set()
 
     async def close(self) -> None:
         """Close the store and the control socket."""

@@ -235,3 +235,23 @@ def test_term_lets_a_running_handler_end(home: Path) -> None:
         assert server.stop() == 0
         assert len(turns(server)) == 1
         assert not server.ready_file.exists()
+
+
+def test_a_second_signal_leaves_a_running_handler_to_the_next_start(home: Path) -> None:
+    make_application(
+        home,
+        "import threading, pathlib\nfrom monsal import route\n"
+        '@route("desk@(host)")\ndef START(message):\n'
+        f'    pathlib.Path({str(home)!r}, "begun").touch()\n    threading.Event().wait()\n',
+    )
+    with Server(home) as server:
+        server.start()
+        assert write(server) == 250
+        wait_until((home / "begun").exists, "the handler")
+        assert server.process is not None
+        server.process.send_signal(signal.SIGINT)
+        wait_until(lambda: "waiting up to 30 s for 1 messages" in server.log(), "the drain")
+        server.process.send_signal(signal.SIGINT)
+        assert server.process.wait(20) == 0
+        assert "Traceback" not in server.log()
+        assert server.ledger()["waiting"] == 1

@@ -130,18 +130,19 @@ class Worker:
             if self._running:
                 await asyncio.wait([task for _, task in self._running.values()])
 
-    async def stop(self, grace: float) -> int:
-        """Claim nothing more and let running turns end within `grace` seconds; how many did not."""
+    async def stop(self, grace: float, hurry: asyncio.Event | None = None) -> int:
+        """Claim nothing more and let running turns end, within `grace` seconds or until `hurry`; how many did not."""
         self._stopping = True
         self._wake.set()
         tasks = [task for _, task in self._running.values()]
         if tasks:
-            await asyncio.wait(tasks, timeout=grace)
+            rows = ", ".join(f"{row.message_id or row.id} to {row.recipient}" for row, _ in self._running.values())
+            log.info("waiting up to %g s for %d messages: %s", grace, len(tasks), rows, extra={"action": "drain"})
+            await _wait_for_all(tasks, grace, hurry)
         for row, task in list(self._running.values()):
             log.warning(
-                "%s did not end within %g s; its message will be handled again after the next start",
+                "the turn of %s did not end; its message will be handled again after the next start",
                 row.message_id or row.id,
-                grace,
                 extra={"action": "turn_abandoned", "message_id": row.message_id, "conversation": row.correspondent},
             )
             task.cancel()
@@ -218,3 +219,16 @@ class Worker:
     async def _read_async(self, sql: str, params: Sequence[Any]) -> list[tuple[Any, ...]]:
         assert self._loop is not None
         return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(self._store.read(sql, params), self._loop))
+
+
+async def _wait_for_all(tasks: Sequence[asyncio.Task[None]], grace: float, hurry: asyncio.Event | None) -> None:
+    """Wait until all tasks have ended, `grace` seconds are over, or `hurry` is set."""
+    everything = asyncio.gather(*tasks, return_exceptions=True)
+    waits: list[asyncio.Future[Any]] = [asyncio.ensure_future(asyncio.wait([everything]))]
+    if hurry is not None:
+        waits.append(asyncio.ensure_future(hurry.wait()))
+    try:
+        await asyncio.wait(waits, timeout=grace, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for wait in waits:
+            wait.cancel()

@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import ModuleType
@@ -51,6 +52,8 @@ class App:
         self._states = None if states is None else as_storage(states)
         self._tables = (tables,) if isinstance(tables, str) else tuple(tables)
         self._templates = Path(templates)
+        # Where it is written down is where its templates and tests expect it, from whatever directory they are run.
+        self.home = Path(sys._getframe(1).f_globals.get("__file__", "app.py")).parent
         self._router = Router()
         self._router.defaults(**(captures or {}))
 

@@ -25,10 +25,12 @@ def WAITING(message, host):
     if found is None:
         return START(message, host)
     ticket, subject = found
+    address = f"ticket-{ticket}@{host}"
+    tickets.reopen(ticket, address)
     records.add_note(ticket, message.sender, message.text)
     send(
         AGENTS,
-        sender=f"ticket-{ticket}@{host}",
+        sender=address,
         subject=f"Re: [{ticket}] {subject}",
         text=f"{message.sender} adds:\n\n{message.reply_text}\n",
     )

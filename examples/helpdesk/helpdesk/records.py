@@ -20,11 +20,12 @@ def set_status(ticket, status, agent=None):
     current().write("update ticket set status = ?, agent = coalesce(?, agent) where id = ?", (status, agent, ticket))
 
 
-def open_ticket_of(customer):
-    """The newest ticket of a customer that is not closed: (id, subject), or None."""
+def open_ticket_of(customer, but=""):
+    """The newest ticket of a customer, other than `but`, that is not closed: (id, subject), or None."""
     rows = current().read(
-        "select id, subject from ticket where customer = ? and status != 'closed' order by rowid desc limit 1",
-        (customer,),
+        "select id, subject from ticket where customer = ? and status != 'closed' and id != ?"
+        " order by rowid desc limit 1",
+        (customer, but),
     )
     return rows[0] if rows else None
 

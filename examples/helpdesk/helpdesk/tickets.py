@@ -44,10 +44,8 @@ def _next(message, ticket, waiting):
     records.add_note(ticket, message.sender, text)
     if not is_agent(message.sender):
         send(AGENTS, subject=f"Re: [{ticket}] {subject}", text=f"{message.sender} writes:\n\n{text}\n")
-        records.set_status(ticket, "open")
-        after(hours=4, run=REMIND)
-        return OPEN
-    if text.strip().lower().startswith("close"):
+        return reopen(ticket, message.recipient)
+    if text.strip().lower() in ("close", "close."):
         return _close(ticket, customer, subject)
     send(customer, subject=f"Re: {subject}", text=text)
     records.set_status(ticket, "answered", message.sender)
@@ -55,10 +53,19 @@ def _next(message, ticket, waiting):
     return ANSWERED
 
 
+def reopen(ticket, address):
+    """The customer wrote: somebody has to answer within four hours."""
+    records.set_status(ticket, "open")
+    current().set_state(OPEN, to=address)
+    after(hours=4, run=REMIND, to=address)
+    return OPEN
+
+
 def _close(ticket, customer, subject):
     send(customer, subject=f"Re: {subject}", template="closed.txt", ticket=ticket)
     records.set_status(ticket, "closed")
-    current().set_state(desk.START, correspondent=customer)
+    if records.open_ticket_of(customer, but=ticket) is None:
+        current().set_state(desk.START, correspondent=customer)
     return CLOSED
 
 

@@ -78,6 +78,23 @@ def test_silence_closes_an_answered_ticket_and_a_word_opens_it_again(mail):
     assert mail.state_of(ANN, desk) == "WAITING"
 
 
+def test_a_customer_who_writes_to_help_again_is_not_taken_for_silent(mail):
+    ticket = open_ticket(mail)
+    mail.deliver("Try again.", to=ticket, sender=AGENT)
+    mail.deliver("I did, and it smokes.", to=HELP, sender=ANN)
+    assert mail.state_of(ANN, tickets, to=ticket) == "OPEN"
+    mail.advance(days=6)
+    assert mail.query("select status from ticket") == [("open",)]
+    assert mail.sent_to(AGENT)[-1].subject.startswith("Reminder:")
+
+
+def test_only_the_word_alone_closes(mail):
+    ticket = open_ticket(mail)
+    mail.deliver("Closer look needed: is it on?", to=ticket, sender=AGENT)
+    assert "Closer look" in mail.sent_to(ANN)[-1].text
+    assert mail.state_of(ANN, tickets, to=ticket) == "ANSWERED"
+
+
 def test_an_unknown_ticket(mail):
     mail.deliver("Hello?", to="ticket-0123456789@example.com", sender=ANN)
     assert "no such ticket" in mail.sent_to(ANN)[-1].text

@@ -1,5 +1,6 @@
 """What there is to buy. A real shop would ask a database, which is why `find` is a coroutine."""
 
+import re
 from dataclasses import dataclass
 
 
@@ -18,5 +19,5 @@ def names():
 
 async def find(text):
     """The first item that the text names, or None."""
-    words = text.lower().split()
-    return next((item for item in _ITEMS if any(item.name in word for word in words)), None)
+    words = re.findall(r"\w+", text.lower())
+    return next((item for item in _ITEMS if item.name in words), None)

@@ -16,9 +16,10 @@ async def CHOOSING(message):
     if item is None:
         reply("We do not have that. What else?")
         return CHOOSING
+    # What is asked for now; it becomes an order when the answer is yes.
     current().write(
-        "insert into orders (id, customer, item, price) values (?, ?, ?, ?)",
-        (current().turn_id, message.sender, item.name, item.price),
+        "insert or replace into orders (customer, item, price, status) values (?, ?, ?, 'asked')",
+        (message.sender, item.name, item.price),
     )
     reply(template="confirm.txt", item=item)
     after(days=3, run=REMIND)
@@ -29,9 +30,13 @@ async def CHOOSING(message):
 def CONFIRMING(message):
     answer = message.reply_text.strip().lower()
     if answer.startswith("yes"):
+        current().write(
+            "update orders set status = 'ordered' where customer = ? and status = 'asked'", (message.sender,)
+        )
         reply("Thank you. It is on its way.")
         return START
     if answer.startswith("no"):
+        current().write("delete from orders where customer = ? and status = 'asked'", (message.sender,))
         reply("Nothing was ordered. Write again when you like.")
         return START
     reply("Please answer yes or no.")

@@ -24,10 +24,11 @@ def test_an_order(mail):
     mail.deliver("Some tea, please.", to=DESK, sender=ANN, in_reply_to=mail.sent[-1])
     assert "one tea for 4.50" in mail.sent[-1].text
     assert mail.state_of(ANN, handlers) == "CONFIRMING"
-    assert mail.query("select customer, item from orders") == [(ANN, "tea")]
+    assert mail.query("select customer, item, status from orders") == [(ANN, "tea", "asked")]
 
     mail.deliver("Yes.", to=DESK, sender=ANN, in_reply_to=mail.sent[-1])
     assert "on its way" in mail.sent[-1].text
+    assert mail.query("select customer, item, status from orders") == [(ANN, "tea", "ordered")]
     assert mail.state_of(ANN, handlers) == "START"
 
 
@@ -48,10 +49,11 @@ def test_who_answers_is_not_reminded(mail):
     mail.deliver("no", to=DESK, sender=ANN)
     mail.advance(days=30)
     assert "Nothing was ordered" in mail.sent[-1].text
+    assert mail.query("select * from orders") == []
 
 
 def test_what_we_do_not_have(mail):
     mail.deliver("Hello!", to=DESK, sender=ANN)
-    mail.deliver("A submarine", to=DESK, sender=ANN)
+    mail.deliver("A steak", to=DESK, sender=ANN)
     assert "do not have that" in mail.sent[-1].text
     assert mail.state_of(ANN, handlers) == "CHOOSING"

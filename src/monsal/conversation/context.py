@@ -89,6 +89,7 @@ class Turn:
     statements: list[Statement] = field(default_factory=list)
     forced: dict[StateKey, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    suppressed: int = 0
     closed: str = ""
 
     @property
@@ -192,6 +193,7 @@ class Turn:
                 limit=self.tools.max_replies,
             )
             if reason is not None:
+                self.suppressed += 1
                 self.notes.append(f"mail to {correspondent} suppressed: {reason}")
                 return None
         self.drafts.append(draft)

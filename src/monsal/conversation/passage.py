@@ -59,6 +59,7 @@ class Counts:
     failures: int = 0
     conflicts: int = 0
     fenced: int = 0
+    suppressed: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -408,6 +409,7 @@ class Passage:
         await self._commit(commit)
         self.done, self.stateful_done = done, stateful_done
         self.around.counts.turns += 1
+        self.around.counts.suppressed += turn.suppressed
         for mail in commit.outgoing:
             if self.row.correspondent in (recipient.lower() for recipient in mail.recipients):
                 self.around.budget.add(self.row.correspondent, now)

@@ -43,13 +43,15 @@ class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
 
 class WorkerStatistics(msgspec.Struct, frozen=True, kw_only=True):
     """Messages under way, and since the start: turns committed, failures, conflicts (a turn run again because a
-    state it read had changed), commits that came too late; handlers stuck past their deadline."""
+    state it read had changed), commits that came too late, mails to correspondents that the rules against loops kept
+    back; handlers stuck past their deadline."""
 
     running: int
     turns: int
     failures: int
     conflicts: int
     fenced: int
+    suppressed: int
     stuck: int
 
 
@@ -107,6 +109,7 @@ class Worker:
             failures=counts.failures,
             conflicts=counts.conflicts,
             fenced=counts.fenced,
+            suppressed=counts.suppressed,
             stuck=self._runner.statistics().stuck,
         )
 

@@ -84,7 +84,7 @@ class TestClient:
     def __init__(self, app: App, *, clock: ManualClock | None = None, directory: Path | None = None) -> None:
         self.app = app
         self.clock = clock or ManualClock()
-        self._directory = directory or Path.cwd()
+        self._directory = directory or app.home
         self._relay = _KeepingRelay()
         self._loop = asyncio.new_event_loop()
         self._engine: Engine | None = None
@@ -226,5 +226,5 @@ class TestClient:
 
 
 def client(app: App, *, clock: ManualClock | None = None, directory: Path | None = None) -> TestClient:
-    """A client of `app`. `directory` is where templates are looked for (default: the current one)."""
+    """A client of `app`. `directory` is where templates are looked for (default: where `app` was made)."""
     return TestClient(app, clock=clock, directory=directory)

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 import msgspec
 
-from monsal.cli.loading import resolve
+from monsal.cli.loading import is_application, no_application, resolve
 from monsal.cli.options import directory_option, json_option
 from monsal.cli.output import print_rows
 
@@ -26,6 +26,8 @@ def command(directory: Path, as_json: bool) -> None:
     monsal config --dir desk
     MONSAL_DRAIN=5 monsal config --dir desk --json
     """
+    if not is_application(directory):
+        raise no_application(directory)
     rows = [msgspec.structs.asdict(row) for row in resolve(directory).describe()]
     if not as_json:
         for row in rows:

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from monsal.cli.called import typed
 from monsal.cli.exits import FAILED, OK
 from monsal.cli.options import directory_option, json_option, limit_option
 from monsal.cli.output import clean, print_json, print_rows
@@ -54,7 +55,8 @@ def show(row: int, directory: Path, as_json: bool, raw: bool) -> None:
     with looking(directory) as view:
         found = view.dead_detail(row)
     if found is None:
-        raise MonsalError(f"there is no dead letter with the id {row}; `monsal dead list` shows them")
+        listing = typed("dead", directory=directory)
+        raise MonsalError(f"there is no dead letter with the id {row}; `{listing}` shows them")
     message = bytes(found.get("raw") or b"")
     if raw:
         _write_raw(message, int(found.get("size", len(message))))

@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING
 
 import click
 
+from monsal.cli.called import typed
 from monsal.config import CONFIG_FILE, Resolved, load_settings
 from monsal.errors import UsageError
 
 if TYPE_CHECKING:
     from monsal.app import App
 
-__all__ = ["TARGET", "load_app", "resolve", "store_url"]
+__all__ = ["TARGET", "is_application", "load_app", "no_application", "resolve", "store_url"]
 
 #: Where the application object is, unless said otherwise.
 TARGET = "app:app"
@@ -35,7 +36,7 @@ def load_app(directory: Path, target: str = TARGET) -> App:
     if not _has_module(home, module_name):
         raise UsageError(
             f"there is no {module_name.replace('.', '/')}.py in {home}: change to the directory of an application, "
-            "give it with --dir, or make one with `monsal new DIR`"
+            f"give it with --dir, or make one with `{typed('new', 'DIR')}`"
         )
     module = _import(home, module_name)
     found = getattr(module, name, None)
@@ -69,6 +70,21 @@ def store_url(directory: Path) -> str:
     home = directory.resolve()
     outside = load_settings({}, home, os.environ)
     return (outside if "store" in outside.origins else resolve(directory)).settings.store
+
+
+def is_application(directory: Path) -> bool:
+    """Whether a directory is an application's: it has its code or its settings, or a server ran there."""
+    marks = ("app.py", "app/__init__.py", CONFIG_FILE, "run/ready.json", "run/control.sock", "run/monsal.db")
+    return any((directory / name).exists() for name in marks)
+
+
+def no_application(directory: Path, *, also: str = "") -> UsageError:
+    """The error that says that a directory has none, and how to name another."""
+    new = typed("new", "DIR")
+    return UsageError(
+        f"there is no application in {directory.resolve()} (no app.py); change to the directory of one, "
+        f"give it with --dir DIR (or MONSAL_DIR), or make one with `{new}`{also}"
+    )
 
 
 def _has_module(home: Path, name: str) -> bool:

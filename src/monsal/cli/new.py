@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from monsal.cli.called import program, typed
 from monsal.cli.exits import CANNOT_CREATE, OK
 
 __all__ = ["command", "package_name"]
@@ -37,18 +38,23 @@ def command(directory: Path) -> int:
             click.echo(f"monsal: {directory} exists and is not empty; choose another name", err=True)
             return CANNOT_CREATE
         package = package_name(directory.resolve().name)
+        here = program(directory)
         for source, target in _files(package):
             path = directory / target
             path.parent.mkdir(parents=True, exist_ok=True)
             text = source.read_text(encoding="utf-8")
-            text = text.replace("@@package@@", package).replace("@@name@@", directory.resolve().name)
+            text = (
+                text.replace("@@package@@", package)
+                .replace("@@name@@", directory.resolve().name)
+                .replace("@@monsal@@", here)
+            )
             path.write_text(text, encoding="utf-8")
     except OSError as error:
         click.echo(f"monsal: cannot make {directory}: {error.strerror or error}", err=True)
         return CANNOT_CREATE
     click.echo(f"{directory} has an application now. Next:")
-    click.echo(f"  monsal run --dir {directory}")
-    click.echo(f'  monsal say order@example.com --dir {directory} "Hello"     (from another terminal)')
+    click.echo(f"  {typed('run', directory=directory)}")
+    click.echo(f'  {typed("say", "order@example.com", directory=directory)} "Hello"     (from another terminal)')
     return OK
 
 

@@ -13,10 +13,11 @@ from typing import Any, Literal, Protocol
 
 import msgspec
 
-from monsal.cli.loading import store_url
-from monsal.config import CONFIG_FILE, mask_secrets
+from monsal.cli.called import typed
+from monsal.cli.loading import is_application, no_application, store_url
+from monsal.config import mask_secrets
 from monsal.control import ControlClient
-from monsal.errors import MonsalError, NotRunning, UsageError
+from monsal.errors import MonsalError, NotRunning
 
 __all__ = ["LEDGER", "OUTBOX", "Ready", "View", "act", "control_client", "looking", "not_running", "read_ready"]
 
@@ -51,9 +52,11 @@ def control_client(directory: Path, timeout: float = 10.0) -> ControlClient:
     return ControlClient(directory / "run" / "control.sock", timeout)
 
 
-def not_running(directory: Path) -> NotRunning:
-    """The error that says that there is no server, and what to do."""
-    return NotRunning(f"no server is running in {directory}: start it with `monsal run --dir {directory}`")
+def not_running(directory: Path, *, also: str = "") -> MonsalError:
+    """The error that says that there is no server, and what to do; another one where none could be started."""
+    if not is_application(directory):
+        return no_application(directory, also=also)
+    return NotRunning(f"no server is running in {directory}: start it with `{typed('run', directory=directory)}`{also}")
 
 
 class View(Protocol):
@@ -196,8 +199,8 @@ def _store_file(directory: Path) -> Path:
     Raises NotRunning if it is none that is kept in a file, UsageError in a directory that is no application's: to say
     there that the queue is empty would be a false comfort.
     """
-    if not any((directory / name).exists() for name in ("app.py", CONFIG_FILE, "run")):
-        raise UsageError(f"{directory} is no application's directory: it has no app.py; give another one with --dir")
+    if not is_application(directory):
+        raise no_application(directory)
     url = store_url(directory)
     if not url.startswith("sqlite:///"):
         error = not_running(directory)

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from monsal.address import fold
+from monsal.cli.called import typed
 from monsal.cli.options import directory_option
 from monsal.cli.reach import act
 from monsal.errors import MonsalError
@@ -32,4 +33,4 @@ def command(conversation: str, directory: Path) -> None:
         if released:
             click.echo(f"{released} {'message goes' if released == 1 else 'messages go'} on")
             return
-    raise MonsalError(f"nothing is held for {conversation}; `monsal queue` shows what is")
+    raise MonsalError(f"nothing is held for {conversation}; `{typed('queue', directory=directory)}` shows what is")

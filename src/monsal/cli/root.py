@@ -13,6 +13,7 @@ from typing import Any
 
 import click
 
+from monsal.cli.called import typed
 from monsal.cli.exits import FAILED, INTERRUPTED, USAGE, exit_code
 from monsal.errors import MonsalError, UsageError
 
@@ -83,7 +84,7 @@ class Commands(click.Group):
             import difflib
 
             near = difflib.get_close_matches(args[0], COMMANDS, n=1)
-            hint = f"did you mean {near[0]}?" if near else "monsal --help lists all commands"
+            hint = f"did you mean {near[0]}?" if near else f"{typed('--help')} lists all commands"
             raise click.UsageError(f"there is no command {args[0]!r}; {hint}", ctx)
         return super().resolve_command(ctx, args)
 

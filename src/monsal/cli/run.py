@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from monsal.address import is_address
+from monsal.cli.called import typed
 from monsal.cli.exits import UNAVAILABLE
 from monsal.cli.loading import load_app
 from monsal.cli.options import app_option, directory_option
-from monsal.config import Settings, mask_secrets
+from monsal.config import CONFIG_FILE, Settings, mask_secrets
 
 if TYPE_CHECKING:
     from monsal.routing import Table
@@ -49,8 +51,27 @@ def command(directory: Path, target: str, workers: int | None, log: str | None, 
         return serve(app.parts(), directory, settings, on_ready=welcome)
     except OSError as error:
         # A port that is taken, a directory that cannot be written: the place is not fit, the application may be.
-        click.echo(f"monsal: cannot serve {directory}: {error}", err=True)
+        said = _taken(error, settings.settings.ingress) or f"cannot serve {directory}: {error}"
+        click.echo(f"monsal: {said}", err=True)
         return UNAVAILABLE
+
+
+def _taken(error: OSError, ingress: tuple[str, ...]) -> str | None:
+    """What to do if `error` says that the port of one of the addresses is taken; None if it says something else."""
+    if error.errno != errno.EADDRINUSE:
+        return None
+    # The longest: smtp://h:88 is also the beginning of smtp://h:8825.
+    url = max((url for url in ingress if url in str(error)), key=len, default=None)
+    place, colon, port = (url or "").rpartition(":")
+    if url is None or not port.isdigit():
+        return None
+    other = f"{place}{colon}{int(port) + 1 if int(port) < 65535 else 8825}"
+    all_of_them = [other if each == url else each for each in ingress]
+    listed = ", ".join(f'"{each}"' for each in all_of_them)
+    return (
+        f"{url} is in use: another monsal? Stop it, or choose a port: "
+        f"ingress = [{listed}] in {CONFIG_FILE}, or MONSAL_INGRESS={','.join(all_of_them)}"
+    )
 
 
 def _welcome(directory: Path, settings: Settings, table: Table) -> Callable[[Mapping[str, Any]], None]:
@@ -63,9 +84,9 @@ def _welcome(directory: Path, settings: Settings, table: Table) -> Callable[[Map
         for name, text in (
             ("mail in", ", ".join([*facts["smtp"], *facts["lmtp"]]) or "nowhere"),
             ("mail out", f"{mask_secrets(settings.relay)}{leaves}"),
-            ("write to it", f'monsal say {_example(table)} --dir {where} "Hello"'),
-            ("look", f"monsal status --dir {where}"),
-            ("stop", f"Ctrl-C, or monsal stop --dir {where}"),
+            ("write to it", f'{typed("say", _example(table), directory=where)} "Hello"'),
+            ("look", typed("status", directory=where)),
+            ("stop", f"Ctrl-C, or {typed('stop', directory=where)}"),
         ):
             click.echo(f"  {name:<12} {text}")
 

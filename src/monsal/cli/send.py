@@ -7,12 +7,14 @@ from pathlib import Path
 
 import click
 
+from monsal.cli.called import typed
 from monsal.cli.compose import compose
 from monsal.cli.exits import DATA, OK, UNAVAILABLE
 from monsal.cli.options import directory_option
 from monsal.cli.output import clean
-from monsal.cli.reach import read_ready
+from monsal.cli.reach import not_running, read_ready
 from monsal.cli.speak import Door, Unreachable, deliver, door, worst_code
+from monsal.errors import UsageError
 
 __all__ = ["command"]
 
@@ -42,7 +44,10 @@ def command(
     """
     target = _target(host, port, directory)
     if target is None:
-        click.echo(f"monsal: no server is running in {directory}; give --host and --port, or start one", err=True)
+        error = not_running(directory, also="; or give --host and --port")
+        if isinstance(error, UsageError):
+            raise error
+        click.echo(f"monsal: {error}", err=True)
         return UNAVAILABLE
     text = body if body is not None else sys.stdin.read()
     _, message = compose(sender, recipients, subject, text)
@@ -55,7 +60,9 @@ def command(
         line = f"{recipient}: {clean(str(answer))}"
         click.echo(line, err=answer.exit_code != OK)
         if answer.exit_code == DATA and answer.code == 550:
-            click.echo("monsal: `monsal routes --test ADDRESS` shows what an address matches", err=True)
+            click.echo(
+                f"monsal: `{typed('routes', '--test', recipient, directory=directory)}` shows what it matches", err=True
+            )
     return worst_code(answers)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from monsal.cli.called import typed
 from monsal.cli.exits import FAILED, OK
 from monsal.cli.options import directory_option, json_option
 from monsal.cli.output import clean, print_json
@@ -37,7 +38,7 @@ def command(directory: Path, as_json: bool) -> int:
     if as_json:
         print_json(facts)
     else:
-        _print(facts)
+        _print(facts, directory)
     return OK if facts["ready"] else FAILED
 
 
@@ -63,12 +64,13 @@ def _total(sources: Mapping[str, Mapping[str, int]]) -> dict[str, int]:
     return {name: sum(ledger.get(name, 0) for ledger in sources.values()) for name in LEDGER}
 
 
-def _print(facts: Mapping[str, Any]) -> None:
+def _print(facts: Mapping[str, Any], directory: Path) -> None:
     ledger = facts["ledger"]
     if facts["ready"]:
         _line("ready", f"yes, process {facts.get('pid', '?')}, generation {facts['generation']}")
     else:
-        _line("ready", "no server is ready; `monsal run` starts one" if "pid" not in facts else "not yet, or stopping")
+        start = typed("run", directory=directory)
+        _line("ready", f"no server is ready; `{start}` starts one" if "pid" not in facts else "not yet, or stopping")
     parts = " + ".join(f"{ledger[name]} {name}" for name in LEDGER[1:-1])
     _line("ledger", f"{ledger['accepted']} accepted = {parts}; {ledger['duplicates']} duplicates")
     _line("outbox", ", ".join(f"{facts['outbox'][name]} {name}" for name in OUTBOX))
@@ -76,9 +78,12 @@ def _print(facts: Mapping[str, Any]) -> None:
         if name not in ("ready", "generation", "pid", "ledger", "outbox") and (words := _words(value)):
             _line(name, words)
     if ledger["dead"]:
-        _line("next", "`monsal dead` lists the dead letters, `monsal dead show ID` says why")
+        dead, show = typed("dead", directory=directory), typed("dead", "show", "ID", directory=directory)
+        _line("next", f"`{dead}` lists the dead letters, `{show}` says why")
     if ledger["held"]:
-        _line("next", "`monsal queue` lists what is held, `monsal release CONVERSATION` lets it go on")
+        queue = typed("queue", directory=directory)
+        release = typed("release", "CONVERSATION", directory=directory)
+        _line("next", f"`{queue}` lists what is held, `{release}` lets it go on")
 
 
 def _line(name: str, text: str) -> None:

@@ -93,6 +93,7 @@ def test_there_is_nothing_to_act_on_and_nothing_is_made(home: Path, invoke: Invo
 
 
 def test_stopping_when_nothing_runs(home: Path, invoke: Invoke) -> None:
+    (home / "app.py").touch()
     result = invoke("stop", "--dir", home)
     assert result.exit_code == 75
     assert f"monsal run --dir {home}" in result.stderr

@@ -51,12 +51,14 @@ def test_as_a_process_it_ends_with_its_code(home: Path) -> None:
     wrong = monsal("statsu", cwd=home)
     assert wrong.returncode == 64
     assert "did you mean status?" in wrong.stderr
+    (home / "app.py").touch()
     none = monsal("stop", cwd=home)
     assert none.returncode == 75
     assert none.stderr.startswith("monsal: no server is running in .")
 
 
 def test_a_reader_that_has_seen_enough_is_no_trouble(home: Path) -> None:
+    (home / "monsal.toml").touch()
     command = f"{sys.executable} -m monsal.cli config --json --dir {home} | true"
     ended = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=False)
     assert ended.stderr == ""

@@ -119,7 +119,7 @@ def test_a_directory_of_something_else_is_not_taken_for_an_empty_application(hom
     for command in ("queue", "dead", "status"):
         result = invoke(command, "--dir", home)
         assert result.exit_code == 64
-        assert "no application's directory" in result.stderr
+        assert "there is no application in" in result.stderr
 
 
 def test_a_server_that_hangs_is_not_ready(home: Path, invoke: Invoke, monkeypatch: pytest.MonkeyPatch) -> None:

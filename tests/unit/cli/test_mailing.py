@@ -76,6 +76,7 @@ def test_a_greeting_that_is_none(invoke: Invoke, home: Path, server: MailServer)
 
 
 def test_nobody_there_is_69(invoke: Invoke, home: Path) -> None:
+    (home / "app.py").touch()
     result = send(invoke, "--dir", home)
     assert result.exit_code == 69
     assert "no server is running" in result.stderr
@@ -217,6 +218,7 @@ def test_say_tells_a_refusal(invoke: Invoke, home: Path, server: MailServer) -> 
 def test_say_without_a_server(invoke: Invoke, home: Path, left_behind: bool) -> None:
     if left_behind:
         announce(home, smtp=["127.0.0.1:1"])
+    (home / "app.py").touch()
     result = invoke("say", DESK, "Hello", "--dir", home)
     assert result.exit_code == 75
     assert "monsal run --dir" in result.stderr

@@ -41,7 +41,7 @@ def test_a_day_of_an_operator(server: Server) -> None:
     assert refused.returncode == 65
 
     server.start()
-    assert f'monsal say {DESK} --dir {server.directory.resolve()} "Hello"' in server.log()
+    assert f' say {DESK} --dir {server.directory.resolve()} "Hello"' in server.log()
     said = monsal("say", DESK, "Hello", "--from", ANN, *where)
     assert said.returncode == 0, said.stderr
     assert "What would you like?" in said.stdout
@@ -77,4 +77,10 @@ def test_a_taken_port_is_told_without_a_traceback(server: Server) -> None:
         capture_output=True, text=True, check=False, timeout=60, env=taken,
     )  # fmt: skip
     assert ended.returncode == 69
-    assert "in use" in ended.stderr.splitlines()[-1]
+    url = taken["MONSAL_INGRESS"]
+    place, _, port = url.rpartition(":")
+    free = f"{place}:{int(port) + 1}"
+    assert ended.stderr.splitlines()[-1] == (
+        f"monsal: {url} is in use: another monsal? Stop it, or choose a port: "
+        f'ingress = ["{free}"] in monsal.toml, or MONSAL_INGRESS={free}'
+    )

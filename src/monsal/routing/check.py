@@ -14,14 +14,21 @@ from typing import Literal
 import msgspec
 
 from monsal.address import is_address
-from monsal.routing.machine import unnamed_states
+from monsal.routing.machine import transitions, unnamed_states
 from monsal.routing.marks import marks_of
 from monsal.routing.table import ERROR_STATE, Handler, Match, Module, Route, Table
 
 __all__ = ["Finding", "FindingKind", "findings"]
 
 FindingKind = Literal[
-    "no_handler_in_state", "shadowed", "unreachable_state", "redefined", "mark_without_route", "no_example", "no_error"
+    "no_handler_in_state",
+    "shadowed",
+    "unreachable_state",
+    "redefined",
+    "mark_without_route",
+    "error_stays",
+    "no_example",
+    "no_error",
 ]
 
 
@@ -48,6 +55,7 @@ def findings(table: Table) -> list[Finding]:
         *_unreachable(table),
         *(finding for module in table.modules.values() for finding in _redefined(module)),
         *(finding for module in table.modules.values() for finding in _marks_without_route(module)),
+        *_error_stays(table),
         *(_no_example(route) for route, witness in witnesses if witness is None),
         *(_no_error(module) for module in table.modules.values() if module.handlers and module.error is None),
     ]
@@ -167,6 +175,20 @@ def _marks_without_route(module: Module) -> Iterator[Finding]:
             states=(name,),
             text=f"{module.name}:{name} has marks but no route, so it is never called",
         )
+
+
+def _error_stays(table: Table) -> Iterator[Finding]:
+    """An ERROR handler that names no state: what fails once stays in ERROR for good (rule routing.R30)."""
+    leaving = {(step.module, step.state) for step in transitions(table)}
+    for module in table.modules.values():
+        if module.error is not None and (module.name, ERROR_STATE) not in leaving:
+            yield Finding(
+                kind="error_stays",
+                module=module.name,
+                states=(ERROR_STATE,),
+                text=f"{module.error.id} returns no state: a conversation that failed once stays in ERROR, and all its "
+                "later mail goes there; return the state to go on with",
+            )
 
 
 def _no_example(route: Route) -> Finding:

@@ -227,3 +227,14 @@ def test_objects_have_machines_too(modules: Any, router: Router) -> None:
     router.load([__import__(name).Desk()])
     assert [(finding.kind, finding.states) for finding in findings(router.table)] == [("unreachable_state", ("ALONE",))]
     assert "  START -> NEXT" in draw(router.table)
+
+
+def test_an_error_handler_that_leads_nowhere_traps_its_conversations(load: Callable[..., str], router: Router) -> None:
+    load("""
+        @route("order@(host)")
+        def START(message): ...
+        def ERROR(message): print("sorry")
+    """)
+    (found,) = of_kind(router, "error_stays")
+    assert found.severity == "warning"
+    assert "stays in ERROR" in found.text

@@ -14,7 +14,18 @@ from monsal.errors import (
     UsageError,
 )
 
-__all__ = ["CANNOT_CREATE", "DATA", "FAILED", "INTERRUPTED", "OK", "TRY_AGAIN", "UNAVAILABLE", "USAGE", "exit_code"]
+__all__ = [
+    "CANNOT_CREATE",
+    "DATA",
+    "FAILED",
+    "INTERRUPTED",
+    "OK",
+    "TRY_AGAIN",
+    "UNAVAILABLE",
+    "USAGE",
+    "CannotCreate",
+    "exit_code",
+]
 
 OK = 0
 FAILED = 1
@@ -26,8 +37,14 @@ TRY_AGAIN = 75
 #: Ended by Ctrl-C, as the shell counts it: 128 and the number of SIGINT.
 INTERRUPTED = 130
 
+
+class CannotCreate(MonsalError):
+    """A file or directory that is needed cannot be made where it should be."""
+
+
 _CODES: tuple[tuple[type[MonsalError], int], ...] = (
     (UsageError, USAGE),
+    (CannotCreate, CANNOT_CREATE),
     (AddressError, DATA),
     (StoreLocked, TRY_AGAIN),
     (StoreUnavailable, TRY_AGAIN),

@@ -11,7 +11,7 @@ import click
 from monsal.address import split_address
 from monsal.cli.compose import to_crlf
 from monsal.cli.exits import OK
-from monsal.cli.loading import load_app
+from monsal.cli.loading import load_app, make_room
 from monsal.cli.options import app_option, directory_option
 from monsal.cli.output import clean
 from monsal.cli.reach import not_running, read_ready
@@ -82,6 +82,7 @@ def _here(directory: Path, target: str, sender: str, recipients: tuple[str, ...]
     app = load_app(home, target)
     settings = app.settings(home).settings
     app.load()
+    make_room(settings.store, home)
     if len(message) > settings.max_message_size:
         return [Answer(552, f"5.3.4 larger than {settings.max_message_size} bytes")] * len(recipients)
 

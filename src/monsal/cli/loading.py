@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING
 import click
 
 from monsal.cli.called import typed
+from monsal.cli.exits import CannotCreate
 from monsal.config import CONFIG_FILE, Resolved, load_settings
 from monsal.errors import UsageError
 
 if TYPE_CHECKING:
     from monsal.app import App
 
-__all__ = ["TARGET", "is_application", "load_app", "no_application", "resolve", "store_url"]
+__all__ = ["TARGET", "is_application", "load_app", "make_room", "no_application", "resolve", "store_url"]
 
 #: Where the application object is, unless said otherwise.
 TARGET = "app:app"
@@ -70,6 +71,21 @@ def store_url(directory: Path) -> str:
     home = directory.resolve()
     outside = load_settings({}, home, os.environ)
     return (outside if "store" in outside.origins else resolve(directory)).settings.store
+
+
+def make_room(store: str, home: Path) -> None:
+    """Make the directory of the store `store`. Raises CannotCreate if there cannot be a store."""
+    if not store.startswith("sqlite:///"):
+        return
+    path = home / store.removeprefix("sqlite:///")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise CannotCreate(f"the store cannot be made at {path}: {error.filename}: {error.strerror}") from None
+    if path.is_dir():
+        raise CannotCreate(f"the store cannot be made at {path}: there is a directory of that name")
+    if not os.access(path if path.exists() else path.parent, os.W_OK):
+        raise CannotCreate(f"the store cannot be made at {path}: this user may not write there")
 
 
 def is_application(directory: Path) -> bool:

@@ -12,7 +12,7 @@ import click
 from monsal.address import is_address
 from monsal.cli.called import typed
 from monsal.cli.exits import UNAVAILABLE
-from monsal.cli.loading import load_app
+from monsal.cli.loading import load_app, make_room
 from monsal.cli.options import app_option, directory_option
 from monsal.config import CONFIG_FILE, Settings, mask_secrets
 
@@ -34,8 +34,8 @@ def command(directory: Path, target: str, workers: int | None, log: str | None, 
     """Serve the application until SIGTERM, Ctrl-C or `monsal stop`.
 
     Then no more mail is taken, running turns end, and what was stored waits for the next start. Exit code 0: a clean
-    end; 64: the application or a setting is wrong; 69: an address cannot be listened on; 75: another process holds
-    the store.
+    end; 64: the application or a setting is wrong; 69: an address cannot be listened on; 73: the store cannot be
+    made; 75: another process holds it.
 
     \b
     monsal run --dir desk
@@ -46,6 +46,7 @@ def command(directory: Path, target: str, workers: int | None, log: str | None, 
     app = load_app(directory, target)
     settings = app.settings(directory.resolve()).override({"workers": workers, "log": log, "log_level": log_level})
     app.load()
+    make_room(settings.settings.store, directory.resolve())
     welcome = _welcome(directory, settings.settings, app.router.table) if settings.settings.log == "text" else None
     try:
         return serve(app.parts(), directory, settings, on_ready=welcome)

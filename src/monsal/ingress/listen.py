@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 import stat
 from pathlib import Path
@@ -17,6 +18,9 @@ __all__ = ["Bind", "display_address", "listening_sockets", "parse_bind", "remove
 BACKLOG = 1024
 #: Owner and group of the socket file may connect (P8).
 SOCKET_MODE = 0o660
+#: A scheme is what is followed by slashes or a path; in `localhost:25` it is a host.
+_SCHEME = re.compile(r"(smtp|lmtp|unix|[A-Za-z][A-Za-z0-9+.-]*(?=:.*/)):", re.DOTALL)
+_SCHEMES = (None, "smtp", "lmtp", "unix")
 
 
 class Bind(msgspec.Struct, frozen=True):
@@ -32,13 +36,15 @@ def parse_bind(text: str) -> Bind:
 
     A host is needed: listening everywhere has to be said (`0.0.0.0:25`, P8). Raises ConfigError.
     """
-    rest = text
-    for prefix in ("smtp:", "lmtp:", "unix:", "//"):
-        rest = rest.removeprefix(prefix)
-    if "/" in rest:
+    found = _SCHEME.match(text)
+    scheme, rest = (found[1], text[found.end() :]) if found else (None, text)
+    authority = rest.startswith("//")
+    rest = rest.removeprefix("//")
+    if scheme in _SCHEMES and "/" in rest and (not authority or rest.startswith("/")):
         return Bind(path=rest)
     host, colon, port = rest.rpartition(":")
-    if not colon or not host or not port.isascii() or not port.isdigit() or int(port) > 65535:
+    known = scheme in _SCHEMES and "/" not in rest and colon and host
+    if not known or not port.isascii() or not port.isdigit() or int(port) > 65535:
         raise ConfigError(f"{text!r} is no address to listen on; expected smtp://HOST:PORT or lmtp:PATH/TO/SOCKET")
     return Bind(host=host.removeprefix("[").removesuffix("]"), port=int(port))
 

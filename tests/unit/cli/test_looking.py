@@ -176,14 +176,13 @@ def test_a_damaged_store_is_named(home: Path, invoke: Invoke) -> None:
 
 
 def test_config_says_where_each_value_comes_from(home: Path, invoke: Invoke, monkeypatch: pytest.MonkeyPatch) -> None:
-    (home / "monsal.toml").write_text('relay = "smtp://me:hush@mail:25"\nmax_replies_per_hour = "none"\n')
+    (home / "monsal.toml").write_text('relay = "smtp://mail:25"\nmax_replies_per_hour = "none"\n')
     monkeypatch.setenv("MONSAL_DRAIN", "5")
     rows = {row["name"]: row for row in lines(invoke("config", "--json", "--dir", home).stdout)}
-    assert rows["relay"] == {"name": "relay", "value": "smtp://me:***@mail:25", "origin": "monsal.toml"}
+    assert rows["relay"] == {"name": "relay", "value": "smtp://mail:25", "origin": "monsal.toml"}
     assert rows["drain"] == {"name": "drain", "value": 5.0, "origin": "MONSAL_DRAIN"}
     assert rows["store"]["origin"] == "default"
     text = invoke("config", "--dir", home).stdout
-    assert "hush" not in text
     assert "smtp://127.0.0.1:8825" in text
 
 
@@ -192,6 +191,37 @@ def test_a_wrong_setting_stops_a_command_with_64(home: Path, invoke: Invoke) -> 
     result = invoke("config", "--dir", home)
     assert result.exit_code == 64
     assert "did you mean drain?" in result.stderr
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        'ingress = ["http://127.0.0.1:8931"]',
+        'relay = "smtp://me:hush@mail:25"',
+        'store = "postgres://x"',
+        'log = "xml"',
+    ],
+)
+def test_config_and_run_refuse_alike(home: Path, invoke: Invoke, line: str) -> None:
+    (home / "handlers_alike.py").touch()
+    (home / "app.py").write_text('from monsal import App\napp = App("handlers_alike")\n')
+    (home / "monsal.toml").write_text(f"{line}\n")
+    shown, ran = (invoke(command, "--dir", home) for command in ("config", "run"))
+    assert (shown.exit_code, ran.exit_code) == (64, 64)
+    assert shown.stderr.splitlines()[-1] == ran.stderr.splitlines()[-1]
+    assert shown.stderr.splitlines()[-1].startswith(f"monsal: monsal.toml: {line.partition(' ')[0]} cannot be ")
+    assert "hush" not in shown.stderr + ran.stderr
+
+
+@pytest.mark.parametrize("store", ["app.py/below/monsal.db", "here"])
+def test_a_store_that_cannot_be_made_is_73(home: Path, invoke: Invoke, store: str) -> None:
+    (home / "handlers_room.py").touch()
+    (home / "here").mkdir()
+    (home / "app.py").write_text('from monsal import App\napp = App("handlers_room")\n')
+    (home / "monsal.toml").write_text(f'store = "sqlite:///{store}"\n')
+    result = invoke("run", "--dir", home)
+    assert result.exit_code == 73
+    assert "the store cannot be made at" in result.stderr
 
 
 def test_the_directory_may_come_from_the_environment(

@@ -28,7 +28,25 @@ def test_addresses(text: str, bind: Bind) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "smtp://", "8825", ":8825", "smtp://:25", "host", "host:", "host:x", "h:65536", "h:²"]
+    "text",
+    [
+        "",
+        "smtp://",
+        "8825",
+        ":8825",
+        "smtp://:25",
+        "host",
+        "host:",
+        "host:x",
+        "h:65536",
+        "h:²",
+        "http://127.0.0.1:8931",
+        "HTTP://h:1",
+        "http:run/x.sock",
+        "smtp://127.0.0.1:8825/",
+        "lmtp://run/x.sock",
+        "imap://h:1/x",
+    ],
 )
 def test_what_is_no_address(text: str) -> None:
     """P8: to listen everywhere has to be said."""

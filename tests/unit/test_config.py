@@ -164,7 +164,8 @@ EXPRESSIONS = [
     for scheme in ("smtp:", "lmtp:", "unix:", "capture:", "sqlite:", "memory:", "http:", "SMTP:", "")
     for rest in (
         "", "//", "//h", "//h:25", "//h:0", "//h:65536", "//h:x", "//h:25/", "//h:25/x", "//[::1]:25", "//[::1]",
-        "//::1:25", "///run/x", "///", "run/x", "/run/x", "x", "run/", "//u:p@h:25", "h:25", "//h?x", "//:25", "//h h:25",
+        "//::1:25", "///run/x", "///", "run/x", "/run/x", "x", "run/", "//u:p@h:25", "h:25", "//h?x", "//:25",
+        "//h h:25",
     )
 ]  # fmt: skip
 

@@ -13,9 +13,11 @@ import click
 
 from monsal.address import split_address
 from monsal.cli.answers import CapturedMail, SentFolder, wait_for_answers
+from monsal.cli.called import typed
 from monsal.cli.compose import compose
 from monsal.cli.exits import OK
 from monsal.cli.options import directory_option
+from monsal.cli.outcome import outcome_lines, stored_rows
 from monsal.cli.output import clean
 from monsal.cli.reach import control_client, not_running, read_ready
 from monsal.cli.speak import Answer, Door, Unreachable, deliver, door, worst_code
@@ -116,17 +118,27 @@ class _Talk:
             raise not_running(self.directory) from error
         code = worst_code(answers)
         if code == OK and folder is not None:
-            self._show_answers(folder)
+            self._show_answers(folder, [row for answer in answers for row in stored_rows(answer.text)])
         return code
 
-    def _show_answers(self, folder: SentFolder) -> None:
+    def _show_answers(self, folder: SentFolder, rows: list[int]) -> None:
         seen = False
         for mail in wait_for_answers(folder, self.sender, self.wait, self._is_idle):
             seen = True
             self.last_id, self.references = mail.header("Message-ID") or self.last_id, mail.header("References")
             _show_mail(mail)
         if not seen:
-            click.echo("(no answer; `monsal status` and `monsal dead` may say why)", err=True)
+            self._explain(rows)
+
+    def _explain(self, rows: list[int]) -> None:
+        """Say why there is no answer, as far as the server knows what became of the message."""
+        lines = [line for row in rows for line in self._ask("store.message", _lines_of, row=row) or ()]
+        if not lines:
+            status, dead = (typed(name, directory=self.directory) for name in ("status", "dead"))
+            lines = [f"`{status}` and `{dead}` may say why"]
+        click.echo(f"(no answer to {clean(self.sender)})", err=True)
+        for line in lines:
+            click.echo(f"  {line}", err=True)
 
     def _folder(self) -> SentFolder | None:
         """Where answers will be filed; None if the relay really sends them."""
@@ -144,11 +156,15 @@ class _Talk:
 
         return bool(self._ask("server.status", nothing_open))
 
-    def _ask(self, method: str, read: Callable[[Any], Any]) -> Any:
+    def _ask(self, method: str, read: Callable[[Any], Any], **params: Any) -> Any:
         try:
-            return read(self.control.call(method))
+            return read(self.control.call(method, **params))
         except RemoteError:
             return None  # then the mail alone has to do: this command needs nothing but SMTP
+
+
+def _lines_of(facts: Any) -> list[str]:
+    return list(outcome_lines(facts)) if facts else []
 
 
 def _show(said: str, answer: Answer) -> None:

@@ -21,6 +21,18 @@ MAX_ROWS = 100_000
 MAX_RAW = 1024 * 1024
 
 What = Literal["queue", "dead", "states", "outbox"]
+#: Turns and mails of one message that are told; more than that nobody reads at a prompt.
+_TOLD = 50
+_ROW = "SELECT m.status, s.attempts, s.due, s.reason FROM v_messages m JOIN monsal_spool s USING (id) WHERE m.id = ?"
+# From the table: the view has no note.
+_TURNS = (
+    "SELECT id, handler, stateful, key, before, after, note FROM monsal_history WHERE message = ? ORDER BY id LIMIT ?"
+)
+# Outgoing mail has no index by message: only the newest are looked at, so that the question stays a cheap one (P7).
+_OUTGOING = (
+    "SELECT o.turn, o.recipient, o.status, o.due, o.reason FROM v_outbox o JOIN monsal_outbox b USING (id)"
+    " WHERE o.id > (SELECT coalesce(max(id), 0) - 1000 FROM monsal_outbox) AND b.message = ? ORDER BY o.id LIMIT ?"
+)
 Limit = Annotated[int, Meta(ge=1, le=MAX_ROWS)]
 
 
@@ -58,6 +70,30 @@ class StoreApi:
             detail["size"] = len(raw)
             detail["raw"] = raw[:MAX_RAW]
         return detail
+
+    @exposed
+    async def message(self, row: int) -> dict[str, Any] | None:
+        """What became of one message: where it stands, its turns, the mails they made; None if there is none."""
+        found = await self._store.read(_ROW, (row,))
+        if not found:
+            return None
+        status, attempts, due, reason = found[0]
+        turns = await self._store.read(_TURNS, (row, _TOLD))
+        mails = await self._store.read(_OUTGOING, (row, _TOLD))
+        return {
+            "id": row,
+            "status": status,
+            "attempts": attempts,
+            "due": due,
+            "reason": reason or "",
+            "turns": [
+                dict(zip(("id", "handler", "stateful", "key", "before", "after", "note"), turn, strict=True))
+                for turn in turns
+            ],
+            "outgoing": [
+                dict(zip(("turn", "recipient", "status", "due", "reason"), mail, strict=True)) for mail in mails
+            ],
+        }
 
     @exposed
     async def replay(self, row: int) -> bool:

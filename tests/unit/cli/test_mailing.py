@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import email
 import email.policy
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from cli_world import ANN, Invoke, Live, MailServer, announce
 
+from monsal.cli.outcome import outcome_lines
 from monsal.cli.speak import door, worst_code
 
 DESK = "desk@example.com"
@@ -182,6 +184,48 @@ def test_say_ends_when_the_server_has_nothing_left_to_do(invoke: Invoke, live: L
     result = invoke("say", DESK, "Hello", "--from", ANN, "--wait", "3600", "--dir", live.home)
     assert result.exit_code == 0
     assert "no answer" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("row", "says"),
+    [
+        (1, f"orders:START: START -> ASKED; mail to {ANN} deferred: 451 later"),
+        (2, r"dead letter 2: orders:START: ValueError: no\x1b[31m price"),
+        (3, r"held: orders:START: ValueError: no\x1b[31m price"),
+    ],
+)
+def test_say_tells_what_became_of_a_message_without_an_answer(
+    invoke: Invoke, live: Live, server: MailServer, row: int, says: str
+) -> None:
+    announce(live.home, smtp=[server.address])
+    server.script = {"DATA": f"250 2.0.0 {row} stored"}
+    result = invoke("say", DESK, "Hello", "--from", ANN, "--dir", live.home)
+    assert result.exit_code == 0
+    assert result.stderr.splitlines() == [f"(no answer to {ANN})", f"  {says}"]
+
+
+def test_say_shows_a_duplicate_as_the_server_tells_it(invoke: Invoke, live: Live, server: MailServer) -> None:
+    announce(live.home, smtp=[server.address])
+    server.script = {"DATA": "250 2.0.0 1 stored before, this is a duplicate"}
+    result = invoke("say", DESK, "Hello", "--from", ANN, "--dir", live.home)
+    assert "250 2.0.0 1 stored before, this is a duplicate" in result.stdout
+    assert "ASKED" not in result.stderr
+
+
+def test_outcomes_in_words() -> None:
+    base = {"id": 7, "status": "waiting", "attempts": 0, "due": 0.0, "reason": "", "turns": [], "outgoing": []}
+    [late] = outcome_lines({**base, "attempts": 2, "reason": "ConnectionError: db down"})
+    assert re.fullmatch(r"waits: tried again at \d\d:\d\d:\d\d \(ConnectionError: db down\)", late)
+    assert list(outcome_lines(base)) == ["waits: it is not handled yet"]
+    turn = {"id": 3, "handler": "log:LOG", "stateful": 0, "before": "", "after": "", "note": "reply suppressed: loop\n"}
+    assert list(outcome_lines({**base, "status": "done", "turns": [turn]})) == [
+        r"log:LOG: done; reply suppressed: loop\n"
+    ]
+    mail = {"turn": 0, "recipient": "a@x", "status": "sent", "reason": ""}
+    assert list(outcome_lines({**base, "status": "dropped", "outgoing": [mail]})) == [
+        "mail to a@x",
+        "dropped: no reason was noted",
+    ]
 
 
 def test_each_line_is_a_mail_of_one_thread(invoke: Invoke, live: Live, server: MailServer) -> None:

@@ -143,10 +143,12 @@ class Reject(MonsalError):
     """Raised in a handler to refuse a message.
 
     `code` is an SMTP reply code: 400-499 asks for another try later, 500-599 sends the sender a bounce with
-    `text` (rule routing.B16). Raises ValueError for any other code.
+    `text` (rule routing.B16). Raises ValueError for any other code, TypeError for what is no code or text.
     """
 
     def __init__(self, code: int, text: str = "") -> None:
+        if not isinstance(code, int) or not isinstance(text, str):
+            raise TypeError(f"a rejection is a code and a text, as in 550 and 'no', not {code!r} and {text!r}")
         if not 400 <= code <= 599:
             raise ValueError(f"a rejection needs a code from 400 to 599, not {code}")
         super().__init__(code, text)
@@ -160,10 +162,16 @@ class Reject(MonsalError):
 class Retry(MonsalError):
     """Raised in a handler to have its message tried again.
 
-    `after` is the wait in seconds; without it the usual schedule of failures is used (DESIGN 4, *Failure*).
+    `after` is the wait in seconds; without it the usual schedule of failures is used (DESIGN 4, *Failure*). Raises
+    TypeError or ValueError if it is no such number.
     """
 
     def __init__(self, reason: str = "", *, after: float | None = None) -> None:
+        if after is not None:
+            if isinstance(after, bool) or not isinstance(after, int | float):
+                raise TypeError(f"after is a number of seconds, not {after!r}")
+            if not 0 <= after <= 366 * 86400:
+                raise ValueError(f"after is from 0 seconds to a year, not {after!r}")
         super().__init__(reason)
         self.reason = reason
         self.after = after

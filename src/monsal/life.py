@@ -36,6 +36,7 @@ class _LoopThread:
     """The event loop of the sockets, in a thread of its own."""
 
     def __init__(self) -> None:
+        self._ending = False
         try:
             import uvloop
         except ImportError:
@@ -48,7 +49,11 @@ class _LoopThread:
     def _main(self) -> None:
         asyncio.set_event_loop(self.loop)
         try:
-            self.loop.run_forever()
+            while not self._ending:
+                try:
+                    self.loop.run_forever()
+                except (SystemExit, KeyboardInterrupt) as error:
+                    log.critical("something on the sockets' loop raised %r", error, extra={"action": "loop_failed"})
         finally:
             self.loop.run_until_complete(self.loop.shutdown_asyncgens())
             self.loop.close()
@@ -58,6 +63,7 @@ class _LoopThread:
         return asyncio.run_coroutine_threadsafe(coroutine, self.loop).result()
 
     def end(self) -> None:
+        self._ending = True
         self.loop.call_soon_threadsafe(self.loop.stop)
         self.thread.join()
 

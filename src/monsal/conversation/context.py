@@ -16,12 +16,12 @@ import msgspec
 from monsal.address import fold, is_address, split_address
 from monsal.conversation.policy import suppression
 from monsal.conversation.templates import Templates
-from monsal.errors import Reject, TurnError
+from monsal.errors import AddressError, Reject, TurnError
 from monsal.ids import stable_token
-from monsal.mail import Attachment, Draft, Message, reply_draft
-from monsal.store.contract import StateKey, Statement
+from monsal.mail import Attachment, Draft, Message, ascii_domain, reply_draft
+from monsal.store.contract import OutgoingMail, StateKey, Statement
 
-__all__ = ["PendingTimer", "Turn", "TurnTools", "after", "current", "reject", "reply", "send", "start"]
+__all__ = ["PendingTimer", "Turn", "TurnTools", "after", "canonical", "current", "reject", "reply", "send", "start"]
 
 _current: ContextVar[Turn] = ContextVar("monsal_turn")
 
@@ -85,6 +85,7 @@ class Turn:
     attempts: int = 0
     error: BaseException | None = None
     drafts: list[Draft] = field(default_factory=list)
+    outgoing: tuple[OutgoingMail, ...] = ()
     timers: list[PendingTimer] = field(default_factory=list)
     statements: list[Statement] = field(default_factory=list)
     forced: dict[StateKey, str] = field(default_factory=dict)
@@ -111,6 +112,8 @@ class Turn:
         Tables are those of the application (`App(tables=...)`); monsal's own must not be changed.
         """
         self.check_open()
+        if not isinstance(sql, str):
+            raise TypeError(f"write takes SQL as text, not {sql!r:.100}")
         self.statements.append(Statement(sql, tuple(params)))
 
     def read(self, sql: str, params: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
@@ -178,6 +181,8 @@ class Turn:
     def note(self, text: str) -> None:
         """Add a line to the turn's row in the history."""
         self.check_open()
+        if not isinstance(text, str):
+            raise TypeError(f"a note is text, not {text!r:.100}")
         self.notes.append(text)
 
     def add_draft(self, draft: Draft, *, even_if_automatic: bool) -> Draft | None:
@@ -200,8 +205,16 @@ class Turn:
         return draft
 
 
+def canonical(address: str) -> str:
+    """The one form of an address in which mails to it are counted: folded, its domain in ASCII."""
+    try:
+        return fold(ascii_domain(address))
+    except AddressError:
+        return fold(address)
+
+
 def _goes_to(draft: Draft, correspondent: str) -> bool:
-    return any(fold(recipient) == correspondent for recipient in draft.recipients)
+    return canonical(correspondent) in map(canonical, draft.recipients)
 
 
 def current() -> Turn:

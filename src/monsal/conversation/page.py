@@ -61,8 +61,7 @@ class TurnPage:
         self._free.append(slot)
 
     def close(self) -> None:
-        """Unmap the page; a handler that still runs at an orderly end is not to blame, so it is emptied."""
-        self._map[:] = bytes(len(self._map))
+        """Unmap the page; what is still in it is accused at the next start."""
         if isinstance(self._map, mmap.mmap):
             self._map.close()
             self._map = bytearray(self._slots * _SLOT.size)

@@ -7,17 +7,16 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from monsal.clock import Clock
-from monsal.conversation.context import Turn, TurnTools
-from monsal.conversation.policy import Failure, ReplyBudget, after_failure, final_ack
-from monsal.conversation.runner import Outcome, Runner
+from monsal.conversation.context import Turn, canonical
+from monsal.conversation.policy import Failure, after_failure, final_ack
+from monsal.conversation.runner import Outcome
 from monsal.conversation.spool import BOUNCE_ADDRESS
+from monsal.conversation.surroundings import Surroundings
 from monsal.conversation.turn import (
     BOUNCE_PURPOSE,
     NextState,
@@ -26,11 +25,12 @@ from monsal.conversation.turn import (
     failure_commit,
     outgoing,
     rejection_draft,
+    render,
 )
 from monsal.errors import Reject, RouteError, StatementError, StoreError, TurnError
 from monsal.ids import mac_matches
 from monsal.mail import Envelope, Message
-from monsal.routing import ERROR_STATE, Call, Handler, Match, Router, next_call
+from monsal.routing import ERROR_STATE, Call, Handler, Match, next_call
 from monsal.store.contract import (
     Ack,
     Claimed,
@@ -39,43 +39,15 @@ from monsal.store.contract import (
     OutgoingMail,
     StateKey,
     StateValue,
-    Store,
     TurnCommit,
 )
 
-__all__ = ["Counts", "Passage", "Surroundings"]
+__all__ = ["Passage"]
 
 log = logging.getLogger("monsal.turns")
 
 #: A turn that met this many conflicts in a row gives its row back, so that it does not spin.
 MAX_CONFLICTS = 20
-
-
-@dataclass(slots=True)
-class Counts:
-    """What happened since the start of the worker."""
-
-    turns: int = 0
-    failures: int = 0
-    conflicts: int = 0
-    fenced: int = 0
-    suppressed: int = 0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Surroundings:
-    """What every passage of one worker uses. `states` is a foreign storage of states, given beside the store."""
-
-    store: Store
-    router: Router
-    runner: Runner
-    clock: Clock
-    budget: ReplyBudget
-    tools: TurnTools
-    deadline: float
-    authserv_id: str | None = None
-    states: Any = None
-    counts: Counts = field(default_factory=Counts)
 
 
 class _ConflictError(Exception):
@@ -91,6 +63,12 @@ def _captures_of(matches: Sequence[Match], module: str) -> Mapping[str, str | No
         if any(handler.module == module for handler in match.handlers):
             return match.captures
     return {}
+
+
+def _refused(error: StatementError) -> Outcome:
+    """A statement of the turn that the database refused, as the failure of its handler."""
+    text = f"{type(error).__name__}: {error}"
+    return Outcome(error=error, detail=f"{text}\n", text=text)
 
 
 class Passage:
@@ -277,7 +255,7 @@ class Passage:
             try:
                 settled = await self._commit_turn(call, turn, outcome.value, only=only)
             except StatementError as error:
-                outcome = Outcome(error=error, detail=f"{type(error).__name__}: {error}\n")
+                outcome = _refused(error)
             else:
                 self.chosen += 1
                 return settled
@@ -308,6 +286,7 @@ class Passage:
         arguments = handler.arguments(captures)
 
         def finish(result: Any) -> TurnResult:
+            render(turn, now=self.around.clock.now())
             if handler.stateless:
                 return TurnResult(None, stateful=False)
             target = router.next_state(result, handler)
@@ -340,10 +319,12 @@ class Passage:
         error_handler = None if module is None else module.error
         if error_handler is None or error_handler.id == handler.id or error_handler.id in self.committed:
             return False
-        turn = self._open_turn(error_handler, captures)
-        turn.error = failure.error
-        outcome = await self._call(error_handler, turn, captures)
-        if outcome.error is None:
+        for _ in range(MAX_CONFLICTS):
+            turn = self._open_turn(error_handler, captures)
+            turn.error = failure.error
+            outcome = await self._call(error_handler, turn, captures)
+            if outcome.error is not None:
+                break
             result: TurnResult = outcome.value
             # The machine stays in ERROR until its handler returns another state (rule routing.R30). In the history it
             # is not the message's stateful turn: a replay must find the handler that failed still to be done.
@@ -352,17 +333,23 @@ class Passage:
                 stateful=False,
                 reason=failure.reason,
             )
-            call = Call(error_handler, captures)
             try:
-                return await self._commit_turn(call, turn, result, only=only)
+                return await self._commit_turn(Call(error_handler, captures), turn, result, only=only)
             except StatementError as error:
-                outcome = Outcome(error=error, detail=f"{type(error).__name__}: {error}\n")
-        self._note_failure(error_handler.id, outcome, final=True)
+                outcome = _refused(error)
+                break
+            except _ConflictError:
+                self.around.counts.conflicts += 1
+                await self._read_view()
+        if outcome.error is not None:
+            self._note_failure(error_handler.id, outcome, final=True)
         return False
 
     def _note_failure(self, handler: str, outcome: Outcome, *, final: bool = False) -> Failure:
         assert outcome.error is not None
-        failure = after_failure(handler, outcome.error, attempts=self.row.attempts, detail=outcome.detail)
+        failure = after_failure(
+            handler, outcome.error, attempts=self.row.attempts, detail=outcome.detail, text=outcome.text
+        )
         if final and failure.wait is not None:
             failure = Failure(handler, failure.error, False, None, failure.reason, failure.detail)
         self.failures.append(failure)
@@ -398,7 +385,6 @@ class Passage:
             self.view,
             ack=ack,
             now=now,
-            secret=self.around.store.secret,
             resumed=self.resumed if result.stateful else (),
         )
         if self.around.states is not None:
@@ -410,9 +396,10 @@ class Passage:
         self.done, self.stateful_done = done, stateful_done
         self.around.counts.turns += 1
         self.around.counts.suppressed += turn.suppressed
+        correspondent = canonical(self.row.correspondent)
         for mail in commit.outgoing:
-            if self.row.correspondent in (recipient.lower() for recipient in mail.recipients):
-                self.around.budget.add(self.row.correspondent, now)
+            if correspondent in map(canonical, mail.recipients):
+                self.around.budget.add(correspondent, now)
         if log.isEnabledFor(logging.INFO):
             assert commit.turn is not None
             log.info(
@@ -472,8 +459,13 @@ class Passage:
             return None
         error = rejections[0].error
         assert isinstance(error, Reject)
+        try:
+            draft = rejection_draft(self.message, code=error.code, text=error.text)
+        except ValueError as cause:
+            log.warning("the sender cannot be told of the rejection: %s", cause, extra=self._ids("no_bounce"))
+            return None
         return outgoing(
-            rejection_draft(self.message, code=error.code, text=error.text),
+            draft,
             secret=self.around.store.secret,
             row=self.row.id,
             handler="(rejection)",

@@ -6,6 +6,7 @@ Pure: time and what is known are arguments.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from traceback import format_exception_only
 from typing import Literal
 
 from monsal.backoff import HANDLER_RETRIES, Schedule
@@ -42,14 +43,24 @@ def is_transient(error: BaseException) -> bool:
 
 
 def after_failure(
-    handler: str, error: BaseException, *, attempts: int, detail: str, schedule: Schedule = HANDLER_RETRIES
+    handler: str,
+    error: BaseException,
+    *,
+    attempts: int,
+    detail: str,
+    text: str = "",
+    schedule: Schedule = HANDLER_RETRIES,
 ) -> Failure:
-    """Judge the failure of a handler. `attempts` counts the failed tries before this one."""
+    """Judge the failure of a handler. `attempts` counts the failed tries before this one.
+
+    `text` is the error in words, made where the handler ran: its `__str__` is the application's code, and may fail.
+    """
     transient = is_transient(error)
     wait = schedule.delay(attempts + 1) if transient else None
     if wait is not None and isinstance(error, Retry) and error.after is not None:
         wait = error.after
-    reason = f"{type(error).__name__}: {error}".rstrip(": ").splitlines()[0][:300]
+    words = (text or "".join(format_exception_only(error)[-1:])).strip().splitlines() or [type(error).__name__]
+    reason = words[0][:300]
     if transient and wait is None:
         reason = f"given up after {attempts + 1} tries: {reason}"
     return Failure(handler, error, transient, wait, f"{handler}: {reason}", detail)

@@ -40,17 +40,33 @@ class RunnerStatistics(msgspec.Struct, frozen=True, kw_only=True):
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How a call ended: `error` is None and `value` what `finish` made of the result, or `error` and its traceback."""
+    """How a call ended: `error` is None and `value` what `finish` made of the result, or `error` and its traceback.
+
+    `text` is the error in one line, made on the handler's thread, because making it runs the application's code.
+    """
 
     value: Any = None
     error: BaseException | None = None
     detail: str = ""
+    text: str = ""
 
 
 class _Job:
     """One call on its way through a thread or the handlers' loop."""
 
-    __slots__ = ("deadline", "expired", "finish", "function", "future", "home", "outcome", "started", "thread", "turn")
+    __slots__ = (
+        "deadline",
+        "expired",
+        "finish",
+        "function",
+        "future",
+        "home",
+        "outcome",
+        "slot",
+        "started",
+        "thread",
+        "turn",
+    )
 
     def __init__(
         self, turn: Turn | None, function: Callable[[], Any], finish: Callable[[Any], Any], deadline: float
@@ -66,6 +82,7 @@ class _Job:
         self.outcome: Outcome | None = None
         self.thread: threading.Thread | None = None
         self.home: _HandlerLoop | None = None
+        self.slot = -1
 
     @property
     def name(self) -> str:
@@ -80,8 +97,8 @@ def _failed(error: BaseException) -> Outcome:
     chain = ""
     if error.__cause__ is not None or (error.__context__ is not None and not error.__suppress_context__):
         chain = "".join(traceback.format_exception(error.__cause__ or error.__context__)) + "\n"
-    text = head + "".join(traceback.format_list(own)) + "".join(traceback.format_exception_only(error))
-    return Outcome(error=error, detail=chain + text)
+    words = "".join(traceback.format_exception_only(error))
+    return Outcome(error=error, detail=chain + head + "".join(traceback.format_list(own)) + words, text=words)
 
 
 class Runner:
@@ -115,6 +132,10 @@ class Runner:
             self._watch.cancel()
         for _ in self._threads:
             self._jobs.put(None)
+        for job in self._running:
+            # Who is past its deadline stays in the page: it may hang at each start. The others are not to blame.
+            if not job.expired:
+                self._page.leave(job.slot)
         if self._handlers is not None:
             self._handlers.stop()
 
@@ -189,13 +210,14 @@ class Runner:
             except BaseException as error:  # noqa: BLE001 - handed to the caller, whatever it is
                 return _failed(error)
         token = _current.set(turn)
-        slot = self._page.enter(turn.message.id)
+        job.slot = self._page.enter(turn.message.id)
         try:
             return Outcome(job.finish(job.function()))
         except BaseException as error:  # noqa: BLE001 - a handler may raise anything; it becomes the turn's failure
             return _failed(error)
         finally:
-            self._page.leave(slot)
+            self._page.leave(job.slot)
+            job.slot = -1
             turn.closed = turn.closed or "its handler has ended"
             _current.reset(token)
 
@@ -203,13 +225,14 @@ class Runner:
         turn = job.turn
         assert turn is not None
         _current.set(turn)
-        slot = self._page.enter(turn.message.id)
+        job.slot = self._page.enter(turn.message.id)
         try:
             return Outcome(job.finish(await job.function()))
         except BaseException as error:  # noqa: BLE001 - also cancellation, which only the deadline causes here
             return _failed(error)
         finally:
-            self._page.leave(slot)
+            self._page.leave(job.slot)
+            job.slot = -1
             turn.closed = turn.closed or "its handler has ended"
 
     def _done(self, job: _Job) -> None:
@@ -303,6 +326,7 @@ class _HandlerLoop:
         self._tasks: dict[_Job, asyncio.Task[None]] = {}
         self._ended: Callable[[], None] | None = None
         self._asked: float | None = None
+        self._ending = False
         self._lock = threading.Lock()
         self.loop = asyncio.new_event_loop()
         self.thread = threading.Thread(target=self._main, name="monsal-handlers", daemon=True)
@@ -311,7 +335,12 @@ class _HandlerLoop:
     def _main(self) -> None:
         asyncio.set_event_loop(self.loop)
         try:
-            self.loop.run_forever()
+            while not self._ending:
+                try:
+                    self.loop.run_forever()
+                except (SystemExit, KeyboardInterrupt) as error:
+                    # Raised by a task that a handler started and left behind: it ends that task and nothing else.
+                    log.error("a task of a handler raised %r", error, extra={"action": "task_failed"})
         finally:
             self.loop.close()
             if self._ended is not None:
@@ -363,4 +392,5 @@ class _HandlerLoop:
         if self._tasks:
             self.loop.call_later(0.1, self._stop_when_idle)
         else:
+            self._ending = True
             self.loop.stop()

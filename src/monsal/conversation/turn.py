@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from monsal.conversation.context import Turn
@@ -30,6 +30,7 @@ __all__ = [
     "failure_commit",
     "outgoing",
     "rejection_draft",
+    "render",
 ]
 
 #: What the mac in an envelope sender is bound to (DESIGN 4, *Bounces*).
@@ -108,7 +109,6 @@ def build_commit(
     *,
     ack: Ack,
     now: float,
-    secret: bytes,
     resumed: Collection[StateKey] = (),
 ) -> TurnCommit:
     """The commit of a turn whose handler returned.
@@ -138,7 +138,7 @@ def build_commit(
         ),
         expected=tuple(expected),
         changes=tuple(StateChange(state, name, result.reason) for state, name in changes.items()),
-        outgoing=_render_all(turn.drafts, secret=secret, row=row.id, handler=turn.handler, now=now),
+        outgoing=turn.outgoing,
         timers=tuple(
             SetTimer(
                 state=timer.state,
@@ -154,12 +154,11 @@ def build_commit(
     )
 
 
-def _render_all(
-    drafts: Iterable[Draft], *, secret: bytes, row: int, handler: str, now: float
-) -> tuple[OutgoingMail, ...]:
-    return tuple(
-        outgoing(draft, secret=secret, row=row, handler=handler, number=number, now=now)
-        for number, draft in enumerate(drafts)
+def render(turn: Turn, *, now: float) -> None:
+    """Make the bytes of all that the turn sends; on the handler's thread, because it may be much."""
+    turn.outgoing = tuple(
+        outgoing(draft, secret=turn.secret, row=turn.message.id, handler=turn.handler, number=number, now=now)
+        for number, draft in enumerate(turn.drafts)
     )
 
 

@@ -8,21 +8,24 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import traceback
 from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 
 from monsal.clock import Clock
-from monsal.conversation.context import TurnTools
-from monsal.conversation.passage import Passage, Surroundings
-from monsal.conversation.policy import ReplyBudget
+from monsal.conversation.context import TurnTools, canonical
+from monsal.conversation.passage import Passage
+from monsal.conversation.policy import ReplyBudget, after_failure
 from monsal.conversation.runner import Runner
 from monsal.conversation.spool import Spool
+from monsal.conversation.surroundings import Surroundings
 from monsal.conversation.templates import Templates
+from monsal.conversation.turn import failure_commit
 from monsal.errors import StoreError, StoreUnavailable
 from monsal.routing import Router
-from monsal.store.contract import Claimed, Fence, Store
+from monsal.store.contract import Ack, Claimed, Fence, Store
 
 __all__ = ["Worker", "WorkerSettings", "WorkerStatistics"]
 
@@ -78,6 +81,8 @@ class Worker:
         self._wake = asyncio.Event()
         self._idle = asyncio.Event()
         self._running: dict[Fence, tuple[Claimed, asyncio.Task[None]]] = {}
+        self._by_key: dict[str, asyncio.Task[None]] = {}
+        self._suspects = asyncio.Lock()
         self._stopping = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._around = Surroundings(
@@ -93,7 +98,7 @@ class Worker:
                 state_key=router.state_key,
                 lease_key=spool.lease_key,
                 is_own=spool.is_own,
-                replies=lambda address: self._budget.count(address, clock.now()),
+                replies=lambda address: self._budget.count(canonical(address), clock.now()),
                 max_replies=self._settings.max_replies,
                 templates=templates or Templates(None),
                 read=self._read,
@@ -164,13 +169,21 @@ class Worker:
             return True
         loop = asyncio.get_running_loop()
         for row in rows:
-            task = loop.create_task(self._process(row))
+            # After a recovery of the store, or a jump of the clock, its former turn may still be running (P3).
+            former = self._by_key.get(row.lease_key)
+            task = loop.create_task(self._process(row, former))
             self._running[row.fence] = (row, task)
+            self._by_key[row.lease_key] = task
         return len(rows) >= room
 
-    async def _process(self, row: Claimed) -> None:
+    async def _process(self, row: Claimed, former: asyncio.Task[None] | None) -> None:
         try:
-            await Passage(row, self._around).run()
+            if former is not None:
+                await asyncio.wait([former])
+            if row.kills:
+                await self._process_suspect(row)
+            else:
+                await Passage(row, self._around).run()
         except StoreError as error:
             # Nothing was committed: the row is still in the store and is claimed again.
             log.error(
@@ -178,15 +191,48 @@ class Worker:
                 error,
                 extra={"action": "commit_failed", "message_id": row.message_id, "conversation": row.correspondent},
             )
-        except Exception:  # an error of monsal itself must not end the worker
+        except Exception as error:  # an error of monsal itself must not end the worker
             log.exception(
-                "the passage of row %d failed; its lease runs out and it is handled again",
+                "the passage of row %d failed",
                 row.id,
                 extra={"action": "passage_failed", "message_id": row.message_id, "conversation": row.correspondent},
             )
+            await self._put_off(row, error)
         finally:
             self._running.pop(row.fence, None)
+            if self._by_key.get(row.lease_key) is asyncio.current_task():
+                del self._by_key[row.lease_key]
             self._wake.set()
+
+    async def _process_suspect(self, row: Claimed) -> None:
+        """Handle a row that ran when a process was killed: one such at a time, so that the next kill names its cause.
+
+        One that hangs does not keep the others waiting for ever.
+        """
+        try:
+            await asyncio.wait_for(self._suspects.acquire(), self._settings.deadline + 5.0)
+        except TimeoutError:
+            await Passage(row, self._around).run()
+            return
+        try:
+            await Passage(row, self._around).run()
+        finally:
+            self._suspects.release()
+
+    async def _put_off(self, row: Claimed, error: Exception) -> None:
+        """Commit the failure of a passage like one of a handler: tried again on the schedule, then a dead letter."""
+        now = self._clock.now()
+        failure = after_failure("monsal", TimeoutError(), attempts=row.attempts, detail="")
+        detail = "".join(traceback.format_exception(error))
+        reason = f"monsal: {traceback.format_exception_only(error)[-1].strip()}".splitlines()[0][:300]
+        if failure.wait is None:
+            ack = Ack(kind="dead", reason=reason, detail=detail)
+        else:
+            ack = Ack(kind="defer", due=now + failure.wait, reason=reason)
+        try:
+            await self._store.commit(failure_commit(row, ack=ack, now=now))
+        except StoreError as unavailable:
+            log.error("cannot commit: %s", unavailable, extra={"action": "commit_failed", "row": row.id})
 
     async def _wait(self) -> None:
         """Sleep until there may be work: an event, or the time of the next retry, timer or expired lease."""

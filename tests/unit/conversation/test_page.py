@@ -23,11 +23,12 @@ def test_what_was_left_is_found_once(tmp_path: Path) -> None:
     assert again.left_behind() == []
 
 
-def test_a_clean_end_accuses_nobody(tmp_path: Path) -> None:
+def test_what_is_in_it_at_the_end_is_accused(tmp_path: Path) -> None:
     page = TurnPage(tmp_path / "page")
-    page.enter(7)
+    page.leave(page.enter(7))
+    page.enter(8)
     page.close()
-    assert TurnPage(tmp_path / "page").left_behind() == []
+    assert TurnPage(tmp_path / "page").left_behind() == [8]
 
 
 def test_more_turns_than_slots_are_not_noted_but_run(tmp_path: Path) -> None:

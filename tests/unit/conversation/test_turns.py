@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -9,6 +10,7 @@ from types import ModuleType
 import pytest
 
 from monsal.errors import TurnError
+from monsal.mail import Envelope
 from monsal.smtp.replies import Refused
 from monsal.store import MemoryStorage
 from monsal.store.contract import StateKey
@@ -1032,3 +1034,170 @@ def test_threads_and_templates(module: Make, play: Play, tmp_path: Path) -> None
     assert sent.message.in_reply_to == "<test-1@client.test>"
     mail.deliver("hi", to="gone@example.com", sender=ANN)
     assert "gone.txt" in mail.rows("dead")[0]["reason"]
+
+
+@pytest.mark.parametrize(
+    "mistake",
+    [
+        "raise Odd",
+        "raise Leaving",
+        "raise Retry(after=__import__('datetime').timedelta(1))",
+        "raise Retry(after=float('nan'))",
+        "current().note(5)",
+        "current().write(None)",
+        "current().write('select ?', (object(),))",
+        "reply('x', headers={'X-A': 5})",
+        "reject(550, 5)",
+        "reject('no')",
+        "after(days=1, run='MORE')",
+        "current().set_state('MORE')",
+    ],
+)
+def test_a_mistake_of_an_author_strands_nobody(module: Make, play: Play, mistake: str) -> None:
+    desk = module(
+        f"""
+        class Odd(Exception):
+            def __str__(self):
+                return 5
+
+        class Leaving(Exception):
+            def __str__(self):
+                raise SystemExit(3)
+
+        @route("desk@(host)")
+        def START(message):
+            calls.append(message.subject)
+            if message.subject == "bad":
+                {mistake}
+        """
+    )
+    mail = play(desk)
+    mail.deliver("hi", to=DESK, sender=ANN, subject="bad")
+    mail.deliver("hi", to=DESK, sender=ANN, subject="good")
+    mail.advance(days=1)
+    assert desk.calls == ["bad", "good"]
+    (dead,) = mail.rows("dead")
+    assert dead["reason"].startswith(f"{desk.__name__}:START")
+
+
+@pytest.mark.parametrize("address", ["plain@x.com", "dot@x.com.", "r@m\u00fcnchen.de", "R@X.COM"])
+def test_the_limits_against_loops_know_every_form_of_an_address(module: Make, play: Play, address: str) -> None:
+    desk = module('@route("desk@(host)")\ndef START(message):\n    reply("Hello")')
+    mail = play(desk)
+    for number in range(15):
+        raw = f"From: {address}\r\nSubject: {number}\r\n\r\nhi\r\n".encode()
+        mail.deliver(to=DESK, sender=address, raw=raw)
+    assert len(mail.sent) == 10
+    mail.advance(hours=2)
+    raw = f"From: {address}\r\nAuto-Submitted: auto-replied\r\n\r\nhi\r\n".encode()
+    mail.deliver(to=DESK, sender=address, raw=raw)
+    assert len(mail.sent) == 10
+
+
+def test_a_rejection_that_cannot_be_addressed_is_dropped(module: Make, play: Play) -> None:
+    desk = module('@route("desk@(host)")\ndef START(message):\n    reject(550, "no")')
+    mail = play(desk)
+    odd = "a@" + "\u00e9" * 60 + ".com"
+    mail.deliver("hi", to=DESK, sender=ANN, envelope_sender=odd)
+    assert mail.rows("dead") == mail.rows("queue") == mail.sent == []
+
+
+@pytest.mark.parametrize("mischief", ["asyncio.create_task(boom())", "asyncio.get_running_loop().stop()"])
+def test_what_a_handler_leaves_on_its_loop_harms_no_other(module: Make, play: Play, mischief: str) -> None:
+    desk = module(
+        f"""
+        import asyncio, sys
+
+        async def boom():
+            sys.exit(3)
+
+        @route("desk@(host)", deadline=5)
+        async def START(message):
+            if message.subject == "bad":
+                {mischief}
+            await asyncio.sleep(0.01)
+            calls.append(message.subject)
+        """
+    )
+    mail = play(desk)
+    for subject in ("bad", "good"):
+        mail.deliver("hi", to=DESK, sender=ANN, subject=subject)
+    assert desk.calls == ["bad", "good"]
+
+
+def test_the_turn_of_an_error_handler_is_run_again_after_a_conflict(module: Make, play: Play) -> None:
+    desk = module(
+        """
+        @route("desk@(host)")
+        def START(message):
+            raise ValueError
+
+        @route("desk@(host)")
+        def OTHER(message): ...
+
+        def ERROR(message):
+            calls.append("ERROR")
+            if len(calls) == 1:
+                interfere()
+            reply("Sorry.")
+            return OTHER
+        """
+    )
+    mail = play(desk)
+    store = mail._open_engine().store
+
+    def interfere() -> None:
+        state = StateKey(desk.__name__, ANN)
+        asyncio.run_coroutine_threadsafe(store.set_state(state, "OTHER", mail.clock.now()), mail._loop).result()
+        asyncio.run_coroutine_threadsafe(store.set_state(state, "START", mail.clock.now()), mail._loop).result()
+        asyncio.run_coroutine_threadsafe(store.set_state(state, "OTHER", mail.clock.now()), mail._loop).result()
+
+    desk.interfere = interfere
+    mail.deliver("hi", to=DESK, sender=ANN)
+    assert desk.calls == ["ERROR", "ERROR"]
+    assert len(mail.sent) == 1
+    assert len(mail.rows("dead")) == 1
+
+
+@pytest.mark.rule("routing.B1")
+def test_two_turns_of_one_correspondent_never_overlap_even_if_the_lease_is_lost(module: Make, play: Play) -> None:
+    desk = module(
+        """
+        import threading
+
+        release, begun = threading.Event(), threading.Event()
+        running, most = [], []
+
+        @route("desk@(host)")
+        def START(message):
+            running.append(1)
+            most.append(len(running))
+            if message.sender.startswith("ann"):
+                begun.set()
+                release.wait(20)
+            running.pop()
+        """
+    )
+    mail = play(desk)
+    engine = mail._open_engine()
+
+    async def story() -> None:
+        engine.start()
+        for who in (ANN, BOB):
+            envelope = Envelope(sender=who, recipients=(DESK,))
+            await engine.spool.accept(envelope, (f"From: {who}\r\n\r\nhi\r\n".encode(),))
+            while not desk.begun.is_set():
+                await asyncio.sleep(0.01)
+            # The clock of the machine jumps: the lease of Ann's turn is over, and Bob's mail makes the worker look.
+            mail.clock.advance(10_000)
+        while len(desk.most) < 2 or engine.worker.statistics().running != 2:
+            await asyncio.sleep(0.01)
+        desk.release.set()
+        while len(desk.most) < 3 or engine.worker.statistics().running:
+            await asyncio.sleep(0.01)
+
+    mail._run(asyncio.wait_for(story(), 20))
+    # Ann beside Bob is two; Ann beside Ann would be seen as a second entry of hers before her first one left.
+    assert desk.most[0] == 1
+    assert desk.most[-1] == 1
+    assert mail.query("select count(*) from v_turns") == [(2,)]

@@ -1,0 +1,42 @@
+"""What the passages of one worker share: the floors they use, and what they count."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from monsal.clock import Clock
+from monsal.conversation.context import TurnTools
+from monsal.conversation.policy import ReplyBudget
+from monsal.conversation.runner import Runner
+from monsal.routing import Router
+from monsal.store.contract import Store
+
+__all__ = ["Counts", "Surroundings"]
+
+
+@dataclass(slots=True)
+class Counts:
+    """What happened since the start of the worker."""
+
+    turns: int = 0
+    failures: int = 0
+    conflicts: int = 0
+    fenced: int = 0
+    suppressed: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Surroundings:
+    """What every passage of one worker uses. `states` is a foreign storage of states, given beside the store."""
+
+    store: Store
+    router: Router
+    runner: Runner
+    clock: Clock
+    budget: ReplyBudget
+    tools: TurnTools
+    deadline: float
+    authserv_id: str | None = None
+    states: Any = None
+    counts: Counts = field(default_factory=Counts)

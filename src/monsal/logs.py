@@ -53,14 +53,19 @@ class _Formatter(logging.Formatter):
 
 
 class TextFormatter(_Formatter):
-    """`time LEVEL message name=value ...`, one line; a traceback follows on lines of its own."""
+    """`time LEVEL message name=value ...`; further lines of the message and a traceback follow, indented.
+
+    A line that begins with anything but four blanks is a record of its own, whatever a peer put into its mail.
+    """
 
     def format(self, record: logging.LogRecord) -> str:
         facts = "".join(f" {name}={value}" for name, value in self.extras(record).items() if value is not None)
-        message = f"{record.getMessage()}{facts}".translate(_ESCAPES)
-        line = f"{self.time_of(record)} {record.levelname:<7} {message}"
-        trace = self.trace(record)
-        return f"{line}\n{trace}" if trace else line
+        first, *more = record.getMessage().rstrip("\r\n").replace("\r\n", "\n").split("\n")
+        if trace := self.trace(record):
+            more += trace.replace("\r\n", "\n").split("\n")
+        said = f"{first}{facts}".translate(_ESCAPES)
+        line = f"{self.time_of(record)} {record.levelname:<7} {said}"
+        return "".join([line, *(f"\n    {each.translate(_ESCAPES)}" for each in more)]) if more else line
 
 
 class JsonFormatter(_Formatter):

@@ -1,4 +1,4 @@
-"""Log lines: one record, one line, whatever a peer sent; the extras are in both forms."""
+"""Log lines: what a peer sent makes no record of its own; the extras are in both forms."""
 
 from __future__ import annotations
 
@@ -62,10 +62,22 @@ def test_values_without_a_json_form_do_not_lose_the_line() -> None:
 def test_a_peer_cannot_write_lines_of_its_own() -> None:
     evil = "x\r\n2023-11-14T22:13:20.250Z ERROR   forged\x1b[31m\u2028"
     for formatter in (TextFormatter(), JsonFormatter()):
-        line = formatter.format(record("from %s", evil, conversation=evil))
-        assert len(line.splitlines()) == 1 or isinstance(formatter, JsonFormatter)
-        assert "\n" not in line
-        assert "\x1b" not in line
+        made = record("from %s", evil, conversation=evil)
+        made.exc_info = (ValueError, ValueError(evil), None)
+        text = formatter.format(made)
+        assert "\x1b" not in text
+        if isinstance(formatter, JsonFormatter):
+            assert "\n" not in text
+        else:
+            assert len(text.splitlines()) == 4
+            assert all(line.startswith("    ") for line in text.splitlines()[1:])
+
+
+def test_lines_of_a_message_stay_lines_and_its_end_makes_no_empty_one() -> None:
+    assert TextFormatter().format(record("first\r\n  second\n", action="told")).splitlines() == [
+        "2023-11-14T22:13:20.250Z INFO    first action=told",
+        "      second",
+    ]
 
 
 def test_a_text_line_shows_the_extras_and_a_traceback_below() -> None:
@@ -76,8 +88,8 @@ def test_a_text_line_shows_the_extras_and_a_traceback_below() -> None:
         made.exc_info = (type(error), error, error.__traceback__)
     first, *rest = TextFormatter().format(made).splitlines()
     assert first == "2023-11-14T22:13:20.250Z INFO    turn failed action=failed"
-    assert rest[0].startswith("Traceback")
-    assert rest[-1] == "KeyError: 'price'"
+    assert rest[0].startswith("    Traceback")
+    assert rest[-1] == "    KeyError: 'price'"
     assert json.loads(JsonFormatter().format(made))["traceback"].endswith("KeyError: 'price'")
 
 

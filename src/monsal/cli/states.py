@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from monsal.address import fold
+from monsal.cli.called import typed
 from monsal.cli.exits import FAILED, OK
 from monsal.cli.loading import load_app
 from monsal.cli.options import app_option, directory_option, json_option, limit_option
-from monsal.cli.output import print_rows
+from monsal.cli.output import clean, print_rows
 from monsal.cli.reach import act, looking
 from monsal.cli.root import Actions
-from monsal.errors import UsageError
+from monsal.errors import MonsalError, UsageError
 
 if TYPE_CHECKING:
     from monsal.routing import Module
@@ -54,11 +55,23 @@ def list_(directory: Path, as_json: bool, limit: int) -> None:
 @directory_option
 @json_option
 def show(who: str, directory: Path, as_json: bool) -> int:
-    """Show the conversations of a correspondent, or those of a machine (its key)."""
+    """Show the conversations of a correspondent, or those of a machine: its key, or its module.
+
+    Exit code 1: none is stored. A conversation at START, its first state, is not.
+    """
     with looking(directory) as view:
-        rows = [row for row in view.rows("states", ALL) if fold(who) == fold(row["sender"]) or who == row["key"]]
-    print_rows(rows, COLUMNS, as_json=as_json, empty=f"every conversation of {who} is at START")
+        rows = [row for row in view.rows("states", ALL) if _is_about(row, who)]
+    if not rows:
+        click.echo(f"monsal: no stored conversation has this correspondent or key: {clean(who)}", err=True)
+        return FAILED
+    print_rows(rows, COLUMNS, as_json=as_json)
     return OK
+
+
+def _is_about(row: Mapping[str, Any], who: str) -> bool:
+    # Keys that a module makes begin with its name, unless its author chose others.
+    key = str(row["key"])
+    return fold(who) == fold(row["sender"]) or key == who or key.startswith(f"{who}:")
 
 
 @command.command("set")
@@ -74,6 +87,7 @@ def set_(key: str, sender: str, state: str, directory: Path, target: str, force:
     KEY is the name of the handlers' module, or what its state_key_generator returns; SENDER is "" for a conversation
     that all correspondents share.
     """
+    _check_key(directory, target, key, sender, force=force)
     if not force:
         _check_state(directory, target, key, state)
     act(directory, "set_state", key=key, sender=fold(sender), state=state)
@@ -128,6 +142,28 @@ def _modules(directory: Path, target: str) -> Mapping[str, Module]:
     app = load_app(directory, target)
     app.load()
     return app.router.table.modules
+
+
+def _check_key(directory: Path, target: str, key: str, sender: str, *, force: bool) -> None:
+    """Raise MonsalError for a key that is neither stored nor a module's; warn of a row that no message would find.
+
+    A module that makes its own keys may make any, so one that is not stored is most likely misspelt.
+    """
+    with looking(directory) as view:
+        rows = [row for row in view.rows("states", ALL) if row["key"] == key]
+    if sender and rows and not any(row["sender"] for row in rows):
+        click.echo(f'monsal: warning: all correspondents share the conversation with {key}; its SENDER is ""', err=True)
+    if rows or force:
+        return
+    modules = _modules(directory, target)
+    named = modules.get(key)
+    if named is not None and named.key_generator is None:
+        return
+    listing = typed("states", directory=directory)
+    raise MonsalError(
+        f"there is no machine {key!r}: no conversation with this key is stored, and no module has its name; there are "
+        f"{', '.join(modules)} (`{listing}` lists what is stored, --force sets it all the same)"
+    )
 
 
 def _check_state(directory: Path, target: str, key: str, state: str) -> None:

@@ -23,6 +23,8 @@ __all__: list[str] = []
 _log: Final = logging.getLogger("monsal.ingress")
 #: A read of this many octets is one of many.
 _LARGE: Final = 16 * 1024
+#: One refused recipient of this many on a connection is logged, beginning with the first.
+_REFUSALS_PER_LINE: Final = 10
 _BETWEEN_MAILS: Final = frozenset({SessionState.CONNECTED, SessionState.READY})
 
 
@@ -104,6 +106,7 @@ class Connection(asyncio.Protocol):
         "_linger",
         "_mails",
         "_paused",
+        "_refused",
         "_resting",
         "_silent",
         "_smtp",
@@ -119,7 +122,7 @@ class Connection(asyncio.Protocol):
         self._choked: float | None = None
         self._linger: float | None = None
         self._content = 0
-        self._mails = 0
+        self._mails = self._refused = 0
         self._paused = self._resting = self._silent = False
         self.counted_as: str | None = None
         self.peer = ""
@@ -285,6 +288,11 @@ class Connection(asyncio.Protocol):
         if refusal is None:
             return self._smtp.reply(RECIPIENT_OK)
         self._house.counters.recipients_refused += 1
+        self._refused += 1
+        if self._refused % _REFUSALS_PER_LINE == 1:
+            # Not each: who tries a list of addresses must not fill the disk (P7).
+            facts = {"action": "refuse_recipient", "peer": self.peer, "recipient": rcpt.address}
+            _log.info("refused recipient: %s", refusal, extra=facts)
         return self._smtp.reply(refusal)
 
     def _message(self, message: MessageReceived) -> list[Event]:

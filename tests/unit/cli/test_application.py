@@ -146,10 +146,32 @@ def test_a_state_that_nobody_handles_is_not_set(project: Path, stocked: Path, in
     assert wrong.exit_code == 64
     assert "it has ASKED, START" in wrong.stderr
     unknown = invoke("states", "set", "nomachine", ANN, "ASKED", "--dir", project)
-    assert unknown.exit_code == 64
+    assert unknown.exit_code == 1
     assert "there is no machine 'nomachine'" in unknown.stderr
+    assert "--force sets it all the same" in unknown.stderr
     assert invoke("states", "set", key, ANN, "ASKED", "--dir", project).exit_code == 0
     assert invoke("states", "rename", key, "ASKED", "NOWHERE", "--dir", project).exit_code == 64
+
+
+def test_a_key_that_nobody_has_is_not_made_by_a_slip(project: Path, stocked: Path, invoke: Invoke) -> None:
+    path = handlers_of(project)
+    generator = """
+@state_key_generator(shared=True)
+def KEY(module, message):
+    return module + ":7"
+"""
+    path.write_text(HANDLERS.replace("import route", "import route, state_key_generator") + generator)
+    key = f"{path.stem}:7"
+    slip = invoke("states", "set", f"{path.stem}:8", "", "ASKED", "--dir", project)
+    assert slip.exit_code == 1
+    assert "--force" in slip.stderr
+    assert invoke("states", "set", key, "", "ASKED", "--force", "--dir", project).exit_code == 0
+    moved = invoke("states", "set", key, "", "ASKED", "--dir", project)
+    assert (moved.exit_code, moved.stderr) == (0, "")
+    lost = invoke("states", "set", key, ANN, "ASKED", "--dir", project)
+    assert lost.exit_code == 0
+    assert "all correspondents share" in lost.stderr
+    assert path.stem in invoke("states", "show", path.stem, "--dir", project).stdout
 
 
 @pytest.mark.rule("routing.B8")

@@ -79,7 +79,10 @@ def test_states_of_one_correspondent_or_one_machine(stocked: Path, invoke: Invok
     for who in (ANN, ANN.upper(), "orders"):
         [row] = lines(invoke("states", "show", who, "--json", "--dir", stocked).stdout)
         assert (row["key"], row["state"]) == ("orders", "ASKED")
-    assert invoke("states", "show", BOB, "--json", "--dir", stocked).stdout == ""
+    for who in (BOB, "order"):
+        none = invoke("states", "show", who, "--json", "--dir", stocked)
+        assert (none.exit_code, none.stdout) == (1, "")
+        assert f"no stored conversation has this correspondent or key: {who}" in none.stderr
 
 
 def test_status_of_a_ready_server(live: Live, invoke: Invoke) -> None:

@@ -155,6 +155,26 @@ def test_a_receipt_that_does_not_fit_is_no_receipt(
     run(test)
 
 
+def test_refused_recipients_leave_a_line_but_not_one_each(
+    run: Any, smtp: Any, client: Any, fake_intake: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    """P7: who tries a list of addresses does not fill the disk."""
+
+    async def test() -> None:
+        async with smtp(fake_intake()) as ingress:
+            it = await client.greeted(ingress.addresses[0])
+            await it.say("MAIL FROM:<>")
+            for number in range(11):
+                assert (await it.say(f"RCPT TO:<no{number}@example.org>")).startswith("550 ")
+
+    with caplog.at_level(logging.INFO, "monsal.ingress"):
+        run(test)
+    records = [record for record in caplog.records if getattr(record, "action", "") == "refuse_recipient"]
+    assert [vars(record)["recipient"] for record in records] == ["no0@example.org", "no10@example.org"]
+    assert all(vars(record)["peer"] for record in records)
+    assert "550 5.1.1" in records[0].getMessage()
+
+
 def test_an_intake_that_breaks_at_rcpt(
     run: Any, smtp: Any, client: Any, fake_intake: Any, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.resources import files
 from typing import Any, Final, Literal
@@ -81,8 +81,14 @@ _NEVER_IN_A_TURN = {
     apsw.SQLITE_SAVEPOINT,
     apsw.SQLITE_ATTACH,
     apsw.SQLITE_DETACH,
-    apsw.SQLITE_PRAGMA,
+    # A temporary table hides one of the same name, and lives as long as the one connection.
+    apsw.SQLITE_CREATE_TEMP_INDEX,
+    apsw.SQLITE_CREATE_TEMP_TABLE,
+    apsw.SQLITE_CREATE_TEMP_TRIGGER,
+    apsw.SQLITE_CREATE_TEMP_VIEW,
 }
+#: FTS5 asks for it on its own, to see whether another connection wrote.
+_HARMLESS_PRAGMA = "data_version"
 # What changes a table or hangs something on it, by the argument that names the table.
 _ON_FIRST = {
     apsw.SQLITE_INSERT,
@@ -90,14 +96,15 @@ _ON_FIRST = {
     apsw.SQLITE_DELETE,
     apsw.SQLITE_CREATE_TABLE,
     apsw.SQLITE_CREATE_VIEW,
+    apsw.SQLITE_CREATE_VTABLE,
     apsw.SQLITE_DROP_TABLE,
     apsw.SQLITE_DROP_VIEW,
+    apsw.SQLITE_DROP_VTABLE,
 }
 _ON_SECOND = {
     apsw.SQLITE_ALTER_TABLE,
     apsw.SQLITE_CREATE_INDEX,
     apsw.SQLITE_CREATE_TRIGGER,
-    apsw.SQLITE_CREATE_TEMP_TRIGGER,
     apsw.SQLITE_DROP_INDEX,
     apsw.SQLITE_DROP_TRIGGER,
 }
@@ -117,8 +124,8 @@ _STEPS: Final = 1_000_000
 class Guard:
     """Decides what a statement may do: ours all, one of a turn its application's own tables, a reading one reads.
 
-    SQLite asks when it prepares a statement. Foreign statements carry a comment that names their mode, so that none
-    of them is ever taken for one of ours that is prepared already.
+    SQLite asks when it prepares a statement. So a foreign one is always prepared, never taken from the cache of
+    statements, where one of ours with the same text was judged as ours.
     """
 
     def __init__(self, seconds: float = STATEMENT_SECONDS) -> None:
@@ -145,39 +152,65 @@ class Guard:
     def _is_over(self) -> bool:
         return self._mode != "own" and time.monotonic() > self._end
 
-    def turn(self, db: apsw.Connection, sql: str, params: tuple[Any, ...]) -> None:
-        """Run a statement of a turn. Raises StatementError."""
-        # OR ROLLBACK and RAISE(ROLLBACK) would undo the turns of others in the same group; SQLite asks nobody.
-        if re.search(r"\brollback\b", sql, re.IGNORECASE):
-            raise StatementError(f"a turn cannot roll back by SQL, raise an error instead: {sql}")
-        with self.mode("turn"):
+    def turn(self, db: apsw.Connection, sql: str, params: Sequence[Any]) -> None:
+        """Run one statement of a turn. Raises StatementError, whatever is wrong with what was given."""
+        self._run("turn", _one(db), sql, params)
+
+    def script(self, db: apsw.Connection, sql: str) -> None:
+        """Run statements that make an application's tables, under the rules of a turn. Raises StatementError."""
+        self._run("turn", db.cursor(), sql, ())
+
+    def read(self, db: apsw.Connection, sql: str, params: Sequence[Any]) -> list[tuple[Any, ...]]:
+        """Run one reading statement. Raises StatementError, whatever is wrong with what was given."""
+        return self._run("read", _one(db), sql, params)
+
+    def _run(self, mode: Mode, cursor: apsw.Cursor, sql: str, params: Sequence[Any]) -> list[tuple[Any, ...]]:
+        with self.mode(mode):
             try:
-                for _ in db.execute("/*turn*/" + sql, params):
+                # OR ROLLBACK and RAISE(ROLLBACK) would undo the turns of others in the same group; SQLite asks nobody.
+                if mode == "turn" and re.search(r"\brollback\b", sql, re.IGNORECASE):
+                    raise StatementError("a turn cannot roll back by SQL, raise an error instead")
+                rows = cursor.execute(sql, params, can_cache=False)
+                if mode == "read":
+                    return rows.fetchall()
+                for _ in rows:
                     continue
             except Exception as error:
                 raise _refused(error, sql) from error
-
-    def read(self, db: apsw.Connection, sql: str, params: tuple[Any, ...]) -> list[tuple[Any, ...]]:
-        """Run a reading statement. Raises StatementError."""
-        with self.mode("read"):
-            try:
-                return db.execute("/*read*/" + sql, params).fetchall()
-            except Exception as error:
-                raise _refused(error, sql) from error
+            finally:
+                cursor.close(True)
+        return []
 
     def _decide(
         self, action: int, first: str | None, second: str | None, _database: str | None, _trigger: str | None
     ) -> int:
         mode = self._mode
-        if mode == "own":
+        if mode == "own" or (action == apsw.SQLITE_PRAGMA and first == _HARMLESS_PRAGMA and second is None):
             return apsw.SQLITE_OK
         if mode == "read":
             return apsw.SQLITE_OK if action in _READING else apsw.SQLITE_DENY
-        if action in _NEVER_IN_A_TURN:
+        if action in _NEVER_IN_A_TURN or action == apsw.SQLITE_PRAGMA:
             return apsw.SQLITE_DENY
         if (action in _ON_FIRST and _is_ours(first)) or (action in _ON_SECOND and _is_ours(second)):
             return apsw.SQLITE_DENY
         return apsw.SQLITE_OK
+
+
+def _one(db: apsw.Connection) -> apsw.Cursor:
+    """A cursor that runs one statement and refuses to begin another."""
+    cursor = db.cursor()
+    begun = 0
+
+    def begin(cursor: apsw.Cursor, _sql: str, _params: Any) -> bool:
+        nonlocal begun
+        # A comment at the end is prepared like a statement, and is none.
+        begun += cursor.has_vdbe
+        if begun > 1:
+            raise StatementError("only one statement at a time")
+        return True
+
+    cursor.exec_trace = begin
+    return cursor
 
 
 def _refused(error: Exception, sql: str) -> Exception:

@@ -183,7 +183,7 @@ def _make_tables(db: apsw.Connection, guard: Guard, tables: Sequence[str]) -> No
     db.execute("BEGIN IMMEDIATE")
     try:
         for sql in tables:
-            guard.turn(db, sql, ())
+            guard.script(db, sql)
         db.execute("COMMIT")
     except BaseException:
         if db.in_transaction:

@@ -213,6 +213,9 @@ async def refuses_a_statement_and_writes_nothing(lab: Lab) -> None:
         Statement("insert into nowhere values (1)"),
         Statement("no sql at all"),
         Statement("commit"),
+        Statement("select 1;COMMIT"),
+        Statement("create temp table monsal_spool(id)"),
+        Statement(None),  # type: ignore[arg-type]  # a handler may hand in anything
         Statement("insert or rollback into lab values (null)"),
     )
     for statement in bad:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from monsal.errors import StatementError
@@ -22,6 +24,13 @@ ALLOWED = (
     "delete from work",
     "drop view words",
     "drop table work",
+    "create virtual table found using fts5(words)",
+    "insert into found values ('one two')",
+    "insert into found(found) values ('optimize')",
+    "delete from found where found match 'two'",
+    "drop table found",
+    "select 1 ; -- the end",
+    "/* the end? */ select 1; /* yes",
 )
 DENIED = (
     "commit",
@@ -48,9 +57,21 @@ DENIED = (
     "create temp trigger t after insert on monsal_spool begin delete from work; end",
     "alter table monsal_spool add column x",
     "create table monsal_mine(x)",
+    "create virtual table monsal_mine using fts5(x)",
+    "create virtual table monsal using fts5(x)",
+    "create temp table monsal_spool(x)",
+    "create temp table mine(x)",
+    "create temp view monsal_states as select 1",
+    "create temp trigger t after insert on work begin delete from work; end",
+    "create table temp.monsal_spool(x)",
+    "pragma data_version = 1",
     "create view v_turns as select 1",
     "delete from sqlite_master",
     "insert into work values (1, 'x'); commit",
+    "select 1;COMMIT",
+    "select 1;/**/COMMIT",
+    "select 1; select 2",
+    "select 1; commit /* */",
     "no sql",
 )
 
@@ -72,6 +93,8 @@ def test_a_turn_may_do_what_it_likes_with_its_own_tables(place: MemoryPlace) -> 
 def test_a_turn_may_not_touch_the_store_nor_the_transaction(place: MemoryPlace, sql: str) -> None:
     db = place.connect()
     before = db.execute("select sql from sqlite_master").fetchall()
+    for ours in ("BEGIN", "COMMIT"):  # as the engine does: now they are prepared
+        db.execute(ours)
     db.execute("begin immediate")
     db.execute("savepoint op")
     for _ in range(2):  # the second time it might be found prepared
@@ -108,12 +131,53 @@ def test_reading_reads(place: MemoryPlace) -> None:
         "pragma user_version",
         "commit",
         "drop table work",
+        "select 1; select 2",
+        "select 1;COMMIT",
     ):
         with pytest.raises(StatementError):
             place.guard.read(db, sql, ())
     with pytest.raises(StatementError, match="Incorrect number of bindings"):
         place.guard.read(db, "select ?, ?", (1,))
     assert place.guard.read(db, "select count(*) from work", ()) == [(1,)]
+    place.give_back()
+
+
+@pytest.mark.parametrize("sql", [None, 7, b"select 1", "select \ud800", "select \0"])
+def test_what_is_no_sql_is_an_error_of_the_statement(place: MemoryPlace, sql: Any) -> None:
+    db = place.connect()
+    with pytest.raises(StatementError):
+        place.guard.turn(db, sql, ())
+    with pytest.raises(StatementError):
+        place.guard.read(db, sql, ())
+    place.give_back()
+
+
+@pytest.mark.parametrize("params", [None, 7, (object(),), [b"x", "y"]])
+def test_wrong_parameters_are_an_error_of_the_statement(place: MemoryPlace, params: Any) -> None:
+    db = place.connect()
+    with pytest.raises(StatementError):
+        place.guard.turn(db, "insert into work(id) values (?)", params)
+    with pytest.raises(StatementError):
+        place.guard.read(db, "select ?", params)
+    place.give_back()
+
+
+def test_full_text_search_of_the_application_works_in_a_turn_and_in_reading(place: MemoryPlace) -> None:
+    db = place.connect()
+    db.execute("begin")
+    place.guard.turn(db, "create virtual table found using fts5(words)", ())
+    place.guard.turn(db, "insert into found values (?)", ("one two",))
+    db.execute("commit")
+    assert place.guard.read(db, "select words from found where found match ?", ("two",)) == [("one two",)]
+    place.give_back()
+
+
+def test_a_script_of_tables_may_have_several_statements_none_of_which_is_ours(place: MemoryPlace) -> None:
+    db = place.connect()
+    place.guard.script(db, "create table a(x); create table b(x);")
+    for sql in ("create table c(x); drop table monsal_spool", "create table d(x); COMMIT"):
+        with pytest.raises(StatementError):
+            place.guard.script(db, sql)
     place.give_back()
 
 

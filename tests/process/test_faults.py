@@ -255,3 +255,19 @@ def test_a_second_signal_leaves_a_running_handler_to_the_next_start(home: Path) 
         assert server.process.wait(20) == 0
         assert "Traceback" not in server.log()
         assert server.ledger()["waiting"] == 1
+
+
+def test_a_thread_that_a_handler_left_behind_does_not_keep_the_process(home: Path) -> None:
+    make_application(
+        home,
+        "import asyncio, threading, pathlib\nfrom monsal import route\n"
+        '@route("desk@(host)")\nasync def START(message):\n'
+        f'    pathlib.Path({str(home)!r}, "begun").touch()\n    await asyncio.to_thread(threading.Event().wait)\n',
+        drain=0.2,
+    )
+    with Server(home) as server:
+        server.start()
+        assert write(server) == 250
+        wait_until((home / "begun").exists, "the handler")
+        assert server.stop() == 0
+        assert "still running" in server.log()

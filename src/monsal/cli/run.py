@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import os
+import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +22,9 @@ if TYPE_CHECKING:
     from monsal.routing import Table
 
 __all__ = ["command"]
+
+#: Seconds that threads of handlers get after a clean end.
+_PATIENCE = 3.0
 
 
 @click.command("run")
@@ -49,12 +54,29 @@ def command(directory: Path, target: str, workers: int | None, log: str | None, 
     make_room(settings.settings.store, directory.resolve())
     welcome = _welcome(directory, settings.settings, app.router.table) if settings.settings.log == "text" else None
     try:
-        return serve(app.parts(), directory, settings, on_ready=welcome)
+        code = serve(app.parts(), directory, settings, on_ready=welcome)
     except OSError as error:
         # A port that is taken, a directory that cannot be written: the place is not fit, the application may be.
         said = _taken(error, settings.settings.ingress) or f"cannot serve {directory}: {error}"
         click.echo(f"monsal: {said}", err=True)
         return UNAVAILABLE
+    _end_for_sure(code)
+    return code
+
+
+def _end_for_sure(code: int) -> None:
+    """End the process soon, whatever a handler left running in a thread of an executor.
+
+    At its end the interpreter waits for such threads without a bound; all that had to be kept is on the disk by now.
+    """
+
+    def end() -> None:
+        click.echo("monsal: a thread that a handler started is still running; leaving it behind", err=True)
+        os._exit(code)
+
+    timer = threading.Timer(_PATIENCE, end)
+    timer.daemon = True
+    timer.start()
 
 
 def _taken(error: OSError, ingress: tuple[str, ...]) -> str | None:

@@ -22,6 +22,10 @@ MAX_LIST = 65_536
 MAX_MAILBOXES = 1000
 #: How much of a list is looked at for its first address: that happens between DATA and 250, for anybody.
 MAX_FIRST = 4096
+#: Longest text between angle brackets that may be an address: 320 octets, and some for blanks.
+MAX_ANGLE = 400
+#: Longest route before an address that is skipped; nobody has written one since 1989 (RFC 1123, section 5.2.6).
+MAX_ROUTE = 1000
 
 
 class Mailbox(msgspec.Struct, frozen=True):
@@ -46,7 +50,8 @@ _TOKEN = re.compile(
     re.DOTALL,
 )
 _COMMENT_SIGN = re.compile(r"\\.?|[()]", re.DOTALL)
-_ROUTE = re.compile(r"\s*@[^:]*:")
+# The obsolete route before an address (RFC 5322, section 4.4).
+_ROUTE = re.compile(r"\s*+@[^:]*+:")
 _ESCAPED = re.compile(r"\\(.)", re.DOTALL)
 _AROUND = re.compile(r" ?([.@]) ?")
 
@@ -128,7 +133,7 @@ def _split(text: str) -> Iterator[tuple[str, str]]:
         elif kind == "angle":
             if entry.angle is None:
                 # "<Bob <b@example.com>" has one bracket too many; the innermost counts.
-                entry.angle = _ROUTE.sub("", match.group("angle").rpartition("<")[2], count=1).strip()
+                entry.angle = _innermost(match.group("angle"))
         elif kind == "blank":
             if not entry.bare or entry.bare[-1] != " ":
                 entry.add(" ", " ")
@@ -137,6 +142,14 @@ def _split(text: str) -> Iterator[tuple[str, str]]:
         else:
             entry.add(match.group("text"), match.group("text"))
     yield entry.result()
+
+
+def _innermost(angle: str) -> str:
+    """The address within angle brackets, without its route; empty if that is too long for one."""
+    text = angle.rpartition("<")[2]
+    route = _ROUTE.match(text, 0, MAX_ROUTE)
+    start = route.end() if route is not None else 0
+    return text[start:].strip() if len(text) - start <= MAX_ANGLE else ""
 
 
 def read_comment(text: str, position: int) -> tuple[str, int]:

@@ -23,7 +23,8 @@ __all__ = ["Auth", "authenticate"]
 #: Longest Authentication-Results field that is read.
 MAX_RESULTS = 16_384
 
-_LEXICAL = re.compile(r'"([^"\\]*+(?:\\.[^"\\]*+)*)"|\(', re.DOTALL)
+# A quoted string that is never closed goes to the end: looked for from each quote, its end would take quadratic time.
+_LEXICAL = re.compile(r'"([^"\\]*+(?:\\.[^"\\]*+)*+)(?:"|\\?\Z)|\(', re.DOTALL)
 _NOT_PLAIN = re.compile(r"[^a-z0-9.@_\-]")
 _RESULT = re.compile(r"([a-z0-9\-]{1,30})\s*(?:/\s*\d+\s*)?=\s*([a-z]{1,20})(.*)", re.DOTALL)
 _PROPERTY = re.compile(r"([a-z]{1,30})\s*\.\s*([a-z0-9_\-]{1,60})\s*=\s*(\S+)")

@@ -150,7 +150,8 @@ def decode_header(value: str) -> str:
     if "=?" not in value:
         return clean(value)
     out: list[str] = []
-    charset, pending = "", b""
+    charset = ""
+    pending: list[bytes] = []
     position = 0
     for match in _WORD.finditer(value):
         data = _word_bytes(match.group(2), match.group(3))
@@ -158,15 +159,15 @@ def decode_header(value: str) -> str:
             continue
         between = value[position : match.start()]
         if pending and (between.strip() or match.group(1).lower() != charset):
-            out.append(decode_text(pending, charset))
-            pending = b""
+            out.append(decode_text(b"".join(pending), charset))
+            pending = []
         if between.strip() or position == 0:
             out.append(between)
         charset = match.group(1).lower()
-        pending += data
+        pending.append(data)
         position = match.end()
     if pending:
-        out.append(decode_text(pending, charset))
+        out.append(decode_text(b"".join(pending), charset))
     out.append(value[position:])
     return clean("".join(out))
 

@@ -183,11 +183,12 @@ def reply_text(text: str) -> str:
     lines = _before_separator(lines)
     kept = _without_quotations(lines)
     kept = _before_signature(kept)
-    while kept and not kept[-1].strip():
-        kept.pop()
-    while kept and not kept[0].strip():
-        kept.pop(0)
-    return "\n".join(line.rstrip() for line in kept)
+    start, end = 0, len(kept)
+    while end > start and not kept[end - 1].strip():
+        end -= 1
+    while start < end and not kept[start].strip():
+        start += 1
+    return "\n".join(line.rstrip() for line in kept[start:end])
 
 
 def _before_separator(lines: list[str]) -> list[str]:

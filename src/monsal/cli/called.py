@@ -8,7 +8,7 @@ import shutil
 import sys
 from pathlib import Path
 
-__all__ = ["program", "typed"]
+__all__ = ["interpreter", "program", "typed"]
 
 NAME = "monsal"
 
@@ -31,6 +31,17 @@ def program(seen_from: Path | None = None) -> str:
     # Without a slash the shell would look for it on its path, where it is not.
     path = str(called) if called.parent != Path() else os.path.join(os.curdir, called)
     return shlex.quote(_seen(path, seen_from))
+
+
+def interpreter(seen_from: Path | None = None) -> str:
+    """What to type for the Python that has this program: `python` where the program has its bare name."""
+    called = Path(sys.argv[0] if sys.argv else "")
+    if program() == NAME:
+        return "python"
+    beside = called.with_name("python")
+    if called.name == NAME and beside.exists() and os.path.samefile(beside, sys.executable):
+        return shlex.quote(_seen(str(beside), seen_from))
+    return shlex.quote(_seen(sys.orig_argv[0] if called.name != NAME else sys.executable, seen_from))
 
 
 def _seen(path: str, seen_from: Path | None) -> str:

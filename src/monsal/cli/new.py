@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from monsal.cli.called import program, typed
+from monsal.cli.called import interpreter, program, typed
 from monsal.cli.exits import CANNOT_CREATE, OK
 
 __all__ = ["command", "package_name"]
@@ -47,6 +47,7 @@ def command(directory: Path) -> int:
                 text.replace("@@package@@", package)
                 .replace("@@name@@", directory.resolve().name)
                 .replace("@@monsal@@", here)
+                .replace("@@python@@", interpreter(directory))
             )
             path.write_text(text, encoding="utf-8")
     except OSError as error:

@@ -59,7 +59,7 @@ def parse_endpoint(url: str) -> Endpoint:
 
     Raises ConfigError.
     """
-    shape = "smtp://host:port, lmtp://host:port or lmtp:path/of/a.sock"
+    shape = "smtp://host:port, lmtp://host:port, lmtp:path/of/a.sock or capture:dir"
     try:
         parts = urlsplit(url)
         port = parts.port

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from cli_world import Invoke
 
-from monsal.cli.called import program, typed
+from monsal.cli.called import interpreter, program, typed
 
 
 def test_inside_another_program_it_has_its_plain_name() -> None:
@@ -54,6 +54,7 @@ def test_as_a_module_it_is_told_as_one_and_can_be_pasted(home: Path) -> None:
     assert shlex.split(told) == [*command, "run", "--dir", "a b"]
     readme = (home / "a b" / "README.md").read_text()
     assert f"$ {sys.executable} -m monsal.cli status" in readme
+    assert f"$ {sys.executable} -m pytest" in readme
     pasted = shlex.split(told.replace(" run ", " config "))
     assert subprocess.run(pasted, cwd=home, capture_output=True, check=False, timeout=60).returncode == 0
 
@@ -78,3 +79,13 @@ def test_where_no_application_is_nobody_is_sent_to_run_one(
     assert "--dir" in result.stderr
     assert "no server" not in result.stderr
     assert "monsal run" not in result.stderr
+
+
+def test_the_interpreter_beside_the_program(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert interpreter() == "python"
+    executable(home / "bin" / "monsal")
+    (home / "bin" / "python").symlink_to(sys.executable)
+    monkeypatch.chdir(home)
+    monkeypatch.setenv("PATH", "/nowhere")
+    monkeypatch.setattr(sys, "argv", ["bin/monsal"])
+    assert interpreter(Path("desk")) == "../bin/python"

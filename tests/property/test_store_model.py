@@ -382,17 +382,23 @@ class StoreMachine(RuleBasedStateMachine):
     @rule(data=st.data())
     def kill(self, data: st.DataObject) -> None:
         running = [row for row, _, _ in self.leases.values()]
-        number = data.draw(st.sampled_from(running or sorted(self.model.rows)))
-        row = self.model.rows[number]
-        dead = self.run(self.store.killed([number], self.now))
+        known = st.sampled_from(running or sorted(self.model.rows))
+        numbers = data.draw(st.lists(known, min_size=1, max_size=3, unique=True))
+        dead = self.run(self.store.killed(numbers, self.now))
         expected: list[int] = []
-        if row.status in ("waiting", "held"):
+        waiting = [number for number in numbers if self.model.rows[number].status == "waiting"]
+        suspects = [number for number in waiting if self.model.rows[number].kills]
+        for number in suspects or waiting:
+            row = self.model.rows[number]
             row.kills += 1
-            if row.kills >= 3 and row.status == "waiting":
+            if row.kills >= 3:
                 row.status = "dead"
-                expected = [number]
-            if row.key in self.leases and self.leases[row.key][0] == number:
-                self.lost.append(self.leases.pop(row.key)[2])
+                expected.append(number)
+        for number in waiting:
+            key = self.model.rows[number].key
+            if key in self.leases and self.leases[key][0] == number:
+                self.lost.append(self.leases.pop(key)[2])
+        if waiting:
             self.durable()
         assert dead == expected
 

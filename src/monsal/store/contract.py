@@ -479,5 +479,11 @@ class Store(Protocol):
         ...
 
     async def killed(self, rows: Sequence[int], now: float) -> list[int]:
-        """Note that a process died while these rows ran; those at three kills become dead letters and are returned."""
+        """Note that a process died while these rows ran; those at three kills become dead letters and are returned.
+
+        Only rows that still wait count. If some of them were there at an earlier kill (`kills` of 1 or more), these
+        are the suspects, which the worker runs one at a time: each of them gets one kill more, the others none. If
+        none was, each gets its first. So a message that ran beside a killer is counted once, not again and again.
+        All of them may be claimed at once.
+        """
         ...

@@ -279,28 +279,40 @@ def extend(data: Data, leases: Sequence[tuple[str, Fence]], until: float) -> lis
 
 
 def killed(data: Data, rows: Sequence[int], now: float) -> list[int]:
-    """Count a kill for each row that has not ended; those at three become dead letters and are returned."""
-    dead: list[int] = []
+    """Count a kill for those of the rows that may have done it; those at three become dead letters and are returned.
+
+    Rows that were there at an earlier kill are the suspects, and run alone. Beside one of them the others are
+    innocent: were they counted too, a killer would take along all who wait with it.
+    """
     now = store_time(now)
+    waiting: dict[int, tuple[str, int, int]] = {}
     for row in dict.fromkeys(rows):
-        found = data.select(
-            "SELECT lease_key, source, status, kills FROM monsal_spool WHERE id = ? AND status < 2", (row,)
-        )
-        if not found:
-            continue
-        stored_key, source, status, kills = found[0]
-        is_dead = kills + 1 >= MAX_KILLS and status == WAITING
-        data.begin()
-        data.write("UPDATE monsal_spool SET kills = kills + 1 WHERE id = ?", (row,))
-        if is_dead:
-            reason = f"killed its worker {kills + 1} times"
-            data.write("UPDATE monsal_spool SET status = 3, reason = ? WHERE id = ?", (reason, row))
-            data.write(KEEP_DETAIL, (row, "", now))
-            data.ledger.moved(source, status, DEAD)
+        for stored_key, source, kills in data.select(_READ_KILLS, (row,)):
+            waiting[row] = load_text(stored_key), source, kills
+    has_suspects = any(kills for _, _, kills in waiting.values())
+    dead: list[int] = []
+    for row, (lease_key, source, kills) in waiting.items():
+        removed = 0
+        if kills or not has_suspects:
+            removed = _count_kill(data, row, kills + 1, now)
+        if removed:
+            data.ledger.moved(source, WAITING, DEAD)
             dead.append(row)
         data.fresh.pop(row)
-        _free_after_kill(data, load_text(stored_key), row, removed=int(is_dead))
+        _free_after_kill(data, lease_key, row, removed=removed)
     return dead
+
+
+def _count_kill(data: Data, row: int, kills: int, now: float) -> int:
+    """Write the kills of a row that waits; 1 if it is a dead letter by that, else 0."""
+    data.begin()
+    data.write("UPDATE monsal_spool SET kills = ? WHERE id = ?", (kills, row))
+    if kills < MAX_KILLS:
+        return 0
+    reason = f"killed its worker {kills} times"
+    data.write("UPDATE monsal_spool SET status = 3, reason = ? WHERE id = ?", (reason, row))
+    data.write(KEEP_DETAIL, (row, "", now))
+    return 1
 
 
 def _free_after_kill(data: Data, lease_key: str, row: int, *, removed: int) -> None:
@@ -329,6 +341,7 @@ _READ_ROW: Final[str] = (
     " s.kills, s.turns, s.target, s.state_key, s.state_sender, s.entered, b.raw, b.file"
     " FROM monsal_spool s JOIN monsal_bodies b ON b.id = s.body WHERE s.id = ?"
 )
+_READ_KILLS: Final[str] = "SELECT lease_key, source, kills FROM monsal_spool WHERE id = ? AND status = 0"
 _DUE_TIMERS: Final[str] = (
     "SELECT key, sender, target, lease_key FROM monsal_timers INDEXED BY monsal_timers_due"
     " WHERE due <= ? ORDER BY due LIMIT ?"

@@ -15,6 +15,7 @@ __all__ = [
     "answers_a_cancelled_claim_by_giving_back",
     "counts_duplicates_within_three_days",
     "counts_kills_and_gives_up_at_three",
+    "counts_kills_of_suspects_only",
     "dead_letters_can_be_replayed_or_dropped",
     "extends_leases",
     "gives_one_row_to_one_of_two_claimers",
@@ -278,6 +279,27 @@ async def counts_kills_and_gives_up_at_three(lab: Lab) -> None:
     expect(dead["reason"] == "killed its worker 3 times", f"the reason says so: {dead['reason']}")
     expect((await lab.claim_one()).id == ids[1], "the next message runs")
     await lab.counts(dead=1, running=1)
+
+
+async def counts_kills_of_suspects_only(lab: Lab) -> None:
+    async def kills() -> dict[int, int]:
+        rows = await lab.claim()
+        for row in rows:
+            await lab.done(row, "again", handler=None)
+        return {row.id: row.kills for row in rows}
+
+    first, second, late = [(await lab.accept(f"{name}@example.com")).ids[0] for name in ("a", "b", "c")]
+    expect(len(await lab.claim()) == 3, "three run side by side")
+    expect(await lab.store.killed([first, second], lab.now) == [], "a first kill is borne")
+    expect(await lab.store.killed([late], lab.now) == [], "so is that of another one")
+    expect(await kills() == {first: 1, second: 1, late: 1}, "nobody was a suspect: each may have done it")
+    fresh = (await lab.accept("d@example.com")).ids[0]
+    expect(await lab.store.killed([fresh, second, 10**9, second], lab.now) == [], "the second kill is borne")
+    expect(await kills() == {first: 1, second: 2, late: 1, fresh: 0}, "beside a suspect the others are innocent")
+    expect(await lab.store.killed([fresh, first, second], lab.now) == [second], "at three it is given up, it alone")
+    expect(await kills() == {first: 2, late: 1, fresh: 0}, "each suspect among them is counted")
+    expect(await lab.store.killed([second, fresh], lab.now) == [], "a row that is dead is no suspect any more")
+    expect(await kills() == {first: 2, late: 1, fresh: 1}, "so the one that is left is counted")
 
 
 async def refuses_when_closed(lab: Lab) -> None:

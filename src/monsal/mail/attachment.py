@@ -35,6 +35,9 @@ class Attachment:
         content_id: str | None = None,
         inline: bool = False,
     ) -> None:
+        """`data` is bytes or a function that gives them. Raises TypeError for anything else."""
+        if not isinstance(data, bytes) and not callable(data):
+            raise TypeError(f"the data of an attachment must be bytes, not {type(data).__name__}")
         self.filename = filename
         self.content_type = content_type
         self._data = data
@@ -49,5 +52,8 @@ class Attachment:
     def data(self) -> bytes:
         """The content of the file."""
         if not isinstance(self._data, bytes):
-            self._data = self._data()
+            data = self._data()
+            if not isinstance(data, bytes):
+                raise TypeError(f"the data of an attachment must be bytes, not {type(data).__name__}")
+            self._data = data
         return self._data

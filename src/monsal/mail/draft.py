@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal
 
 import msgspec
@@ -66,7 +66,7 @@ _PARAMETER = r'[ \t]*;[ \t]*[A-Za-z0-9\-]+=(?:[A-Za-z0-9!#$&+.^_`~\-]+|"[ !#-\[\
 _CONTENT_TYPE = re.compile(rf"[A-Za-z0-9!#$&^_.+\-]+/[A-Za-z0-9!#$&^_.+\-]+(?:{_PARAMETER}){{0,10}}\Z")
 _CHARSET = re.compile(r"[A-Za-z0-9._:\-]{1,40}\Z")
 # "Re:" and what clients of other languages write for it, however often.
-_REPLY_PREFIX = re.compile(r"\s*(?:(?:re|aw|sv|vs|antw|odp|res|rif)(?:\[\d{1,3}\])?\s*[:：]\s*)+", re.IGNORECASE)
+_REPLY_PREFIX = re.compile(r"\s*+(?:(?:re|aw|sv|vs|antw|odp|res|rif)(?:\[\d{1,3}\])?\s*+[:：]\s*+)+", re.IGNORECASE)
 
 
 class Draft(msgspec.Struct, frozen=True, kw_only=True):
@@ -78,10 +78,12 @@ class Draft(msgspec.Struct, frozen=True, kw_only=True):
     that a person wrote. `headers` are further fields, none of PROTECTED_HEADERS. With `null_sender` the envelope's
     sender is to be empty, as a bounce needs it.
 
-    All of it is checked when it is made, so that a wrong value fails in the handler that gave it (DESIGN 4, *Relay*).
+    All of it is checked when it is made, so that a wrong value fails in the handler that gave it (DESIGN 4, *Relay*):
+    `render` raises nothing for a Draft that could be made.
 
-    Raises ValueError for CR, LF or NUL in a value of a header, a protected or malformed name of a header, no recipient,
-    or a malformed Message-ID or content type; AddressError for what is no address.
+    Raises TypeError for a value of another type; ValueError for CR, LF or NUL in a value of a header, a protected or
+    malformed name of a header, no recipient, or a malformed Message-ID or content type; AddressError for what is no
+    address.
     """
 
     to: tuple[str, ...]
@@ -100,10 +102,24 @@ class Draft(msgspec.Struct, frozen=True, kw_only=True):
     null_sender: bool = False
 
     def __post_init__(self) -> None:
+        for name in ("sender", "sender_name", "subject"):
+            _check_text(name, getattr(self, name))
+        for name in ("text", "html", "reply_to", "in_reply_to"):
+            if getattr(self, name) is not None:
+                _check_text(name, getattr(self, name))
         for name in ("to", "cc", "references"):
-            value = getattr(self, name)
-            if not isinstance(value, tuple):
-                force_setattr(self, name, (value,) if isinstance(value, str) else tuple(value))
+            force_setattr(self, name, _texts(name, getattr(self, name)))
+        if not isinstance(self.headers, Mapping):
+            raise TypeError(f"headers must be a mapping of names to values, not {type(self.headers).__name__}")
+        # A copy: what was checked is what will be written.
+        force_setattr(self, "headers", dict(self.headers))
+        self._check_header()
+        if not isinstance(self.attachments, Iterable) or isinstance(self.attachments, str | bytes):
+            raise TypeError(f"attachments must be a tuple of them, not {type(self.attachments).__name__}")
+        force_setattr(self, "attachments", tuple(_attachment(given) for given in self.attachments))
+
+    def _check_header(self) -> None:
+        """What all the fields hold; the types are known to be right."""
         if not self.to and not self.cc:
             raise ValueError("a mail needs a recipient")
         force_setattr(self, "sender", ascii_domain(self.sender))
@@ -120,9 +136,8 @@ class Draft(msgspec.Struct, frozen=True, kw_only=True):
             raise ValueError(f"auto_submitted is auto-replied, auto-generated or None, not {self.auto_submitted!r}")
         for name, value in self.headers.items():
             _check_name(name)
+            _check_text(name, value)
             _check_value(name, value)
-        if self.attachments:
-            force_setattr(self, "attachments", tuple(_attachment(given) for given in self.attachments))
 
     @property
     def recipients(self) -> tuple[str, ...]:
@@ -219,7 +234,27 @@ def reply_draft(
 
 
 def _reply_subject(subject: str) -> str:
-    return f"Re: {_REPLY_PREFIX.sub('', subject[:MAX_SUBJECT], count=1).strip()}".rstrip()
+    subject = subject[:MAX_SUBJECT]
+    # At the start only: "Order more: pears" has no such prefix.
+    prefix = _REPLY_PREFIX.match(subject)
+    return f"Re: {subject[prefix.end() if prefix else 0 :].strip()}".rstrip()
+
+
+def _check_text(name: str, value: object) -> None:
+    if not isinstance(value, str):
+        raise TypeError(f"{name} must be a string, not {type(value).__name__}")
+
+
+def _texts(name: str, value: object) -> tuple[str, ...]:
+    """One string or several, as a tuple."""
+    if isinstance(value, str):
+        return (value,)
+    if not isinstance(value, Iterable) or isinstance(value, bytes | bytearray):
+        raise TypeError(f"{name} must be a string or a tuple of strings, not {type(value).__name__}")
+    found = tuple(value)
+    for each in found:
+        _check_text(f"each of {name}", each)
+    return found
 
 
 def _check_value(name: str, value: str) -> None:
@@ -228,6 +263,7 @@ def _check_value(name: str, value: str) -> None:
 
 
 def _check_name(name: str) -> None:
+    _check_text("the name of a header", name)
     lower = name.lower()
     if not _HEADER_NAME.match(name):
         raise ValueError(f"not a name of a header: {name!r}")
@@ -235,8 +271,20 @@ def _check_name(name: str) -> None:
         raise ValueError(f"{name} cannot be given in headers: a Draft writes it itself or nobody does")
 
 
-def _attachment(given: Attachment | tuple[str, bytes, str]) -> Attachment:
-    attachment = given if isinstance(given, Attachment) else Attachment(given[0], given[2], given[1])
+def _attachment(given: object) -> Attachment:
+    if isinstance(given, Attachment):
+        attachment = given
+    elif isinstance(given, tuple | list) and len(given) == 3:
+        attachment = Attachment(given[0], given[2], given[1])
+    else:
+        raise TypeError(f"an attachment is an Attachment or (filename, data, content type), not {type(given).__name__}")
+    for name in ("filename", "content_type"):
+        _check_text(f"an attachment's {name}", getattr(attachment, name))
+    for name in ("charset", "content_id"):
+        if getattr(attachment, name) is not None:
+            _check_text(f"an attachment's {name}", getattr(attachment, name))
+    # Loads what is still to be loaded: it fails here, or not at all.
+    _ = attachment.data
     _check_value("filename", attachment.filename)
     if not _CONTENT_TYPE.match(attachment.content_type):
         raise ValueError(f"not a content type: {attachment.content_type!r}")

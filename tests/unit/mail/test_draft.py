@@ -180,6 +180,71 @@ def test_a_mail_needs_a_recipient() -> None:
         draft(auto_submitted="yes")
 
 
+@pytest.mark.parametrize(
+    ("given", "name"),
+    [
+        ({"text": 12.5}, "text"),
+        ({"text": b"hello"}, "text"),
+        ({"html": b"<p>"}, "html"),
+        ({"html": 5, "text": None}, "html"),
+        ({"subject": 7}, "subject"),
+        ({"subject": None}, "subject"),
+        ({"sender": None}, "sender"),
+        ({"sender_name": b"x"}, "sender_name"),
+        ({"to": 5}, "to"),
+        ({"to": None}, "to"),
+        ({"to": b"a@b.c"}, "to"),
+        ({"to": (b"a@b.c",)}, "to"),
+        ({"cc": (None,)}, "cc"),
+        ({"reply_to": b"a@b.c"}, "reply_to"),
+        ({"in_reply_to": 5}, "in_reply_to"),
+        ({"references": (5,)}, "references"),
+        ({"headers": {"X-Count": 5}}, "X-Count"),
+        ({"headers": {5: "x"}}, "name of a header"),
+        ({"headers": ["X-Count"]}, "headers"),
+        ({"attachments": 5}, "attachments"),
+        ({"attachments": "x.txt"}, "attachments"),
+        ({"attachments": ("x.txt",)}, "attachment"),
+        ({"attachments": (("x.txt", b"x"),)}, "attachment"),
+        ({"attachments": (("x.txt", "text", "text/plain"),)}, "data"),
+        ({"attachments": (("x.txt", None, "text/plain"),)}, "data"),
+        ({"attachments": (("x.txt", bytearray(b"x"), "text/plain"),)}, "data"),
+        ({"attachments": ((b"x.txt", b"x", "text/plain"),)}, "filename"),
+        ({"attachments": (("x.txt", b"x", None),)}, "content_type"),
+        ({"attachments": [Attachment("x", "a/b", lambda: "text")]}, "data"),  # type: ignore[arg-type,return-value]  # wrong on purpose
+        ({"attachments": [Attachment("x", "a/b", b"", content_id=5)]}, "content_id"),  # type: ignore[arg-type]  # wrong on purpose
+    ],
+)
+def test_a_value_of_another_type_fails_where_it_was_given(given: dict[str, Any], name: str) -> None:
+    with pytest.raises(TypeError, match=name):
+        draft(**given)
+
+
+def test_an_attachment_of_no_bytes_is_none() -> None:
+    with pytest.raises(TypeError, match="bytes"):
+        Attachment("x.txt", "text/plain", "text")  # type: ignore[arg-type]  # wrong on purpose
+
+
+@pytest.mark.parametrize("field", ["to", "cc", "reply_to", "sender"])
+@pytest.mark.parametrize("domain", ["é" * 60 + ".example", "ﷺ" * 30, "\u0fd8" * 60, "x\u2488y", "é..x", "é" * 200])
+def test_an_odd_domain_fails_where_it_was_given_or_not_at_all(field: str, domain: str) -> None:
+    try:
+        made = draft(**{field: f"a@{domain}"})
+    except AddressError:
+        return
+
+    assert made.render(message_id=ID, date=0.0).isascii()
+    assert all(address.isascii() for address in made.recipients)
+
+
+def test_what_was_checked_is_what_is_written() -> None:
+    headers = {"X-Name": "x"}
+    made = draft(headers=headers)
+    headers["X-Name"] = "y\r\nBcc: z"
+
+    assert made.headers == {"X-Name": "x"}
+
+
 def test_recipients_are_those_of_the_envelope() -> None:
     made = draft(to="Alice@x.y", cc=["alice@X.y", "bob@bücher.example"])
 
@@ -248,6 +313,10 @@ def test_an_answer_is_in_the_thread() -> None:
         ("=?utf-8?q?Re=3A_gr=C3=BCn?=", "Re: grün"),
         ("=?utf-8?q?x=0D=0ABcc=3A_y?=", "Re: x  Bcc: y"),
         ("Regarding: hi", "Re: Regarding: hi"),
+        ("Order more: pears", "Re: Order more: pears"),
+        ("hi Re: there", "Re: hi Re: there"),
+        ("   Re: hi", "Re: hi"),
+        ("x" + " " * 100 + "more: y", "Re: x" + " " * 100 + "more: y"),
         ("", "Re:"),
     ],
 )

@@ -21,7 +21,7 @@ from monsal.mail.htmltext import html_to_text
 from monsal.mail.mime import parameters, parse, safe_filename
 from monsal.mail.replytext import reply_text
 
-SHORT, TIMES = 4_000, 8
+SHORT, TIMES = 2_500, 8
 #: Times as long that eight times the input may take, and what is too short to be measured.
 ALLOWED, FLOOR = 16, 0.05
 ENVELOPE = Envelope(sender="", recipients=("a@b.c",))

@@ -8,6 +8,7 @@ It is cut so that each part can be read alone:
     spool, turns, outbox, operator,   what is done to it: functions on `Data`, each within one transaction
     looking, pruning
     operation, hand, bell, opening    calls, threads, wake-ups, the beginning and the way back after an error
+    reading                           an application's reading statements, beside the writer
     core                              who may touch the store when; groups, flushes, recovery
     face                              the asynchronous methods of the contract
 

@@ -8,7 +8,8 @@ The connection and everything in `Data` has one owner at a time: the loop, or th
                                thread; what comes in meanwhile is the next group (group commit)
     only turns were applied    nobody waits: they are flushed at once when the store was idle, else when they are
                                `window` old or `group_limit` many
-    an operation that reads    at length runs on the thread, so that it does not stop the sockets
+    an operation that reads    at length runs on the thread, so that it does not stop the sockets; a statement of an
+                               application on another connection, so that it does not stop the writer (reading.py)
     a flush or the disk fails  everything in memory is thrown away; what is found on the disk decides what those who
                                wait are told (`_break`, and `opening.recover`)
 
@@ -26,7 +27,7 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -37,8 +38,9 @@ from monsal.store.engine.data import Data
 from monsal.store.engine.database import foreign_error
 from monsal.store.engine.hand import Checkpointer, Hand, checkpoint
 from monsal.store.engine.opening import Lost, close_place, open_place, recover
-from monsal.store.engine.operation import APPLIED, ASIDE, How, Operation, Undo, as_ours, refuse
+from monsal.store.engine.operation import APPLIED, ASIDE, DURABLE, How, Operation, Undo, as_ours, refuse
 from monsal.store.engine.place import EngineSettings, Place
+from monsal.store.engine.reading import Reader, nothing, read_here
 
 __all__ = ["Core", "StoreStatistics"]
 
@@ -81,6 +83,7 @@ class Core:
         self._idle: asyncio.Event
         self._hand: Hand
         self._checkpointer: Checkpointer | None = None
+        self._reader: Reader | None = None
         self._is_open = False
         self._why = "it is not open"
         self._busy = False
@@ -128,6 +131,7 @@ class Core:
         self._lost = None
         if self._threaded:
             self._checkpointer = Checkpointer(self._loop, self._place, self._settings)
+            self._reader = Reader(self._loop, self._place)
         self._release()
 
     def _release(self) -> None:
@@ -168,6 +172,8 @@ class Core:
         """Take no more operations; what there was to work on."""
         data, self.data = self.data, None
         self._is_open, self._why = False, "it was closed"
+        if self._reader is not None:
+            self._reader.refuse()
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -176,14 +182,17 @@ class Core:
         return data
 
     def _leave(self, data: Data | None) -> None:
-        self._stop_checkpoints()
+        self._stop_others()
         lost, self._lost = self._lost, None
         close_place(self._place, data, None if lost is None else lost.db)
 
-    def _stop_checkpoints(self) -> None:
+    def _stop_others(self) -> None:
+        """Have the other connections leave: the writer's is then the only one."""
         checkpointer, self._checkpointer = self._checkpointer, None
-        if checkpointer is not None:
-            checkpointer.stop()
+        reader, self._reader = self._reader, None
+        for other in (checkpointer, reader):
+            if other is not None:
+                other.stop()
 
     # -- operations -------------------------------------------------------------------------------------------
 
@@ -211,6 +220,13 @@ class Core:
             if undo is not None and waiter.done() and not waiter.cancelled() and waiter.exception() is None:
                 self._submit(undo, waiter.result())
             raise
+
+    async def read(self, sql: str, params: Sequence[Any]) -> list[tuple[Any, ...]]:
+        """Run a reading statement of an application, as of the last applied turn."""
+        if (reader := self._reader) is None:
+            return await self.run(ASIDE, read_here, sql, params)
+        await self.run(DURABLE, nothing)
+        return await reader.read(sql, params)
 
     def _is_dirty(self) -> bool:
         return self.data is not None and self.data.dirty
@@ -423,7 +439,9 @@ class Core:
         self._refuse_queue()
         waiting, self._waiting = self._waiting, []
         lost = self._lost = Lost(data.group, data.counters, data.db, waiting)
-        self._hand.do(self._stop_checkpoints, lambda *_: self._recover(lost))
+        if self._reader is not None:
+            self._reader.refuse()
+        self._hand.do(self._stop_others, lambda *_: self._recover(lost))
 
     def _recover(self, lost: Lost) -> None:
         self._timer = None

@@ -16,6 +16,7 @@ from monsal.errors import StatementError, StoreCorrupt, StoreError, StoreNewer, 
 __all__ = [
     "APPLICATION_ID",
     "STATEMENT_SECONDS",
+    "TURN_SECONDS",
     "Guard",
     "check_layout",
     "configure",
@@ -115,7 +116,9 @@ def _is_ours(name: str | None) -> bool:
     return name is not None and (name.lower().startswith("monsal_") or name.lower() in _OUR_VIEWS)
 
 
-#: Seconds that a statement of an application may take: the store waits for it (P7).
+#: Seconds that a statement of a turn may take: all mail waits for it (P7).
+TURN_SECONDS: Final = 2.0
+#: Seconds that a reading one may take, for which other reads wait, and one that makes tables at the opening.
 STATEMENT_SECONDS: Final = 20.0
 #: Steps of SQLite's machine after which it asks whether to go on, a few milliseconds.
 _STEPS: Final = 1_000_000
@@ -128,44 +131,52 @@ class Guard:
     statements, where one of ours with the same text was judged as ours.
     """
 
-    def __init__(self, seconds: float = STATEMENT_SECONDS) -> None:
+    def __init__(self, *, turn: float = TURN_SECONDS, other: float = STATEMENT_SECONDS) -> None:
         self._mode: Mode = "own"
-        self._seconds = seconds
+        self._turn = turn
+        self._other = other
         self._end = 0.0
+        #: Set from any thread: a foreign statement that runs is ended.
+        self.is_stopped = False
 
     def install(self, db: apsw.Connection) -> None:
         db.authorizer = self._decide
         db.set_progress_handler(self._is_over, _STEPS)
 
     @contextmanager
-    def mode(self, mode: Mode) -> Iterator[None]:
-        """Within it, statements are judged by `mode`."""
+    def mode(self, mode: Mode, seconds: float) -> Iterator[None]:
+        """Within it, statements are judged by `mode` and stopped after `seconds`."""
         self._mode = mode
-        self._end = time.monotonic() + self._seconds
+        self._end = time.monotonic() + seconds
         try:
             yield
         except apsw.InterruptError as error:
-            raise StatementError(f"a statement took longer than {self._seconds:g} s and was stopped") from error
+            if self.is_stopped:
+                raise StoreUnavailable("the store was closed while a statement ran") from error
+            raise StatementError(f"a statement took longer than {seconds:g} s and was stopped") from error
         finally:
             self._mode = "own"
 
     def _is_over(self) -> bool:
-        return self._mode != "own" and time.monotonic() > self._end
+        return self._mode != "own" and (self.is_stopped or time.monotonic() > self._end)
 
     def turn(self, db: apsw.Connection, sql: str, params: Sequence[Any]) -> None:
         """Run one statement of a turn. Raises StatementError, whatever is wrong with what was given."""
-        self._run("turn", _one(db), sql, params)
+        self._run("turn", self._turn, _one(db), (sql, params))
 
     def script(self, db: apsw.Connection, sql: str) -> None:
         """Run statements that make an application's tables, under the rules of a turn. Raises StatementError."""
-        self._run("turn", db.cursor(), sql, ())
+        self._run("turn", self._other, db.cursor(), (sql, ()))
 
     def read(self, db: apsw.Connection, sql: str, params: Sequence[Any]) -> list[tuple[Any, ...]]:
         """Run one reading statement. Raises StatementError, whatever is wrong with what was given."""
-        return self._run("read", _one(db), sql, params)
+        return self._run("read", self._other, _one(db), (sql, params))
 
-    def _run(self, mode: Mode, cursor: apsw.Cursor, sql: str, params: Sequence[Any]) -> list[tuple[Any, ...]]:
-        with self.mode(mode):
+    def _run(
+        self, mode: Mode, seconds: float, cursor: apsw.Cursor, statement: tuple[str, Sequence[Any]]
+    ) -> list[tuple[Any, ...]]:
+        sql, params = statement
+        with self.mode(mode, seconds):
             try:
                 # OR ROLLBACK and RAISE(ROLLBACK) would undo the turns of others in the same group; SQLite asks nobody.
                 if mode == "turn" and re.search(r"\brollback\b", sql, re.IGNORECASE):

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
 
-from monsal.errors import StatementError, StoreUnavailable
+from monsal.errors import StoreUnavailable
 from monsal.store.contract import (
     Accept,
     Capabilities,
@@ -33,7 +33,6 @@ from monsal.store.engine.database import foreign_error
 from monsal.store.engine.looking import What
 from monsal.store.engine.operation import APPLIED, ASIDE, ASIDE_DURABLE, DURABLE, How
 from monsal.store.engine.place import EngineSettings, Place
-from monsal.store.engine.text import load_text, store_text
 
 __all__ = ["SqlStore"]
 
@@ -170,7 +169,7 @@ class SqlStore:
         return await self._core.run(APPLIED, _read_states, states)
 
     async def read(self, sql: str, params: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
-        return await self._core.run(ASIDE, _read, sql, params)
+        return await self._core.read(sql, params)
 
     # -- the outbox -------------------------------------------------------------------------------------------
 
@@ -265,15 +264,6 @@ def _how(turn: TurnCommit) -> How:
 
 def _read_states(data: Data, states: Sequence[StateKey]) -> dict[StateKey, StateValue]:
     return {state: data.state(state) for state in states}
-
-
-def _read(data: Data, sql: str, params: Sequence[Any]) -> list[tuple[Any, ...]]:
-    data.save_tallies()
-    if not isinstance(params, Sequence):
-        raise StatementError(f"the parameters of a statement are a list, not {type(params).__name__}: {sql}")
-    stored = tuple(store_text(item) if isinstance(item, str) else item for item in params)
-    found = data.guard.read(data.db, sql, stored)
-    return [tuple(load_text(item) if isinstance(item, str) else item for item in row) for row in found]
 
 
 def _ledger(data: Data) -> dict[Source, Ledger]:

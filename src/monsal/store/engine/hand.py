@@ -43,11 +43,15 @@ class Hand:
         else:
             done(*_outcome(work))
 
-    async def ask(self, work: Callable[[], T]) -> T:
-        """Have `work()` done on the thread and wait for its value. Raises what it raises."""
+    async def ask(self, work: Callable[[], T], *, done: Callable[[], None] = lambda: None) -> T:
+        """Have `work()` done on the thread and wait for its value. Raises what it raises.
+
+        `done()` is called on the loop when it is done, also if nobody waits any more.
+        """
         waiter: asyncio.Future[T] = self._loop.create_future()
 
-        def done(value: Any, error: Exception | None) -> None:
+        def tell(value: Any, error: Exception | None) -> None:
+            done()
             if waiter.done():
                 return
             if error is not None:
@@ -55,7 +59,7 @@ class Hand:
             else:
                 waiter.set_result(value)
 
-        self.do(work, done)
+        self.do(work, tell)
         return await waiter
 
     def stop(self) -> None:

@@ -70,6 +70,10 @@ class Place(Protocol):
         """A second connection, for checkpoints, or None if there is nothing to move."""
         ...
 
+    def connect_reading(self, guard: Guard) -> apsw.Connection:
+        """A connection that cannot write, for statements that `guard` judges. Raises apsw.Error."""
+        ...
+
     def disconnect(self, db: apsw.Connection) -> None:
         """Leave a connection; what is not committed is undone."""
         ...
@@ -127,6 +131,13 @@ class FilePlace:
         configure(db, writer=True)
         return db
 
+    def connect_reading(self, guard: Guard) -> apsw.Connection:
+        db = apsw.Connection(self.name, flags=apsw.SQLITE_OPEN_READONLY, vfs=self._settings.vfs)
+        configure(db, writer=False)
+        db.execute("PRAGMA query_only = ON").fetchall()
+        guard.install(db)
+        return db
+
     def disconnect(self, db: apsw.Connection) -> None:
         # After an error of the disk even closing may fail; the next connection reads what is there.
         with contextlib.suppress(apsw.Error):
@@ -169,6 +180,9 @@ class MemoryPlace:
 
     def connect_beside(self) -> apsw.Connection | None:
         return None
+
+    def connect_reading(self, guard: Guard) -> apsw.Connection:
+        raise apsw.CantOpenError("a database in memory has one connection")
 
     def disconnect(self, db: apsw.Connection) -> None:
         if db.in_transaction:

@@ -183,7 +183,7 @@ def test_a_script_of_tables_may_have_several_statements_none_of_which_is_ours(pl
 
 def test_a_statement_without_end_is_stopped() -> None:
     place = MemoryPlace(["create table work(x)"])
-    place.guard = Guard(seconds=0.05)
+    place.guard = Guard(turn=0.05, other=0.05)
     db = place.connect()
     endless = "with recursive n(x) as (select 1 union all select x + 1 from n) "
     with pytest.raises(StatementError, match=r"longer than 0\.05 s"):

@@ -27,6 +27,7 @@ ROOMS = {
     "address": (0, 1),
     "backoff": (0, 1),
     "clock": (0, 1),
+    "forks": (0, 1),
     "ids": (0, 1),
     "mail": (1, 0),
     "smtp": (1, 0),

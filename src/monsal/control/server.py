@@ -24,6 +24,7 @@ from typing import cast
 from monsal.control.methods import MethodTable
 from monsal.control.path import peer_credentials, socket_name
 from monsal.errors import StoreLocked
+from monsal.forks import close_in_children
 from monsal.wire.codec import BUSY, FORBIDDEN, INTERNAL_ERROR, TOO_LARGE, Malformed, decode, encode
 from monsal.wire.frames import MAX_FRAME, LineFrames, TooLong
 from monsal.wire.packets import Call, Cast, Fault, Reply
@@ -337,6 +338,7 @@ def _listen(path: Path) -> socket.socket:
     new.unlink(missing_ok=True)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
+        close_in_children(listener, socket.socket.detach)
         with socket_name(new) as name:
             listener.bind(name)
         new.chmod(0o600)

@@ -11,6 +11,7 @@ from pathlib import Path
 import msgspec
 
 from monsal.errors import ConfigError
+from monsal.forks import close_in_children
 
 __all__ = ["Bind", "display_address", "listening_sockets", "parse_bind", "remove_socket_file"]
 
@@ -70,6 +71,7 @@ def listening_sockets(bind: Bind) -> list[socket.socket]:
 
 def _tcp_socket(family: int, kind: int, protocol: int, address: tuple[object, ...]) -> socket.socket:
     made = socket.socket(family, kind, protocol)
+    close_in_children(made, socket.socket.detach)
     try:
         made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6:
@@ -88,6 +90,7 @@ def _unix_socket(path: str) -> socket.socket:
     """A bound unix socket of mode 0660. Nobody can connect before it listens, so the mode is set in time."""
     _remove_stale(path)
     made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    close_in_children(made, socket.socket.detach)
     try:
         made.setblocking(False)
         made.bind(path)

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from monsal.errors import StoreLocked, StoreUnavailable
+from monsal.forks import close_in_children
 
 __all__ = ["OwnerLock"]
 
@@ -35,6 +36,12 @@ class OwnerLock:
         os.ftruncate(file, 0)
         os.pwrite(file, line.encode("utf-8", "replace"), 0)
         self._file = file
+        close_in_children(self, OwnerLock._forget)
+
+    def _forget(self) -> int:
+        """In a forked child, which owns nothing: the descriptor to be closed. To unlock it would unlock the parent."""
+        file, self._file = self._file, None
+        return -1 if file is None else file
 
     def give_back(self) -> None:
         """Free the lock; harmless if it is not held. The file stays: to remove it would let two processes in."""

@@ -138,6 +138,8 @@ class Guard:
         self._end = 0.0
         #: Set from any thread: a foreign statement that runs is ended.
         self.is_stopped = False
+        #: Messages with a turn one of whose statements was stopped. SQLite undoes the whole group with it.
+        self.overdue: set[int] = set()
 
     def install(self, db: apsw.Connection) -> None:
         db.authorizer = self._decide

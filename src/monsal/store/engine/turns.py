@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
+from monsal.errors import StatementError
 from monsal.store.contract import (
     ROUTE_FIRST_STATE,
     Ack,
@@ -54,9 +55,7 @@ def commit(data: Data, turn: TurnCommit, files: dict[str, str]) -> CommitResult:
         return Conflict(stale)
     number, values, writes = _plan(data, turn, files)
     if turn.statements:
-        data.begin_with_care()
-        for statement in turn.statements:
-            data.guard.turn(data.db, statement.sql, statement.params)
+        _run_statements(data, turn)
     if writes:
         data.begin()
         write = data.write
@@ -67,6 +66,23 @@ def commit(data: Data, turn: TurnCommit, files: dict[str, str]) -> CommitResult:
     head = _head_after(data, turn, queue)
     _remember(data, turn, queue, values, head)
     return Applied(number)
+
+
+def _run_statements(data: Data, turn: TurnCommit) -> None:
+    """Run the application's statements. A turn that was stopped in them is refused when it comes again: else its
+    message would be claimed and break the store for ever, because it never counts as a failure of its own (P7)."""
+    guard = data.guard
+    if turn.message in guard.overdue:
+        guard.overdue.discard(turn.message)
+        raise StatementError("a statement of this turn took too long when it was tried before, and was stopped")
+    data.begin_with_care()
+    for statement in turn.statements:
+        try:
+            guard.turn(data.db, statement.sql, statement.params)
+        except StatementError:
+            if not data.db.in_transaction:
+                guard.overdue.add(turn.message)
+            raise
 
 
 # -- checks -----------------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ import pytest
 
 from monsal.errors import StatementError, StoreUnavailable
 from monsal.store.contract import Statement
-from monsal.store.engine import reading
+from monsal.store.engine import place, reading
 from monsal.store.engine.database import Guard
 from monsal.testing.kit.lab import Lab
 
@@ -128,3 +128,33 @@ def test_without_reads_there_is_no_thread_for_them(make_lab: MakeLab) -> None:
 
     run(make_lab(), body)
     assert "monsal-read" not in {thread.name for thread in threading.enumerate()}
+
+
+def test_a_turn_whose_statement_has_no_end_fails_by_itself_when_it_comes_again(
+    make_lab: MakeLab, monkeypatch: Any
+) -> None:
+    monkeypatch.setattr(place, "Guard", lambda: Guard(turn=0.05))
+    endless = (
+        "with recursive n(x) as (select 1 union all select x + 1 from n) insert into work select x from n where x=0"
+    )
+
+    async def body(lab: Lab) -> None:
+        await lab.converse("A", statements=[Statement("create table work(x)")])
+        await lab.durable()
+        await lab.accept()
+        row = await lab.claim_one()
+        # The first time SQLite undoes the whole group, and the store opens anew
+        with pytest.raises(StoreUnavailable):
+            await lab.done(row, to="B", statements=[Statement(endless)])
+        rows: list[Any] = []
+        while not rows:
+            await asyncio.sleep(0)
+            with contextlib.suppress(StoreUnavailable):
+                rows = await lab.claim()
+        # The next time it is an error of this turn, which counts as a failure of its message
+        with pytest.raises(StatementError, match="took too long"):
+            await lab.done(rows[0], to="B", statements=[Statement(endless)])
+        await lab.done(rows[0], "dead", handler=None)
+        await lab.balanced()
+
+    run(make_lab(), body)

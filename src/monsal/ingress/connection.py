@@ -16,7 +16,7 @@ from monsal.smtp.events import Closing, Event, MailFrom, MessageDiscarded, Messa
 from monsal.smtp.replies import RECIPIENT_OK, SENDER_OK, SHUTTING_DOWN, TIMED_OUT, TOO_BUSY, Reply
 from monsal.smtp.server import ServerProtocol
 from monsal.smtp.settings import ServerSettings
-from monsal.smtp.states import ASKED_STATES, CONTENT_STATES, SessionState
+from monsal.smtp.states import ASKED_STATES, COMMAND_STATES, CONTENT_STATES, SessionState
 
 __all__: list[str] = []
 
@@ -189,9 +189,14 @@ class Connection(asyncio.Protocol):
         """Whether a mail of it is with the intake."""
         return self._smtp.state is SessionState.MESSAGE_ASKED
 
+    @property
+    def between_mails(self) -> bool:
+        """Whether it has no mail in hand."""
+        return self._smtp.state in _BETWEEN_MAILS
+
     def idle_since(self) -> float | None:
-        """When it was answered last, if it is between two mails."""
-        return self._answered if self._smtp.state in _BETWEEN_MAILS else None
+        """When it was answered last, if its next command is awaited: who stops after MAIL holds a place, too."""
+        return self._answered if self._smtp.state in COMMAND_STATES else None
 
     def close(self, reply: Reply) -> None:
         """End it with a reply of ours."""
@@ -223,7 +228,11 @@ class Connection(asyncio.Protocol):
         elif self._choked is not None:
             late = now - self._choked > settings.write_timeout
         elif state in CONTENT_STATES:
-            late = now - self._heard > settings.idle_timeout or now - self._answered > settings.data_timeout
+            taken = now - self._answered
+            late = now - self._heard > settings.idle_timeout or taken > settings.data_timeout
+            if state is SessionState.CONTENT and taken > settings.data_grace:
+                # Who trickles holds memory that others need.
+                late = late or self._smtp.stored < settings.min_data_rate * taken
         elif state in ASKED_STATES:
             late = False
         else:

@@ -16,6 +16,8 @@ _RESERVED_FILES = 64
 #: Peers whose rate is remembered; more within a minute is an attack, and forgetting is all one can do.
 _MAX_RATES = 65_536
 _RATE_PERIOD = 60.0
+#: Octets up to which a content is small: the last quarter of the memory is kept for such.
+_SMALL_CONTENT = 128 * 1024
 
 
 class IngressSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -24,7 +26,8 @@ class IngressSettings(msgspec.Struct, frozen=True, kw_only=True):
     The limits per peer are per address (IPv6: per /64) and not for loopback or unix sockets. `idle_timeout` runs
     from the last reply to the next complete command, and between two packets of content (RFC 5321, section
     4.5.3.2.7 asks for 5 minutes); `first_mail_timeout` from the connection to the first MAIL; `data_timeout` is for
-    one whole content. A peer that reads no replies for `write_timeout` is dropped. `linger` is how long a peer that
+    one whole content, which after `data_grace` must have come with `min_data_rate` octets a second on average. A peer
+    that reads no replies for `write_timeout` is dropped. `linger` is how long a peer that
     still talks is listened to after our last word, so that it can read that. `max_memory` is content in memory over
     all connections. An idle connection may be closed for a new one after `eviction_age`. Raises ConfigError.
     """
@@ -37,6 +40,8 @@ class IngressSettings(msgspec.Struct, frozen=True, kw_only=True):
     idle_timeout: float = 300.0
     first_mail_timeout: float = 300.0
     data_timeout: float = 900.0
+    data_grace: float = 30.0
+    min_data_rate: int = 1000
     write_timeout: float = 60.0
     linger: float = 2.0
     eviction_age: float = 1.0
@@ -54,7 +59,10 @@ class IngressSettings(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class MemoryBudget:
-    """Octets of content that may be in memory at once. One budget may be shared by several ingresses."""
+    """Octets of content that may be in memory at once. One budget may be shared by several ingresses.
+
+    Large contents have three quarters of it together, so that they never keep small ones out (P7).
+    """
 
     __slots__ = ("held", "limit")
 
@@ -63,8 +71,8 @@ class MemoryBudget:
         self.held = 0
 
     def take(self, octets: int) -> bool:
-        """Reserve `octets`; False, and nothing reserved, if they are not left."""
-        if self.held + octets > self.limit:
+        """Reserve `octets` for one content; False, and nothing reserved, if they are not left."""
+        if not self.has(octets):
             return False
         self.held += octets
         return True
@@ -74,8 +82,9 @@ class MemoryBudget:
         self.held -= octets
 
     def has(self, octets: int) -> bool:
-        """Whether `octets` are left."""
-        return self.held + octets <= self.limit
+        """Whether `octets` are left for one content."""
+        limit = self.limit if octets < _SMALL_CONTENT else self.limit - self.limit // 4
+        return self.held + octets <= limit
 
 
 class PeerLimits:

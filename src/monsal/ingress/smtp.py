@@ -136,7 +136,7 @@ class SmtpIngress:
         self.stopping = True
         self._close_servers()
         for connection in list(self._connections):
-            if connection.idle_since() is not None:
+            if connection.between_mails:
                 connection.dismiss(SHUTTING_DOWN)
         await self._wait_until_gone(grace)
         for connection in list(self._connections):

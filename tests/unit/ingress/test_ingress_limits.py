@@ -262,6 +262,49 @@ class TestMemory:
 
         run(test)
 
+    def test_large_contents_do_not_keep_small_ones_out(
+        self, run: Any, smtp: Any, client: Any, fake_intake: Any
+    ) -> None:
+        async def test() -> None:
+            budget = MemoryBudget(4_000_000)
+            async with smtp(fake_intake(), budget=budget) as ingress:
+                holders = [await client.greeted(ingress.addresses[0]) for _ in range(12)]
+                for holder in holders:
+                    await holder.start_mail()
+                    holder.send(b"x" * 400_000)
+                while budget.held < 2_400_000:
+                    await asyncio.sleep(0)
+                other = await client.greeted(ingress.addresses[0])
+                assert (await other.mail("y" * 100_000)).startswith("250 ")
+                assert (await other.mail("z" * 900_000)).startswith("452 4.3.1")
+
+        run(test)
+
+    def test_a_content_that_trickles_is_ended(self, run: Any, smtp: Any, client: Any, fake_intake: Any) -> None:
+        async def test() -> None:
+            settings = IngressSettings(data_grace=0.2, min_data_rate=1_000_000, linger=0.2)
+            async with smtp(fake_intake(), settings=settings) as ingress:
+                it = await client.greeted(ingress.addresses[0])
+                await it.start_mail()
+                it.send(b"x" * 1000)
+                assert (await it.reply()).startswith("421 4.4.2")
+                assert ingress.budget.held == 0
+
+        run(test)
+
+    def test_who_stops_after_mail_gives_way(self, run: Any, smtp: Any, client: Any, fake_intake: Any) -> None:
+        async def test() -> None:
+            settings = IngressSettings(max_connections=20, eviction_age=0.05, linger=0.2)
+            async with smtp(fake_intake(), settings=settings) as ingress:
+                for _ in range(20):
+                    it = await client.greeted(ingress.addresses[0])
+                    assert (await it.say("MAIL FROM:<a@b.example>")).startswith("250 ")
+                await asyncio.sleep(0.1)
+                other = await client.greeted(ingress.addresses[0])
+                assert (await other.mail("small")).startswith("250 ")
+
+        run(test)
+
     def test_a_mail_in_the_hands_of_the_intake_counts(self, run: Any, smtp: Any, client: Any, fake_intake: Any) -> None:
         async def test() -> None:
             intake = fake_intake()

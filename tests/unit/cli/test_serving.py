@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from harness import Server
+from harness import Server, wait_until
 
 ENVIRON = {**os.environ, "MONSAL_INGRESS": "smtp://127.0.0.1:0,lmtp:run/lmtp.sock"}
 ANN = "ann@example.net"
@@ -41,7 +41,8 @@ def test_a_day_of_an_operator(server: Server) -> None:
     assert refused.returncode == 65
 
     server.start()
-    assert f' say {DESK} --dir {server.directory.resolve()} "Hello"' in server.log()
+    hint = f' say {DESK} --dir {server.directory.resolve()} "Hello"'
+    wait_until(lambda: hint in server.log(), f"the hint what to type next; the server says:\n{server.log()}")
     said = monsal("say", DESK, "Hello", "--from", ANN, *where)
     assert said.returncode == 0, said.stderr
     assert "What would you like?" in said.stdout

@@ -56,4 +56,4 @@ docs: $(STAMP) ## check links and names in the documents
 	@$(BIN)/python -m tools.docs
 
 clean: ## remove the environment and all caches
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .peers .pytest_cache .mypy_cache .ruff_cache .hypothesis

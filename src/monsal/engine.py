@@ -9,10 +9,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import msgspec
 
 from monsal.clock import Clock
 from monsal.config import Settings
@@ -30,9 +32,11 @@ from monsal.conversation import (
 from monsal.routing import Router
 from monsal.store.contract import Store
 
-__all__ = ["Engine", "Parts"]
+__all__ = ["DrainReport", "Engine", "Parts"]
 
 log = logging.getLogger("monsal.engine")
+
+OnFailure = Callable[[BaseException], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +47,34 @@ class Parts:
     states: Any
     tables: Sequence[str]
     templates: Path
+
+
+class DrainReport(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of the work that was there when a server began to stop (B12).
+
+    `turns` were committed and `sent` mails left since then, within `seconds`. `abandoned` messages ran too long and go
+    back to the spool; `in_flight` mails had no answer of the relay yet and are sent again, byte for byte the same.
+    `waiting` messages and `outbox` mails stay stored for the next start, those two included.
+    """
+
+    seconds: float
+    turns: int
+    abandoned: int
+    sent: int
+    in_flight: int
+    waiting: int
+    outbox: int
+
+    def __str__(self) -> str:
+        left = []
+        if self.waiting:
+            again = f" ({self.abandoned} were running and are handled again)" if self.abandoned else ""
+            left.append(f"{self.waiting} messages{again}")
+        if self.outbox:
+            again = f" ({self.in_flight} were being sent and are sent again)" if self.in_flight else ""
+            left.append(f"{self.outbox} outgoing mails{again}")
+        kept = f"; stored for the next start: {' and '.join(left)}" if left else "; nothing is left"
+        return f"drained in {self.seconds:.1f} s: {self.turns} turns ended, {self.sent} mails left{kept}"
 
 
 class Engine:
@@ -93,7 +125,10 @@ class Engine:
             states=parts.states,
         )
         self.pump = OutboxPump(store, relay, clock)
-        self._tasks: list[asyncio.Task[None]] = []
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        #: When a drain began, with the turns and mails there were until then.
+        self._drained_from = (time.monotonic(), 0, 0)
+        self._abandoned = 0
         #: Set it to have a drain end at once.
         self.hurry = asyncio.Event()
 
@@ -116,23 +151,27 @@ class Engine:
                 extra={"action": "unclean_end", "rows": suspects},
             )
 
-    def start(self, *, on_failure: Callable[[], None] = lambda: None) -> None:
-        """Begin to handle messages and to send the outbox, in the background.
+    def start_worker(self, on_failure: OnFailure) -> None:
+        """Begin to handle messages, in the background; `on_failure` as for `start_pump`."""
+        self._begin("worker", self.worker.run(), on_failure)
 
-        `on_failure()` is called if one of them ends by an error, which only a fault of monsal itself can cause: the
-        server must not go on taking mail that nobody handles.
+    def start_pump(self, on_failure: OnFailure) -> None:
+        """Begin to send the outbox, in the background.
+
+        `on_failure(error)` is called if it ends by an error, which only a fault of monsal itself can cause: the server
+        must not go on taking mail that nobody handles.
         """
+        self._begin("outbox", self.pump.run(), on_failure)
 
+    def _begin(self, name: str, work: Coroutine[Any, Any, None], on_failure: OnFailure) -> None:
         def ended(task: asyncio.Task[None]) -> None:
             error = None if task.cancelled() else task.exception()
             if error is not None:
-                log.critical("the engine broke", exc_info=error, extra={"action": "engine_broke"})
-                on_failure()
+                log.critical("the %s broke", name, exc_info=error, extra={"action": "engine_broke"})
+                on_failure(error)
 
-        loop = asyncio.get_running_loop()
-        self._tasks = [loop.create_task(self.worker.run()), loop.create_task(self.pump.run())]
-        for task in self._tasks:
-            task.add_done_callback(ended)
+        self._tasks[name] = task = asyncio.get_running_loop().create_task(work)
+        task.add_done_callback(ended)
 
     async def settle(self) -> None:
         """Handle and send everything that is due now, in the foreground; for tests."""
@@ -146,22 +185,44 @@ class Engine:
         times = [due for due in (self.store.next_work(), self.store.next_outgoing()) if due is not None]
         return min(times, default=None)
 
-    async def drain(self, grace: float) -> None:
-        """Let running turns end and the outbox flush, within `grace` seconds together; the rest stays stored.
+    async def drain_workers(self, grace: float) -> None:
+        """Claim nothing more and let running turns end, within `grace` seconds or until `hurry`.
 
-        `hurry` ends the waiting.
+        Those that do not are handled again after the next start.
         """
-        end = time.monotonic() + grace
-        await self.worker.stop(grace, self.hurry)
-        await self.pump.stop(0.0 if self.hurry.is_set() else max(0.0, end - time.monotonic()))
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        self._tasks = []
+        self._drained_from = (time.monotonic(), self.worker.statistics().turns, self.pump.statistics().sent)
+        self._abandoned = await self.worker.stop(grace, self.hurry)
+        await self._end("worker")
 
-    async def close(self, grace: float) -> None:
-        """Drain and give everything back."""
-        await self.drain(grace)
+    async def drain_outbox(self, grace: float) -> DrainReport:
+        """Send what is due, within `grace` seconds or until `hurry`; what became of everything since a drain began."""
+        left = await self.pump.stop(0.0 if self.hurry.is_set() else grace, self.hurry)
+        await self._end("outbox")
+        began, turns, sent = self._drained_from
+        waiting = sum(entry.waiting + entry.running for entry in (await self.store.ledger()).values())
+        outbox = await self.store.outbox_counts()
+        return DrainReport(
+            seconds=round(time.monotonic() - began, 3),
+            turns=self.worker.statistics().turns - turns,
+            abandoned=self._abandoned,
+            sent=self.pump.statistics().sent - sent,
+            in_flight=left,
+            waiting=waiting,
+            outbox=sum(outbox.get(status, 0) for status in ("waiting", "deferred", "sending")),
+        )
+
+    async def _end(self, name: str) -> None:
+        task = self._tasks.pop(name, None)
+        if task is not None:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+    async def close(self) -> None:
+        """Give everything back, at once; what was not drained stays stored."""
+        self.hurry.set()
+        await self.drain_workers(0.0)
+        await self.pump.stop(0.0)
+        await self._end("outbox")
         await self.runner.close()
         await self.relay.close()
         await self.store.close()

@@ -6,7 +6,9 @@ The steps of its life are methods here; `life.py` calls them in order.
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
+import time
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -17,11 +19,14 @@ from monsal.config import Resolved
 from monsal.control import ControlServer, ServerApi, StoreApi
 from monsal.delivery import open_relay
 from monsal.engine import Engine, Parts
-from monsal.ingress import IngressSettings, LmtpIngress, MemoryBudget, SmtpIngress
+from monsal.ingress import Doors, IngressSettings, LmtpIngress, MemoryBudget, SmtpIngress
 from monsal.smtp.settings import ServerSettings
 from monsal.store import open as open_store
 
 __all__ = ["Server", "Stop"]
+
+
+log = logging.getLogger("monsal.server")
 
 
 class Stop(Protocol):
@@ -46,6 +51,7 @@ class Server:
         self.ingresses: list[SmtpIngress] = []
         self.engine: Engine | None = None
         self.control: ControlServer | None = None
+        self.doors: Doors | None = None
 
     async def open(self) -> None:
         """Open the store: nothing can be accepted or handled before."""
@@ -73,7 +79,8 @@ class Server:
 
     async def start_engine(self) -> None:
         assert self.engine is not None
-        self.engine.start(on_failure=lambda: self._stop(False, broken=True))
+        for start in (self.engine.start_pump, self.engine.start_worker):
+            start(lambda error: self._stop(False, broken=True))
 
     async def start_control(self) -> None:
         """Open the control socket: from now on `monsal status` and the acting commands reach this process."""
@@ -97,15 +104,11 @@ class Server:
             max_recipients=settings.max_recipients,
         )
         budget = MemoryBudget(limits.max_memory)
-        for url in settings.ingress:
-            kind = LmtpIngress if url.startswith("lmtp:") else SmtpIngress
-            ingress = kind(
-                _below(url, self.directory), self.engine.spool, settings=limits, session=session, budget=budget
-            )
-            try:
-                await ingress.start()
-            except OSError as error:
-                raise OSError(error.errno, f"cannot listen on {url}: {error.strerror or error}") from error
+        self.doors = Doors(settings.ingress, self.directory, {})
+        await asyncio.to_thread(self.doors.open)
+        for door in self.doors:
+            ingress = door.kind(door.take(), self.engine.spool, settings=limits, session=session, budget=budget)
+            await ingress.start()
             self.ingresses.append(ingress)
 
     def announce(self) -> dict[str, Any]:
@@ -130,12 +133,17 @@ class Server:
 
     async def close_ingresses(self) -> None:
         """Shut the doors: what is being received may end, new mail is asked to come back later."""
+        if self.doors is not None:
+            self.doors.close()
         await asyncio.gather(*(ingress.stop(min(5.0, self.settings.drain)) for ingress in self.ingresses))
 
     async def drain(self) -> None:
         """Let running turns end and the outbox flush; what cannot in time stays stored."""
         if self.engine is not None:
-            await self.engine.drain(self.settings.drain)
+            end = time.monotonic() + self.settings.drain
+            await self.engine.drain_workers(self.settings.drain)
+            report = await self.engine.drain_outbox(max(0.0, end - time.monotonic()))
+            log.info("%s", report, extra={"action": "drain"})
 
     def hurry(self) -> None:
         """Have a drain, now or later, end at once."""
@@ -145,7 +153,7 @@ class Server:
     async def close(self) -> None:
         """Close the store and the control socket."""
         if self.engine is not None:
-            await self.engine.close(grace=0.0)
+            await self.engine.close()
         if self.control is not None:
             await self.control.stop()
 
@@ -183,14 +191,6 @@ class Server:
             "relay": msgspec.structs.asdict(engine.pump.statistics()),
             "health": self._health(engine),
         }
-
-
-def _below(url: str, directory: Path) -> str:
-    """An ingress address whose path, if it is a relative one, lies below the application's directory."""
-    scheme, _, rest = url.partition(":")
-    if "/" not in rest or rest.startswith("/"):
-        return url
-    return f"{scheme}:{directory / rest}"
 
 
 def _shown(address: str, directory: Path) -> str:

@@ -66,6 +66,8 @@ class OutboxPump:
         self._clock = clock
         self._settings = settings or OutboxSettings()
         self._wake = asyncio.Event()
+        self._ran = asyncio.Event()
+        self._ran.set()  # `run` has ended, or was never begun
         self._batches: set[asyncio.Task[None]] = set()
         self._stopping = False
         self._held_until = 0.0  # nothing is taken before: the relay said that it would not even try
@@ -99,27 +101,30 @@ class OutboxPump:
     async def run(self) -> None:
         """Send until `stop`. Waits by events: an empty outbox costs nothing."""
         self._store.on_outgoing(self._wake.set)
+        self._ran.clear()
         try:
             while not self._stopping:
                 self._wake.clear()
                 if not await self._start_batch():
                     await self._wait()
         finally:
+            self._ran.set()
             batches = list(self._batches)
             if not self._stopping:
                 for batch in batches:
                     batch.cancel()
                 await asyncio.gather(*batches, return_exceptions=True)
 
-    async def stop(self, grace: float) -> int:
-        """Take nothing more, and let what is under way end within `grace` seconds; how many rows did not.
+    async def stop(self, grace: float, hurry: asyncio.Event | None = None) -> int:
+        """Send what is due, for at most `grace` seconds or until `hurry`, then no more; how many rows were under way.
 
-        Those are taken again when the store is next opened.
+        A relay that takes nothing ends it sooner. Those rows are taken again when the store is next opened; what was
+        not taken at all simply waits there.
         """
         self._stopping = True
         self._wake.set()
-        if self._batches:
-            await asyncio.wait(self._batches, timeout=grace)
+        await self._ran.wait()
+        await self._flush(grace, hurry)
         left = self._in_flight
         batches = list(self._batches)
         for batch in batches:
@@ -127,6 +132,20 @@ class OutboxPump:
         await asyncio.gather(*batches, return_exceptions=True)
         await self._settle([])
         return left
+
+    async def _flush(self, grace: float, hurry: asyncio.Event | None) -> None:
+        loop = asyncio.get_running_loop()
+        end = loop.time() + grace
+        hurried = loop.create_task(hurry.wait() if hurry is not None else asyncio.Event().wait())
+        try:
+            while (left := end - loop.time()) > 0 and not hurried.done():
+                if await self._start_batch():
+                    continue
+                if not self._batches:
+                    return
+                await asyncio.wait([*self._batches, hurried], timeout=left, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            hurried.cancel()
 
     async def pump_once(self, now: float) -> int:
         """Send and settle all that is due at `now`; how many rows there were. Raises StoreError."""

@@ -79,7 +79,7 @@ class Worker:
         self._settings = settings or WorkerSettings()
         self._budget = ReplyBudget()
         self._wake = asyncio.Event()
-        self._idle = asyncio.Event()
+        self._busy = asyncio.Event()
         self._running: dict[Fence, tuple[Claimed, asyncio.Task[None]]] = {}
         self._by_key: dict[str, asyncio.Task[None]] = {}
         self._suspects = asyncio.Lock()
@@ -174,6 +174,8 @@ class Worker:
             task = loop.create_task(self._process(row, former))
             self._running[row.fence] = (row, task)
             self._by_key[row.lease_key] = task
+        if rows:
+            self._busy.set()
         return len(rows) >= room
 
     async def _process(self, row: Claimed, former: asyncio.Task[None] | None) -> None:
@@ -251,9 +253,15 @@ class Worker:
             timer.cancel()
 
     async def _prolong(self) -> None:
-        """Keep the leases of running turns; on the sockets' loop, which no handler can block."""
+        """Keep the leases of running turns; on the sockets' loop, which no handler can block.
+
+        While nothing runs there is no timer: an idle server does not wake.
+        """
         while True:
+            await self._busy.wait()
             await asyncio.sleep(self._settings.lease / 3)
+            if not self._running:
+                self._busy.clear()
             leases = [(row.lease_key, row.fence) for row, _ in self._running.values()]
             if leases:
                 try:

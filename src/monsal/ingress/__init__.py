@@ -1,10 +1,12 @@
 """How mail comes in: sockets and pipes in front of the pure protocol, an `Intake` behind it.
 
 May import the floors below; nothing of `monsal.delivery`. Start reading at `base.py` (what an intake promises), then
-`smtp.py` (listening, places, time-outs, stopping), `connection.py` (one client) and `answers.py` (what it is told).
+`doors.py` (listening sockets), `smtp.py` (places, time-outs, stopping), `connection.py` (one client) and `answers.py`
+(what it is told).
 """
 
 from monsal.ingress.base import Ingress, IngressStatistics, Intake
+from monsal.ingress.doors import Door, Doors
 from monsal.ingress.limits import IngressSettings, MemoryBudget
 from monsal.ingress.listen import Bind, parse_bind
 from monsal.ingress.pipe import EX_DATAERR, EX_OK, EX_TEMPFAIL, Ingested, ingest, read_mail
@@ -15,6 +17,8 @@ __all__ = [
     "EX_OK",
     "EX_TEMPFAIL",
     "Bind",
+    "Door",
+    "Doors",
     "Ingested",
     "Ingress",
     "IngressSettings",

@@ -9,8 +9,10 @@ import asyncio
 import logging
 import os
 import socket
+import sys
+from collections.abc import Sequence
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -19,6 +21,7 @@ from monsal.ingress.connection import Connection, Counters, Turns
 from monsal.ingress.limits import IngressSettings, MemoryBudget, PeerLimits, peer_of, usable_connections
 from monsal.ingress.listen import (
     BACKLOG,
+    Bind,
     display_address,
     listening_sockets,
     parse_bind,
@@ -37,16 +40,16 @@ _EVICTED_AT_ONCE: Final = 20
 class SmtpIngress:
     """Receives mail by SMTP and gives it to an intake.
 
-    `bind` is an address (`smtp://127.0.0.1:8825`, port 0 for any; `lmtp:run/lmtp.sock`) or a bound socket that was
-    inherited. `settings` limit the connections, `session` what happens in each; `budget` may be shared with other
-    ingresses and has `settings.max_memory` otherwise. Order of use: `start`, `stop`.
+    `bind` is an address (`smtp://127.0.0.1:8825`, port 0 for any; `lmtp:run/lmtp.sock`) or bound sockets, which it
+    closes when it stops. `settings` limit the connections, `session` what happens in each; `budget` may be shared with
+    other ingresses and has `settings.max_memory` otherwise. Order of use: `start`, `stop`.
     """
 
     lmtp = False
 
     def __init__(
         self,
-        bind: str | socket.socket,
+        bind: str | Sequence[socket.socket],
         intake: Intake,
         *,
         settings: IngressSettings | None = None,
@@ -109,7 +112,7 @@ class SmtpIngress:
             _log.warning(text, self._places, self.settings.max_connections, extra={"action": "start"})
         bind = self._bind
         # A name may have to be resolved, which blocks.
-        sockets = [bind] if isinstance(bind, socket.socket) else await asyncio.to_thread(listening_sockets, bind)
+        sockets = await asyncio.to_thread(listening_sockets, bind) if isinstance(bind, Bind) else bind
         try:
             for each in sockets:
                 await self._listen(each)
@@ -124,10 +127,12 @@ class SmtpIngress:
     async def _listen(self, each: socket.socket) -> None:
         factory = partial(Connection, self)
         if each.family == socket.AF_UNIX:
-            if each is not self._bind:
+            if isinstance(self._bind, Bind):
                 path = os.fsdecode(each.getsockname())
                 self._socket_file = (path, os.lstat(path).st_ino)
-            self._servers.append(await self.loop.create_unix_server(factory, sock=each, backlog=BACKLOG))
+            self._servers.append(
+                await self.loop.create_unix_server(factory, sock=each, backlog=BACKLOG, **_keeping_the_file(self.loop))
+            )
         else:
             self._servers.append(await self.loop.create_server(factory, sock=each, backlog=BACKLOG))
 
@@ -233,6 +238,12 @@ class SmtpIngress:
         now = self.loop.time()
         for connection in list(self._connections):
             connection.check_time(now)
+
+
+def _keeping_the_file(loop: asyncio.AbstractEventLoop) -> dict[str, Any]:
+    """What keeps asyncio from removing a socket file, which may be needed after a restart (Python 3.13)."""
+    removes = sys.version_info >= (3, 13) and isinstance(loop, asyncio.BaseEventLoop)
+    return {"cleanup_socket": False} if removes else {}
 
 
 class LmtpIngress(SmtpIngress):

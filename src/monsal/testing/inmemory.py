@@ -109,7 +109,7 @@ class TestClient:
     ) -> None:
         try:
             if self._engine is not None:
-                self._run(self._engine.close(grace=5.0))
+                self._run(self._engine.close())
         finally:
             self._loop.close()
 

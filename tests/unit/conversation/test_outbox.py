@@ -347,22 +347,38 @@ class TestRunning:
 
         asyncio.run(main())
 
-    def test_stop_lets_what_is_under_way_end(self) -> None:
+    @pytest.mark.parametrize("hurried", [False, True])
+    def test_stop_sends_what_is_due_unless_it_is_hurried(self, hurried: bool) -> None:
         async def main() -> None:
             store, relay = FakeStore(), FakeRelay(gate=asyncio.Event())
-            pump = OutboxPump(store, relay, SystemClock())  # type: ignore[arg-type] - see above
-            store.add(1, "b@x")
+            settings = OutboxSettings(batch=1, concurrency=1)
+            pump = OutboxPump(store, relay, SystemClock(), settings)  # type: ignore[arg-type] - see above
+            for number in range(3):
+                store.add(number, "b@x")
             running = asyncio.create_task(pump.run())
             while not relay.running:
                 await asyncio.sleep(0)
-            stopping = asyncio.create_task(pump.stop(5.0))
-            await asyncio.sleep(0)
-            store.add(2, "b@x")
-            assert relay.gate is not None
-            relay.gate.set()
-            assert await stopping == 0
+            hurry = asyncio.Event()
+            stopping = asyncio.create_task(pump.stop(60.0, hurry))
             await running
-            assert store.statuses() == ["sent", "waiting"]
+            assert relay.gate is not None
+            (hurry if hurried else relay.gate).set()
+            assert await stopping == (1 if hurried else 0)
+            expected = ["sending", "waiting", "waiting"] if hurried else ["sent"] * 3
+            assert store.statuses() == expected
+
+        asyncio.run(main())
+
+    def test_a_relay_that_takes_nothing_does_not_hold_up_a_stop(self) -> None:
+        async def main() -> None:
+            store = FakeStore()
+            relay = FakeRelay({"b@x": Deferred("down", whole_relay=True, retry_after=500.0)})
+            settings = OutboxSettings(batch=1, concurrency=1)
+            pump = OutboxPump(store, relay, SystemClock(), settings)  # type: ignore[arg-type] - see above
+            for number in range(3):
+                store.add(number, "b@x")
+            assert await pump.stop(3600.0) == 0
+            assert store.statuses() == ["deferred", "waiting", "waiting"]
 
         asyncio.run(main())
 

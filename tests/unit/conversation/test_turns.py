@@ -1182,7 +1182,7 @@ def test_two_turns_of_one_correspondent_never_overlap_even_if_the_lease_is_lost(
     engine = mail._open_engine()
 
     async def story() -> None:
-        engine.start()
+        engine.start_worker(lambda error: None)
         for who in (ANN, BOB):
             envelope = Envelope(sender=who, recipients=(DESK,))
             await engine.spool.accept(envelope, (f"From: {who}\r\n\r\nhi\r\n".encode(),))

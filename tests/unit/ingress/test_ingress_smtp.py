@@ -382,7 +382,7 @@ def test_an_inherited_socket(run: Any, client: Any, fake_intake: Any) -> None:
     async def test() -> None:
         inherited = socket.socket()
         inherited.bind(("127.0.0.1", 0))
-        ingress = SmtpIngress(inherited, fake_intake())
+        ingress = SmtpIngress([inherited], fake_intake())
         await ingress.start()
         it = await client.greeted(ingress.addresses[0])
         assert (await it.mail("x")).startswith("250 ")

@@ -1,0 +1,185 @@
+"""The listening sockets of a server: bound before anything else, given by systemd, or kept from the image before.
+
+    doors = Doors(settings.ingress, directory, given=listen_fds())
+    doors.open()                               # binds what was not given; needs root for ports below 1024
+    for door in doors:
+        door.kind(door.take(), intake)         # an ingress on duplicates: it closes them when it stops
+    doors.close()                              # from now on nobody can connect; or doors.kept() for a successor
+
+Nobody can connect to a door before an ingress took it for the first time; afterwards the kernel queues who does while
+no ingress has it, so nobody is refused during a restart.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import socket
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from monsal.errors import ConfigError
+from monsal.forks import close_in_children
+from monsal.ingress.listen import Bind, display_address, listening_sockets, parse_bind, remove_socket_file
+from monsal.ingress.smtp import LmtpIngress, SmtpIngress
+
+__all__ = ["Door", "Doors"]
+
+#: Names of kept sockets begin so; those of systemd's `FileDescriptorName=` do not.
+_KEPT = "monsal-"
+
+
+class Door:
+    """One address that is listened on. `url` is the setting that asked for it, `kind` what serves it."""
+
+    def __init__(self, url: str, sockets: Sequence[socket.socket], *, is_ours: bool) -> None:
+        self.url = url
+        self.sockets = list(sockets)
+        self.kind = LmtpIngress if url.startswith("lmtp:") else SmtpIngress
+        self._files: list[tuple[str, int]] = []
+        for each in self.sockets:
+            close_in_children(each, socket.socket.detach)
+            if each.family == socket.AF_UNIX and is_ours:
+                path = os.fsdecode(each.getsockname())
+                self._files.append((path, os.lstat(path).st_ino))
+
+    @property
+    def addresses(self) -> list[str]:
+        """Where it can be reached, as people write it."""
+        return [display_address(each.getsockname()) for each in self.sockets]
+
+    @property
+    def name(self) -> str:
+        """What its sockets are called when they are handed on: the same for the same setting."""
+        return _name_of(self.url)
+
+    def take(self) -> list[socket.socket]:
+        """Duplicates for an ingress; the door stays open when that closes them."""
+        taken = [each.dup() for each in self.sockets]
+        for each in taken:
+            close_in_children(each, socket.socket.detach)
+        return taken
+
+    def give_to(self, uid: int, gid: int) -> None:
+        """Let another user own the socket files, as who will have to remove them."""
+        for path, _ in self._files:
+            os.chown(path, uid, gid)
+
+    def close(self) -> None:
+        """Listen no more, and remove the files of unix sockets that were made here."""
+        for each in self.sockets:
+            each.close()
+        self.sockets = []
+        for path, inode in self._files:
+            remove_socket_file(path, inode)
+        self._files = []
+
+
+class Doors:
+    """All doors of a server. `given` are inherited listening sockets by name, `urls` the setting `ingress`.
+
+    Sockets with the names of `kept()` are those of the settings they were made for. What systemd gives is matched by
+    its address; one that no setting names is a door of its own kind (LMTP if its name begins so, else SMTP), and then
+    the settings of that kind are not listened on: who activates by sockets says there where they are.
+    """
+
+    def __init__(self, urls: Sequence[str], directory: Path, given: Mapping[str, Sequence[socket.socket]]) -> None:
+        self._urls = [_below(url, directory) for url in urls]
+        self._given = given
+        self._doors: list[Door] = []
+
+    def __iter__(self) -> Iterator[Door]:
+        return iter(self._doors)
+
+    def open(self) -> None:
+        """Take what was given and bind the rest. Raises OSError naming the address; then nothing is left open."""
+        try:
+            foreign = self._take_given()
+            for url in self._urls:
+                if not any(door.url == url for door in self._doors) and _scheme(url) not in foreign:
+                    self._doors.append(Door(url, _bound(url), is_ours=True))
+        except BaseException:
+            self.close()
+            raise
+
+    def _take_given(self) -> set[str]:
+        """Make doors of the given sockets; the schemes for which systemd has named other addresses than we."""
+        foreign = set()
+        names = {_name_of(url): url for url in self._urls}
+        for name, sockets in self._given.items():
+            for each in sockets:
+                _check(name, each)
+            if name.startswith(_KEPT):
+                if name in names:
+                    self._doors.append(Door(names[name], sockets, is_ours=True))
+                else:  # the setting was changed meanwhile
+                    Door("", sockets, is_ours=True).close()
+                continue
+            for each in sockets:
+                url = self._asked_for(each)
+                if url is None:
+                    scheme = "lmtp" if name.startswith("lmtp") else "smtp"
+                    address = display_address(each.getsockname())
+                    url = f"{scheme}:{address}" if each.family == socket.AF_UNIX else f"{scheme}://{address}"
+                    foreign.add(scheme)
+                self._doors.append(Door(url, [each], is_ours=False))
+        return foreign
+
+    def _asked_for(self, given: socket.socket) -> str | None:
+        """The setting that names the address of a given socket."""
+        return next((url for url in self._urls if _is_at(given, parse_bind(url))), None)
+
+    def give_to(self, uid: int, gid: int) -> None:
+        """Let another user own the files of unix sockets."""
+        for door in self._doors:
+            door.give_to(uid, gid)
+
+    def kept(self) -> dict[str, list[socket.socket]]:
+        """All sockets by name, for the image of the program that comes after this one."""
+        return {door.name: list(door.sockets) for door in self._doors}
+
+    def close(self) -> None:
+        """Close every door."""
+        for door in self._doors:
+            door.close()
+
+
+def _scheme(url: str) -> str:
+    return url.partition(":")[0]
+
+
+def _name_of(url: str) -> str:
+    return _KEPT + hashlib.sha256(url.encode()).hexdigest()[:16]
+
+
+def _bound(url: str) -> list[socket.socket]:
+    try:
+        return listening_sockets(parse_bind(url))
+    except OSError as error:
+        raise OSError(error.errno, f"cannot listen on {url}: {error.strerror or error}") from error
+
+
+def _is_at(given: socket.socket, bind: Bind) -> bool:
+    if given.family == socket.AF_UNIX:
+        return bool(bind.path) and os.path.realpath(os.fsdecode(given.getsockname())) == os.path.realpath(bind.path)
+    return not bind.path and given.getsockname()[:2] == (bind.host, bind.port)
+
+
+def _check(name: str, given: socket.socket) -> None:
+    """Raises ConfigError for a socket on which no mail can come in."""
+    stream = given.type == socket.SOCK_STREAM and given.family in (socket.AF_UNIX, socket.AF_INET, socket.AF_INET6)
+    if not stream or not given.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+        raise ConfigError(
+            f"the inherited socket {name!r} is no listening stream socket (systemd.socket: ListenStream=)"
+        )
+    given.setblocking(False)
+    if given.family != socket.AF_UNIX:
+        given.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+
+def _below(url: str, directory: Path) -> str:
+    """An ingress address whose path, if it is a relative one, lies below the application's directory."""
+    scheme, _, rest = url.partition(":")
+    if "/" not in rest or rest.startswith("/"):
+        return url
+    return f"{scheme}:{directory / rest}"

@@ -39,8 +39,8 @@ def environment(name: str) -> Path:
     made = Path(tempfile.mkdtemp(prefix=f"{name}-", dir=PLACE))
     try:
         subprocess.run([sys.executable, "-m", "venv", made], check=True)
-        command = [made / "bin" / "python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-        done = subprocess.run([*command, "-r", pins], capture_output=True, text=True, check=False)
+        command = [str(made / "bin" / "python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+        done = subprocess.run([*command, "-r", str(pins)], capture_output=True, text=True, check=False)
         if done.returncode:
             raise RuntimeError(f"cannot install {pins.relative_to(ROOT)}:\n{done.stdout}{done.stderr}")
         os.rename(made, home)

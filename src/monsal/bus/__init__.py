@@ -17,7 +17,18 @@ from monsal.bus.core import Bus
 from monsal.bus.events import BusStatistics, Event, History
 from monsal.bus.hub import Hub
 from monsal.bus.limits import Hurry, Limits
-from monsal.bus.plugins import SignalHandler, SimplePlugin
+from monsal.bus.plugins import (
+    Autoreloader,
+    BackgroundTask,
+    Monitor,
+    PeriodicTask,
+    PerpetualTimer,
+    PollingWatcher,
+    SignalHandler,
+    SimplePlugin,
+    ThreadManager,
+    Watcher,
+)
 from monsal.bus.states import ASKED, WAYS, Action, Phase, State, TransitionError, states
 from monsal.bus.steps import Steps
 
@@ -29,6 +40,8 @@ __all__ = [
     "DEFAULT_PRIORITY",
     "WAYS",
     "Action",
+    "Autoreloader",
+    "BackgroundTask",
     "Bus",
     "BusStatistics",
     "Channel",
@@ -39,12 +52,18 @@ __all__ = [
     "Hurry",
     "Limits",
     "Listener",
+    "Monitor",
+    "PeriodicTask",
+    "PerpetualTimer",
     "Phase",
+    "PollingWatcher",
     "SignalHandler",
     "SimplePlugin",
     "State",
     "Steps",
+    "ThreadManager",
     "TransitionError",
+    "Watcher",
     "bus",
     "states",
 ]

@@ -102,9 +102,17 @@ class Bus(Steps):
             if waiter.seen:
                 func(*(args or ()), **(kwargs or {}))
 
-        thread = threading.Thread(target=call)
-        thread.name = f"Bus Callback {thread.name}"
-        thread.start()
+        thread = threading.current_thread()
+
+        def begin() -> None:
+            nonlocal thread
+            thread = threading.Thread(target=call)
+            thread.name = f"Bus Callback {thread.name}"
+            thread.start()
+
+        begin()
+        # A daemonizer may fork while the bus starts, and then the thread is not there any more.
+        waiter.again = begin
         try:
             self.start()
         except BaseException:

@@ -168,8 +168,10 @@ class Hub:
         future: Future[Any] = loops.submit(coroutine, loop, began)
         return future
 
-    def _close_own_loop(self) -> None:
+    def _close_own_loop(self, *, join: bool = False) -> None:
         with self._lock:
             own, self._own_loop = self._own_loop, None
         if own is not None:
             own.close()
+            if join:
+                own.join()

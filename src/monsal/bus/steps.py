@@ -15,15 +15,17 @@ from __future__ import annotations
 
 import atexit
 import math
+import os
 import threading
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from contextvars import copy_context
 from functools import partial
 from time import monotonic
 from types import MethodType
 
-from monsal.bus.channels import ChannelFailures, Listener
+from monsal.bus.channels import Channel, ChannelFailures, Listener
 from monsal.bus.hub import Hub
 from monsal.bus.inner.rounds import Round, current_call
 from monsal.bus.inner.waiting import Desk, Lobby, spawn
@@ -56,6 +58,7 @@ class Steps(Hub):
         self._leaving = False
         self._since = monotonic()
         self._round: Round | None = None
+        self._watcher: threading.Thread | None = None
         self._never_started: frozenset[int] = frozenset()
         self._start_error: ChannelFailures | None = None
         self._failed: list[ChannelFailures] = []
@@ -149,6 +152,47 @@ class Steps(Hub):
             raise RuntimeError("extend() is for a listener that is being called under a deadline")
         call.deadline = max(call.deadline, monotonic() + seconds)
 
+    @contextmanager
+    def forking(self) -> Iterator[Callable[[], int]]:
+        """Fork so that the bus goes on in the child: `with bus.forking() as fork:`, where `fork()` is `os.fork()`.
+
+        Only the thread that forks lives in the child. So the bus has no thread of its own meanwhile: nobody watches the
+        start listener that is running, however long the parent stays, until the child leaves the `with` block. The
+        threads of `start_with_callback` begin anew in the child, and a loop of the bus's own with the next coroutine.
+        Call it before the start, or in a start listener; raises RuntimeError anywhere else.
+        """
+        turn = self._round
+        self._check_may_fork()
+        self._close_own_loop(join=True)
+        if turn is not None and self._watcher is not None:
+            turn.dismissed = True
+            turn.desk.knock()
+            self._watcher.join()
+            # In the last moment it may have given this call up, and gone on in its stead.
+            self._check_may_fork()
+        began_in = os.getpid()
+        try:
+            yield self._fork
+        finally:
+            if os.getpid() != began_in:
+                self._lobby.forked()
+            if turn is not None:
+                self._have_watched(turn)
+
+    def _check_may_fork(self) -> None:
+        if self._conductor not in (None, threading.get_ident()):
+            raise RuntimeError("only a start listener, or who has not started yet, can have the bus go on in a child")
+
+    def _fork(self) -> int:
+        # Locks that another thread holds while one forks stay locked in the child, and what they protect half done.
+        with ExitStack() as held:
+            held.enter_context(self._lock)
+            held.enter_context(self._lobby._lock)
+            for channel in list(self.listeners.values()):
+                if isinstance(channel, Channel):
+                    held.enter_context(channel._lock)
+            return os.fork()
+
     # From phase to phase
 
     def _take(self, action: Action) -> bool:
@@ -226,7 +270,7 @@ class Steps(Hub):
         turn = Round(self, "start", listeners, Desk(), enough=self._asked_to_leave, first_failure_ends=True)
         self._round = turn
         if listeners:
-            spawn("monsal-bus-watch", partial(self._watch_start, turn))
+            self._have_watched(turn)
         if turn.run():
             return self._started(turn)
         # This thread hung too long in a listener, and the watcher shuts the bus down in its stead.
@@ -235,6 +279,10 @@ class Steps(Hub):
 
     def _asked_to_leave(self) -> bool:
         return self._goal is not None
+
+    def _have_watched(self, turn: Round) -> None:
+        turn.dismissed = False
+        self._watcher = spawn("monsal-bus-watch", partial(self._watch_start, turn))
 
     def _watch_start(self, turn: Round) -> None:
         """On a thread of its own: if a start listener takes too long, go on from there instead of its thread."""
@@ -308,7 +356,7 @@ class Steps(Hub):
         context = copy_context()
 
         def run() -> bool:
-            return spawn(f"monsal-bus-{channel}", partial(context.copy().run, turn.run))
+            return spawn(f"monsal-bus-{channel}", partial(context.copy().run, turn.run)) is not None
 
         # An interpreter that is ending starts no thread any more (Python 3.12): then without a watcher.
         if run():

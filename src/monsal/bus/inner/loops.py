@@ -21,7 +21,8 @@ class OwnLoop:
 
     def __init__(self) -> None:
         self._ready: SimpleQueue[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = SimpleQueue()
-        Thread(target=lambda: asyncio.run(self._live()), name="monsal-bus-loop", daemon=True).start()
+        self._thread = Thread(target=lambda: asyncio.run(self._live()), name="monsal-bus-loop", daemon=True)
+        self._thread.start()
         self.loop, self._ended = self._ready.get()
 
     async def _live(self) -> None:
@@ -32,6 +33,10 @@ class OwnLoop:
     def close(self) -> None:
         """End the loop; tasks that still run are cancelled by it."""
         self.loop.call_soon_threadsafe(self._ended.set)
+
+    def join(self) -> None:
+        """Wait until the thread has ended, after `close`."""
+        self._thread.join()
 
 
 def submit(

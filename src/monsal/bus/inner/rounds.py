@@ -118,6 +118,8 @@ class Round:
         self.fatal: BaseException | None = None
         self.called: list[Listener] = []
         self.over = False
+        #: Set to have the watcher end while the round goes on.
+        self.dismissed = False
         self.current: Call | None = None
         #: Where the watcher waits; each change is told by a knock.
         self.desk = desk
@@ -189,11 +191,11 @@ class Round:
         self.desk.knock()
 
     def watch(self, go_on: Callable[[], object]) -> None:
-        """Wait at the desk until the round is over.
+        """Wait at the desk until the round is over, or until the watcher is dismissed.
 
         `go_on` is called after a call was given up, to have another thread run the rest.
         """
-        while not self.over:
+        while not (self.over or self.dismissed):
             self.desk.wait(self._look(go_on))
 
     def _look(self, go_on: Callable[[], object]) -> float | None:

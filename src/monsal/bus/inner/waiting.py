@@ -100,7 +100,7 @@ class Desk:
 class Waiter:
     """One thread that waits for states or phases; it is told of each one that is entered, however short."""
 
-    __slots__ = ("desk", "over", "seen", "wanted")
+    __slots__ = ("again", "desk", "over", "seen", "wanted")
 
     def __init__(self, wanted: Iterable[State | Phase], desk: Desk) -> None:
         self.wanted = frozenset(wanted)
@@ -109,6 +109,8 @@ class Waiter:
         self.seen = False
         #: Whether there is nothing more to wait for.
         self.over = False
+        #: What has another thread wait here, in a forked process where the first one does not live.
+        self.again: Work | None = None
 
     def tell(self, phase: Phase) -> None:
         self.seen = self.seen or phase in self.wanted or phase.state in self.wanted
@@ -156,6 +158,12 @@ class Lobby:
         with self._lock:
             self._waiters.remove(waiter)
 
+    def forked(self) -> None:
+        """In the child of a fork: others wait in the stead of threads that live in the parent only, if they can."""
+        for waiter in tuple(self._waiters):
+            if waiter.again is not None:
+                waiter.again()
+
     def wait(
         self, wanted: Iterable[State | Phase], interval: float, has_tick: Callable[[], bool], tick: Callable[[], None]
     ) -> None:
@@ -202,10 +210,11 @@ def _raise(error: BaseException) -> None:
     raise error
 
 
-def spawn(name: str, work: Work) -> bool:
-    """Do `work` on a daemon thread; False if the interpreter is ending and starts no thread any more."""
+def spawn(name: str, work: Work) -> threading.Thread | None:
+    """Do `work` on a daemon thread; None if the interpreter is ending and starts no thread any more."""
+    thread = threading.Thread(target=work, name=name, daemon=True)
     try:
-        threading.Thread(target=work, name=name, daemon=True).start()
+        thread.start()
     except RuntimeError:
-        return False
-    return True
+        return None
+    return thread

@@ -12,6 +12,7 @@ from __future__ import annotations
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
+from monsal.bus import plugins
 from monsal.bus.channels import DEFAULT_PRIORITY, Channel, ChannelFailures, Listener
 from monsal.bus.core import Bus
 from monsal.bus.events import BusStatistics, Event, History
@@ -33,6 +34,8 @@ from monsal.bus.states import ASKED, WAYS, Action, Phase, State, TransitionError
 from monsal.bus.steps import Steps
 
 if TYPE_CHECKING:
+    from monsal.bus.plugins import FileLogger, StderrLogger, StdoutLogger, StreamLogger
+
     bus: Bus
 
 __all__ = [
@@ -47,6 +50,7 @@ __all__ = [
     "Channel",
     "ChannelFailures",
     "Event",
+    "FileLogger",
     "History",
     "Hub",
     "Hurry",
@@ -60,7 +64,10 @@ __all__ = [
     "SignalHandler",
     "SimplePlugin",
     "State",
+    "StderrLogger",
+    "StdoutLogger",
     "Steps",
+    "StreamLogger",
     "ThreadManager",
     "TransitionError",
     "Watcher",
@@ -72,6 +79,9 @@ _making = Lock()
 
 
 def __getattr__(name: str) -> Any:
+    if name in plugins.__all__:
+        # One that is not loaded with the bus; see there.
+        return getattr(plugins, name)
     if name != "bus":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     with _making:

@@ -1,7 +1,13 @@
 """What can be plugged into a bus: each plugin subscribes its own methods and knows nothing of the others.
 
 Standard library only. Start reading at `simple.py`, the base; `signals.py` turns signals into calls of the bus.
+What loads sockets or dates is handed out when it is first asked for, so that importing the bus stays cheap (PEP 562).
 """
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 from monsal.bus.plugins.autoreload import Autoreloader, PollingWatcher, Watcher
 from monsal.bus.plugins.signals import SignalHandler
@@ -9,15 +15,37 @@ from monsal.bus.plugins.simple import SimplePlugin
 from monsal.bus.plugins.tasks import BackgroundTask, Monitor, PeriodicTask, PerpetualTimer
 from monsal.bus.plugins.threads import ThreadManager
 
+if TYPE_CHECKING:
+    from monsal.bus.plugins.loggers import FileLogger, StderrLogger, StdoutLogger, StreamLogger
+
 __all__ = [
     "Autoreloader",
     "BackgroundTask",
+    "FileLogger",
     "Monitor",
     "PeriodicTask",
     "PerpetualTimer",
     "PollingWatcher",
     "SignalHandler",
     "SimplePlugin",
+    "StderrLogger",
+    "StdoutLogger",
+    "StreamLogger",
     "ThreadManager",
     "Watcher",
 ]
+
+_LATER = {
+    "FileLogger": "monsal.bus.plugins.loggers",
+    "StderrLogger": "monsal.bus.plugins.loggers",
+    "StdoutLogger": "monsal.bus.plugins.loggers",
+    "StreamLogger": "monsal.bus.plugins.loggers",
+}
+
+
+def __getattr__(name: str) -> Any:
+    home = _LATER.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()[name] = value = getattr(import_module(home), name)
+    return value

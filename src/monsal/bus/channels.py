@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterable, Iterator, MutableSet, Sequence
 from threading import Lock
 from typing import Any
 
+from monsal.bus.inner.outcomes import text_of
+
 __all__ = ["DEFAULT_PRIORITY", "Channel", "ChannelFailures", "Listener"]
 
 Listener = Callable[..., Any]
@@ -145,7 +147,7 @@ class ChannelFailures(ExceptionGroup[Exception]):
         return bool(self._failures)
 
     def __str__(self) -> str:
-        return "\n".join(map(repr, self._failures))
+        return "\n".join(map(text_of, self._failures))
 
 
 _NONE = Exception("no failure")

@@ -13,21 +13,33 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from importlib import import_module
 from time import monotonic
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from monsal.bus.channels import ChannelFailures
 from monsal.bus.events import BusStatistics, History
 from monsal.bus.inner.reexec import command_line, execute_again
 from monsal.bus.inner.waiting import Desk, Waiter
+from monsal.bus.limits import Limits
 from monsal.bus.states import Phase, State
 from monsal.bus.steps import Steps
+
+if TYPE_CHECKING:
+    # Only for its name: it costs more to load than all of this package.
+    from socket import socket
 
 __all__ = ["Bus"]
 
 
 class Bus(Steps):
     """The life of one process. Every method may be called from every thread, unless it says otherwise."""
+
+    def __init__(self, *, limits: Limits | None = None) -> None:
+        super().__init__(limits=limits)
+        #: What the image after a restart finds in its environment, beside what is there now.
+        self.execv_environ: dict[str, str] = {}
+        self._kept: dict[str, list[socket]] = {}
 
     def wait(
         self,
@@ -74,6 +86,9 @@ class Bus(Steps):
             for thread in left:
                 self.log(f"Waiting for thread {thread.name}.")
                 thread.join()
+        if self._ended is not None:
+            # A listener raised it where somebody else had called `exit`; there it ended a thread only (R6).
+            raise self._ended
         if self.execv:
             self._do_execv()
         self._raise_failed()
@@ -148,8 +163,22 @@ class Bus(Steps):
             events=self.history.last(),
         )
 
+    def keep_for_restart(self, sockets: Mapping[str, Sequence[socket]]) -> None:
+        """Have the image after a restart inherit listening sockets, by name, as systemd hands them over.
+
+        Call it in a listener of `drain` or `stop`, before the sockets are closed: connections wait in them until the
+        next image accepts, and none is refused. Does nothing if no restart is under way.
+        """
+        if self.execv:
+            for name, several in sockets.items():
+                self._kept.setdefault(name, []).extend(one.dup() for one in several)
+
     def _do_execv(self) -> None:
         """Replace the process by a fresh one of the same command line (R18); does not return."""
         command = command_line()
         self.log(f"Re-spawning {' '.join(command)}")
-        execute_again(command)
+        environ = dict(self.execv_environ)
+        if self._kept:
+            # Loaded only now: it needs sockets, which cost more to load than all of this package.
+            environ.update(import_module("monsal.bus.inherited").hand_over_by_exec(self._kept))
+        execute_again(command, environ)

@@ -7,10 +7,14 @@ from collections import deque
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from monsal.bus.inner.outcomes import text_of
+
 __all__ = ["BusStatistics", "Event", "History"]
 
 #: Events that are kept; a start and a stop of fifty listeners each fit twice.
 KEPT = 256
+
+Kind = Literal["phase", "call", "unit", "log"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,12 +22,13 @@ class Event:
     """One thing that happened.
 
     `kind` is "phase" (`name` is the phase that ended, `cause` who asked for the next), "call" (`name` is the listener,
-    `channel` its channel, `cause` its failure) or "log" (a log listener failed, which cannot be logged).
+    `channel` its channel, `cause` its failure), "unit" (the same of a unit; also on channel "failed": it broke) or "log"
+    (a log listener failed, which cannot be logged).
     `at` is when it ended, in seconds since 1970 UTC; `seconds` is how long it took.
     """
 
     at: float
-    kind: Literal["phase", "call", "log"]
+    kind: Kind
     name: str
     channel: str = ""
     seconds: float = 0.0
@@ -51,10 +56,12 @@ class History:
         self._events: deque[Event] = deque(maxlen=KEPT)
 
     def add(
-        self, kind: Literal["phase", "call", "log"], name: str, *, channel: str = "", seconds: float = 0.0, cause: str
-    ) -> None:
+        self, kind: Kind, name: str, *, channel: str = "", seconds: float = 0.0, cause: str
+    ) -> Event:
         """Keep one event that has just ended."""
-        self._events.append(Event(time.time(), kind, name, channel, seconds, cause))
+        event = Event(time.time(), kind, name, channel, seconds, cause)
+        self._events.append(event)
+        return event
 
     def last(self) -> tuple[Event, ...]:
         """The events that are kept."""
@@ -64,4 +71,4 @@ class History:
     def name_of(listener: Any) -> str:
         """A listener as a reader knows it: module and name, or its own text."""
         name = getattr(listener, "__qualname__", None)
-        return f"{listener.__module__}.{name}" if name else repr(listener)
+        return f"{listener.__module__}.{name}" if name else text_of(listener)

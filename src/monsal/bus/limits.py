@@ -27,7 +27,10 @@ class Limits:
 
 
 class Hurry(Event):
-    """Set when the shutdown should be fast: listeners may ask `is_set()`, and each of them has little time left."""
+    """Set when the shutdown should be fast: listeners may ask `is_set()`, and each of them has little time left.
+
+    The next start clears it.
+    """
 
     def __init__(self, changed: Callable[[], None]) -> None:
         super().__init__()

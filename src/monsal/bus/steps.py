@@ -56,15 +56,22 @@ class Steps(Hub):
         self._conductor: int | None = None
         self._goal: Action | None = None
         self._leaving = False
+        self._restarting = False
         self._since = monotonic()
         self._round: Round | None = None
         self._watcher: threading.Thread | None = None
-        self._never_started: frozenset[int] = frozenset()
+        self._never_started: dict[int, object] = {}
         self._start_error: ChannelFailures | None = None
         self._failed: list[ChannelFailures] = []
+        self._ended: SystemExit | None = None
         self._rush = math.inf
         self._reloads = 0
         self._checked_at_end = False
+
+    @property
+    def leaving(self) -> bool:
+        """Whether the bus is on its way to the exit, or there; a mere `stop` is not that."""
+        return self._leaving
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.phase.value}>"
@@ -81,6 +88,7 @@ class Steps(Hub):
         """
         if not self._take("start"):
             return
+        self.hurry.clear()
         if not self._checked_at_end:
             self._checked_at_end = True
             atexit.register(self._clean_exit)
@@ -94,10 +102,7 @@ class Steps(Hub):
 
         Raises ChannelFailures after all have been called if some failed; then the state stays STOPPING.
         """
-        told = tuple(self._failed)
-        if self._take("stop"):
-            self._conduct()
-            self._raise_failed(told)
+        self._shut_down("stop")
 
     def exit(self) -> None:
         """Stop, then run the exit listeners; the process ends when `block` returns.
@@ -109,17 +114,15 @@ class Steps(Hub):
             if self._leaving:
                 self.execv = False
             self._leaving = True
-        told = tuple(self._failed)
-        if self._take("exit"):
-            self._conduct()
-            self._raise_failed(told)
+        self._shut_down("exit")
 
     def restart(self) -> None:
         """Exit, and have `block` replace the process on the main thread. Does nothing if the bus is leaving already."""
         with self._lock:
-            if self._leaving:
+            # Of two threads that restart only one goes on, or its exit would look like one that comes after a restart.
+            if self._leaving or self._restarting:
                 return
-            self.execv = True
+            self.execv = self._restarting = True
         self.exit()
 
     def graceful(self) -> None:
@@ -133,14 +136,19 @@ class Steps(Hub):
         if not ready:
             self.log(f"Bus graceful: not while {self.phase.value}", 30)
             return
+        back = False
         try:
             self.log("Bus graceful")
+            self._announce("phase", self.phase)
             self.publish("graceful")
         finally:
             with self._lock:
                 self._reloads -= 1
-                if not self._reloads and self.phase is Phase.RELOADING:
+                back = not self._reloads and self.phase is Phase.RELOADING
+                if back:
                     self._enter(Phase.STARTED, "graceful")
+            if back:
+                self._announce("phase", Phase.STARTED)
 
     def extend(self, seconds: float) -> None:
         """In a listener of `start`, `drain`, `stop` or `exit`: take at least so many seconds more from now.
@@ -151,6 +159,7 @@ class Steps(Hub):
         if call is None:
             raise RuntimeError("extend() is for a listener that is being called under a deadline")
         call.deadline = max(call.deadline, monotonic() + seconds)
+        self._announce("extended", seconds)
 
     @contextmanager
     def forking(self) -> Iterator[Callable[[], int]]:
@@ -195,6 +204,21 @@ class Steps(Hub):
 
     # From phase to phase
 
+    def _shut_down(self, action: Action) -> None:
+        told = tuple(self._failed)
+        if not self._take(action):
+            return
+        # The owner loop must run while async listeners are awaited, so who asks on it has another thread conduct (B5).
+        if not (self._on_owner_loop() and spawn(f"monsal-bus-{action}-all", self._conduct_here)):
+            self._conduct()
+            self._raise_failed(told)
+
+    def _conduct_here(self) -> None:
+        """Conduct in the stead of the thread that was to do so."""
+        with self._lock:
+            self._conductor = threading.get_ident()
+        self._conduct()
+
     def _take(self, action: Action) -> bool:
         """Whether the caller is to conduct; if so, the first phase is entered."""
         with self._lock:
@@ -206,6 +230,7 @@ class Steps(Hub):
             if self._conductor is not None:
                 if self._goal != "exit":
                     self._goal = action
+                    self._changed()
                 return False
             self._conductor = threading.get_ident()
             self._goal = action
@@ -225,24 +250,42 @@ class Steps(Hub):
             self._goal = None
         self._lobby.tell(phase)
 
-    def _arrive(self, phase: Phase, cause: str) -> bool:
+    def _arrive(self, phase: Phase | None, cause: str) -> bool:
         """Enter a phase in which a step ends. False if no goal is left: from then on another thread may conduct."""
         with self._lock:
-            self._enter(phase, cause)
-            if self._goal is not None and isinstance(ASKED[phase][self._goal], Phase):
+            if phase is not None:
+                self._enter(phase, cause)
+            if self._goal is not None and isinstance(ASKED[self.phase][self._goal], Phase):
                 return True
             self._goal = self._conductor = None
             return False
 
-    def _conduct(self) -> None:
-        """Go from phase to phase until the goal is reached; one thread at a time does this."""
+    def _conduct(self, first: Callable[[], bool] | None = None) -> None:
+        """Go from phase to phase until the goal is reached; one thread at a time does this.
+
+        An interrupt or SystemExit ends the step where it is (R6, R11) and is raised in the end; an exit that was asked
+        for goes on with its next step, so that the exit listeners run.
+        """
         steps = {Phase.STARTING: self._run_start, Phase.STOPPING: self._run_stop, Phase.EXITING: self._run_exit}
-        try:
-            while steps[self.phase]():
-                self._go_on()
-        except BaseException as error:
-            self._break_off(error)
-            raise
+        step = first or steps[self.phase]
+        fatal: BaseException | None = None
+        while True:
+            try:
+                more = step()
+            except BaseException as error:  # noqa: BLE001 - raised below
+                fatal = fatal or error
+                more = self._break_off(error)
+            if not more:
+                break
+            self._go_on()
+            step = steps[self.phase]
+        if isinstance(fatal, SystemExit):
+            if fatal.code in (None, 0) and (self._failed or self._start_error is not None):
+                # "If an earlier listener had failed and the exit code is 0, it becomes 1" (R6), also in another step.
+                fatal.code = 1
+            self._ended = fatal
+        if fatal is not None:
+            raise fatal
 
     def _go_on(self) -> None:
         """Enter the next phase on the way to the goal; a step that has more to do leaves one."""
@@ -252,20 +295,23 @@ class Steps(Hub):
             if isinstance(way, Phase):
                 self._enter(way, goal)
 
-    def _break_off(self, error: BaseException) -> None:
-        """An interrupt or SystemExit ends the step where it is (R6, R11); `exit` can still be called."""
-        after = {Phase.STARTING: Phase.INTERRUPTED, Phase.EXITING: Phase.EXITED}
-        with self._lock:
-            if self._conductor != threading.get_ident():
-                return
-            self._goal = self._conductor = None
-            if self.phase in (Phase.STARTING, Phase.STOPPING, Phase.DRAINING, Phase.EXITING):
-                self._enter(after.get(self.phase, Phase.FAILED), type(error).__name__)
-            self._leaving = self.phase is Phase.EXITED
+    def _break_off(self, error: BaseException) -> bool:
+        """Leave the phase of a step that was interrupted. False if no goal is left; `exit` can still be called."""
+        if self._conductor != threading.get_ident():
+            return False
+        after = {
+            Phase.STARTING: Phase.INTERRUPTED,
+            Phase.STOPPING: Phase.FAILED,
+            Phase.DRAINING: Phase.FAILED,
+            Phase.EXITING: Phase.EXITED,
+        }
+        # Anywhere else the step was over, and a log listener that heard of it raised.
+        return self._arrive(after.get(self.phase), type(error).__name__)
 
     def _run_start(self) -> bool:
         """The start listeners. False if the step ends here, or if another thread goes on instead of this one."""
         self.log("Bus STARTING")
+        self._announce("phase", Phase.STARTING)
         listeners = self._plan("start")
         turn = Round(self, "start", listeners, Desk(), enough=self._asked_to_leave, first_failure_ends=True)
         self._round = turn
@@ -274,7 +320,7 @@ class Steps(Hub):
         if turn.run():
             return self._started(turn)
         # This thread hung too long in a listener, and the watcher shuts the bus down in its stead.
-        self._lobby.wait_for(Phase.EXITED)
+        self._lobby.wait_for(Phase.EXITED, Phase.INTERRUPTED)
         return False
 
     def _asked_to_leave(self) -> bool:
@@ -293,15 +339,14 @@ class Steps(Hub):
             turn.run()
 
         turn.watch(take_over)
-        if self._conductor == threading.get_ident() and self._started(turn):
-            self._go_on()
-            self._conduct()
+        if self._conductor == threading.get_ident():
+            self._conduct(partial(self._started, turn))
 
     def _started(self, turn: Round) -> bool:
         """What follows the start listeners: STARTED, or the way out (R11, B10). True if there is more to do."""
         self._round = None
-        owners, reached = map(_owners, (self._plan("start"), turn.called))
-        self._never_started = owners - reached
+        reached = _owners(turn.called)
+        self._never_started = {key: owner for key, owner in _owners(turn.left()).items() if key not in reached}
         error = turn.outcome()
         if error is not None:
             try:
@@ -318,15 +363,18 @@ class Steps(Hub):
                 return True
         more = self._arrive(Phase.STARTED, "start")
         self.log("Bus STARTED")
+        self._announce("phase", Phase.STARTED)
         return more
 
     def _run_stop(self) -> bool:
         self.log("Bus STOPPING")
+        self._announce("phase", Phase.STOPPING)
         self._failed = []
         self._rush = monotonic() + self.limits.whole
         if self.listeners.get("drain"):
             with self._lock:
                 self._enter(Phase.DRAINING, "stop")
+            self._announce("phase", Phase.DRAINING)
             self._run_round("drain")
             with self._lock:
                 self._enter(Phase.STOPPING, "stop")
@@ -339,12 +387,15 @@ class Steps(Hub):
 
     def _run_exit(self) -> bool:
         self.log("Bus EXITING")
+        self._announce("phase", Phase.EXITING)
         # An exit long after a stop has its own time.
         self._rush = max(self._rush, self._since + self.limits.exit)
-        self._run_round("exit")
+        try:
+            self._run_round("exit")
+        finally:
+            self._close_own_loop()
+            atexit.unregister(self._clean_exit)
         self.log("Bus EXITED")
-        self._close_own_loop()
-        atexit.unregister(self._clean_exit)
         return self._arrive(Phase.EXITED, "exit")
 
     def _run_round(self, channel: str) -> None:
@@ -364,17 +415,30 @@ class Steps(Hub):
         else:
             turn.run()
         self._round = None
-        turn.desk.clear()
-        error = turn.outcome()
-        if error is not None:
-            self._failed.append(error)
+        try:
+            error = turn.outcome()
+            if error is not None:
+                self._failed.append(error)
+        finally:
+            turn.desk.clear()
 
     def _plan(self, channel: str) -> list[Listener]:
         """The listeners to call now; a plugin that a start never reached is not drained or stopped after it (B4)."""
         listeners = self._channel(channel).order() if channel in self.listeners else ()
         if channel not in ("drain", "stop"):
             return list(listeners)
-        return [listener for listener in listeners if not _owners([listener]) & self._never_started]
+        return [listener for listener in listeners if not _owners([listener]).keys() & self._never_started.keys()]
+
+    def _announce(self, channel: str, fact: object) -> None:
+        """Publish what concerns onlookers only; those that fail are logged and stop nobody (B4).
+
+        On `phase` each phase but the last: others who act on it at the same time may be ahead, as `bus.phase` tells. On
+        `extended` the seconds that a listener asked for.
+        """
+        try:
+            self.publish(channel, fact)
+        except ChannelFailures as failures:
+            self.history.add("log", "a listener failed", channel=channel, cause=str(failures))
 
     def _raise_failed(self, told: Sequence[ChannelFailures] = ()) -> None:
         """Raise what failed while the bus was stopped, but not what an earlier call has raised already."""
@@ -400,13 +464,13 @@ class Steps(Hub):
             self.exit()
 
     def _changed(self) -> None:
-        """Listeners have changed or it is time to hurry: whoever waits looks again."""
+        """Listeners have changed, it is time to hurry, or there is a new goal: whoever waits looks again."""
         turn = self._round
         if turn is not None:
-            turn.desk.knock()
+            turn.knock()
         self._lobby.knock()
 
 
-def _owners(listeners: Iterable[Listener]) -> frozenset[int]:
-    """The plugins whose methods these are, by identity."""
-    return frozenset(id(listener.__self__) for listener in listeners if isinstance(listener, MethodType))
+def _owners(listeners: Iterable[Listener]) -> dict[int, object]:
+    """The plugins whose methods these are, by identity; kept, so that no other gets it."""
+    return {id(listener.__self__): listener.__self__ for listener in listeners if isinstance(listener, MethodType)}

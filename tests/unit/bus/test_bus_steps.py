@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -339,7 +340,7 @@ def test_a_failing_stop_listener_does_not_keep_the_exit_listeners_from_running(b
 
 
 @pytest.mark.rule("bus.R6")
-def test_system_exit_of_a_stop_listener_stops_everything_else(bus: LoggedBus) -> None:
+def test_system_exit_of_a_stop_listener_ends_the_stop_at_once(bus: LoggedBus) -> None:
     seen: list[str] = []
 
     def ends() -> None:
@@ -347,15 +348,70 @@ def test_system_exit_of_a_stop_listener_stops_everything_else(bus: LoggedBus) ->
 
     bus.subscribe("stop", ends, 10)
     bus.subscribe("stop", lambda: seen.append("stop"), 20)
+    bus.start()
+    with pytest.raises(SystemExit) as caught:
+        bus.stop()
+    assert caught.value.code == 3
+    assert seen == []
+    assert bus.phase is Phase.FAILED
+
+
+@pytest.mark.rule("bus.R6", "bus.B4")
+@pytest.mark.parametrize("channel", ["drain", "stop"])
+@pytest.mark.parametrize("end", [SystemExit(3), KeyboardInterrupt()])
+def test_an_exit_reaches_its_listeners_and_then_raises_what_ended_the_stop(
+    bus: LoggedBus, channel: str, end: BaseException
+) -> None:
+    seen: list[str] = []
+
+    def ends() -> None:
+        raise end
+
+    bus.subscribe(channel, ends, 10)
+    bus.subscribe("stop", lambda: seen.append("stop"), 20)
     bus.subscribe("exit", lambda: seen.append("exit"))
+    bus.start()
+    with pytest.raises(type(end)) as caught:
+        bus.exit()
+    assert caught.value is end
+    assert seen == ["exit"]
+    assert bus.phase is Phase.EXITED
+
+
+@pytest.mark.rule("bus.R6")
+@pytest.mark.parametrize("code", [0, 3])
+def test_the_exit_code_tells_of_a_failure_in_an_earlier_step(bus: LoggedBus, code: int) -> None:
+    def fails() -> None:
+        raise ValueError("earlier")
+
+    def ends() -> None:
+        raise SystemExit(code)
+
+    bus.subscribe("stop", fails)
+    bus.subscribe("exit", ends)
     bus.start()
     with pytest.raises(SystemExit) as caught:
         bus.exit()
+    assert caught.value.code == (code or 1)
+
+
+@pytest.mark.rule("bus.R6", "bus.R17")
+def test_block_raises_the_system_exit_of_an_exit_on_another_thread(bus: LoggedBus, in_thread: Run) -> None:
+    def ends() -> None:
+        raise SystemExit(3)
+
+    def restarts() -> None:
+        # A thread that it ends says nothing of it.
+        with contextlib.suppress(SystemExit):
+            bus.restart()
+
+    bus.subscribe("stop", ends)
+    bus.start()
+    in_thread(restarts)
+    with pytest.raises(SystemExit) as caught:
+        bus.block()
     assert caught.value.code == 3
-    assert seen == []
-    bus.exit()
-    assert seen == ["exit"]
-    assert bus.phase is Phase.EXITED
+    assert bus.said[-2:] == ["Bus EXITED", "Waiting for child threads to terminate..."]
 
 
 @pytest.mark.rule("bus.B12")

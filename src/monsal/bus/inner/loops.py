@@ -13,7 +13,9 @@ from queue import SimpleQueue
 from threading import Thread
 from typing import Any
 
-__all__ = ["OwnLoop", "submit"]
+from monsal.bus.inner.outcomes import Ended
+
+__all__ = ["OwnLoop", "runs_here", "submit"]
 
 
 class OwnLoop:
@@ -39,6 +41,14 @@ class OwnLoop:
         self._thread.join()
 
 
+def runs_here(loop: asyncio.AbstractEventLoop) -> bool:
+    """Whether the caller is on that loop."""
+    try:
+        return asyncio.get_running_loop() is loop
+    except RuntimeError:
+        return False
+
+
 def submit(
     coroutine: Coroutine[Any, Any, Any], loop: asyncio.AbstractEventLoop, began: Callable[[], object] | None
 ) -> Future[Any]:
@@ -46,11 +56,7 @@ def submit(
 
     Raises RuntimeError if the loop does not run, or if the caller is on it and would wait for itself.
     """
-    try:
-        here: asyncio.AbstractEventLoop | None = asyncio.get_running_loop()
-    except RuntimeError:
-        here = None
-    if here is loop:
+    if runs_here(loop):
         coroutine.close()
         raise RuntimeError("an async listener waits for its own loop; publish with await asyncio.to_thread(...)")
     if not loop.is_running():
@@ -60,6 +66,10 @@ def submit(
     async def carried() -> Any:
         if began is not None:
             began()
-        return await coroutine
+        try:
+            return await coroutine
+        except (KeyboardInterrupt, SystemExit) as error:
+            # It is meant for who publishes (R6); a task that raises it ends the loop, which others need.
+            raise Ended(error) from None
 
     return asyncio.run_coroutine_threadsafe(carried(), loop)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Mapping
 from typing import NoReturn
 
 __all__ = ["command_line", "execute_again"]
@@ -30,8 +31,12 @@ def command_line() -> list[str]:
     return [sys.executable, *sys.orig_argv[1:]]
 
 
-def execute_again(command: list[str]) -> NoReturn:
-    """Become `command`, in the starting directory. Descriptors are left alone: they are not inherited by default."""
+def execute_again(command: list[str], environ: Mapping[str, str]) -> NoReturn:
+    """Become `command`, in the starting directory, with `environ` beside what is in the environment.
+
+    Descriptors are left alone: they are not inherited by default.
+    """
+    os.environ.update(environ)
     for stream in (sys.stdout, sys.stderr):
         if stream is not None:
             stream.flush()

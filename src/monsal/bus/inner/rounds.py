@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from monsal.bus.channels import ChannelFailures, Listener
 from monsal.bus.events import History
+from monsal.bus.inner.outcomes import outcome_of, text_of
 from monsal.bus.inner.waiting import Desk
 from monsal.bus.limits import Hurry, Limits
 
@@ -26,10 +27,10 @@ if TYPE_CHECKING:
     # Only for its name: it would load logging.
     from concurrent.futures import Future
 
-__all__ = ["Call", "Round", "current_call"]
+__all__ = ["Call", "Host", "Round", "current_call"]
 
 
-class _Host(Protocol):
+class Host(Protocol):
     """What a round needs of the bus."""
 
     limits: Limits
@@ -41,19 +42,45 @@ class _Host(Protocol):
     def submit(self, coroutine: Coroutine[Any, Any, Any], began: Callable[[], None]) -> Future[Any]: ...
 
 
+def _never() -> bool:
+    return False
+
+
 #: The call in which the running code is; the only ambient state of the bus.
 current_call: ContextVar[Call | None] = ContextVar("monsal.bus.current_call", default=None)
 
 
 class Call:
-    """One call of one listener."""
+    """One call of one listener, named by `title` in the log; `turn` is the round it belongs to, if any.
 
-    __slots__ = ("began", "coroutine", "deadline", "error", "future", "listener", "thread", "value", "warned")
+    A listener with an attribute `own_time` that is true minds the time of what it calls by itself: it has no deadline.
+    """
 
-    def __init__(self, listener: Listener, limit: float) -> None:
+    __slots__ = (
+        "began",
+        "coroutine",
+        "deadline",
+        "error",
+        "future",
+        "listener",
+        "own_time",
+        "thread",
+        "title",
+        "turn",
+        "value",
+        "warned",
+    )
+
+    def __init__(self, listener: Listener, limit: float, *, title: str, turn: Round | None = None) -> None:
         self.listener = listener
+        self.title = title
+        self.turn = turn
         self.began = monotonic()
-        self.deadline = self.began + getattr(listener, "limit", limit)
+        self.own_time = bool(getattr(listener, "own_time", False))
+        own = getattr(listener, "limit", limit)
+        # A listener may be an object of any kind, and have a `limit` that means something else.
+        own = own if isinstance(own, int | float) else limit
+        self.deadline = math.inf if self.own_time else self.began + own
         self.warned = False
         self.thread: int | None = None
         self.coroutine: Coroutine[Any, Any, Any] | None = None
@@ -70,7 +97,7 @@ class Call:
             if isinstance(self.value, CoroutineType):
                 self.coroutine = self.value
                 self.future = submit(self.value, self._here)
-                self.value = self.future.result()
+                self.value = outcome_of(self.future)
         except BaseException as error:  # noqa: BLE001 - handed over to whoever runs the round, which sorts them (R6)
             self.error = error
         finally:
@@ -78,6 +105,26 @@ class Call:
 
     def _here(self) -> None:
         self.thread = get_ident()
+
+    def end(self, bus: Host, rush: float) -> float:
+        """When its time is over, in monotonic seconds; from `rush` on it has only what `Limits.hurry` grants."""
+        if self.own_time:
+            return math.inf
+        return min(self.deadline, max(self.began, min(rush, bus.hurry.since)) + bus.limits.hurry)
+
+    def mind(self, bus: Host, rush: float) -> float | None:
+        """Log where it is at half of its time. The seconds until the next look, or None if its time is over."""
+        now, end = monotonic(), self.end(bus, rush)
+        if now >= end:
+            return None
+        half = (self.began + end) / 2
+        if now >= half and not self.warned:
+            self.warned = True
+            bus.log(
+                f"{self.title} has run for {now - self.began:.1f} of {end - self.began:.1f} seconds\n{self.stack()}", 30
+            )
+        # A limit may be infinite, a wait may not.
+        return min((end if self.warned else half) - now, 3600.0)
 
     def stack(self) -> str:
         """Where the listener is now, as the text of a traceback."""
@@ -90,8 +137,17 @@ class Call:
             running, inner = inner.cr_running, inner.cr_await
         if not frames or running:
             frame = sys._current_frames().get(self.thread or 0)
-            return "".join(traceback.format_stack(frame)) if frame is not None else "(its thread has ended)\n"
+            return _stack_of(frame) if frame is not None else "(its thread has ended)\n"
         return "".join(traceback.StackSummary.extract(iter(frames)).format())
+
+
+def _stack_of(frame: FrameType) -> str:
+    """The stack of a thread below the call; how the call came about is the same each time and tells nothing."""
+    depth, outer = 0, frame
+    while outer.f_back is not None and outer.f_code is not Call.run.__code__:
+        depth, outer = depth + 1, outer.f_back
+    ours = outer.f_code is Call.run.__code__ and depth
+    return "".join(traceback.format_stack(frame, depth if ours else None))
 
 
 class Round:
@@ -103,7 +159,7 @@ class Round:
 
     def __init__(
         self,
-        bus: _Host,
+        bus: Host,
         channel: str,
         listeners: Iterable[Listener],
         desk: Desk,
@@ -123,14 +179,24 @@ class Round:
         self.current: Call | None = None
         #: Where the watcher waits; each change is told by a knock.
         self.desk = desk
+        #: Where a listener waits that minds its own time.
+        self.inside: Desk | None = None
+        #: From then on there is little time, in monotonic seconds.
+        self.rush = rush
+        #: Whether the round is to end early.
+        self.enough = enough or _never
         self._bus = bus
         self._rest = iter(list(listeners))
-        self._rush = rush
-        self._enough = enough
         self._first_failure_ends = first_failure_ends
         self._limit: float = getattr(bus.limits, channel)
         self._lock = Lock()
         self._runner = 0
+
+    def knock(self) -> None:
+        """Have those who wait look again: there is something to ask for, to hurry, or to call."""
+        for desk in (self.desk, self.inside):
+            if desk is not None:
+                desk.knock()
 
     def run(self) -> bool:
         """Call what is left, on this thread. False if a call was given up: then somebody else has gone on."""
@@ -147,14 +213,15 @@ class Round:
         return self._runner == runner
 
     def _next(self, runner: int) -> Call | None:
-        enough = self._enough is not None and self._enough()
+        enough = self.enough()
         with self._lock:
             if runner != self._runner or self.over:
                 return None
             listener = None if enough or (self.failures and self._first_failure_ends) else next(self._rest, None)
             if listener is not None:
                 self.called.append(listener)
-                self.current = Call(listener, self._limit)
+                title = f"Listener {text_of(listener)} of {self.channel!r}"
+                self.current = Call(listener, self._limit, title=title, turn=self)
         if listener is None:
             self._end(None)
             return None
@@ -171,7 +238,7 @@ class Round:
                 self.results.append(call.value)
             elif isinstance(error, Exception):
                 self.failures.append(error)
-        self._note(call, "" if error is None else repr(error))
+        self._note(call, "" if error is None else text_of(error))
         if error is None:
             return True
         if not isinstance(error, Exception):
@@ -181,7 +248,7 @@ class Round:
             self._end(error)
             return True
         text = "".join(traceback.format_exception(error))
-        self._bus.log(f"Error in {self.channel!r} listener {call.listener!r}\n{text}", 40)
+        self._bus.log(f"Error in {self.channel!r} listener {text_of(call.listener)}\n{text}", 40)
         return True
 
     def _end(self, fatal: BaseException | None) -> None:
@@ -195,30 +262,22 @@ class Round:
 
         `go_on` is called after a call was given up, to have another thread run the rest.
         """
-        while not (self.over or self.dismissed):
-            self.desk.wait(self._look(go_on))
+        try:
+            while not (self.over or self.dismissed):
+                self.desk.wait(self._look(go_on))
+        except BaseException as error:  # noqa: BLE001 - an interrupt of who watches ends the round like one in it (R6)
+            self._end(error)
 
     def _look(self, go_on: Callable[[], object]) -> float | None:
         """Warn or give up if it is time; the seconds until the next look, or None to wait for a knock."""
         call = self.current
         if call is None:
             return None
-        now = monotonic()
-        rush = min(self._rush, self._bus.hurry.since)
-        end = min(call.deadline, max(call.began, rush) + self._bus.limits.hurry)
-        half = (call.began + end) / 2
-        if now >= end:
-            self._give_up(call, end - call.began, go_on)
+        left = call.mind(self._bus, self.rush)
+        if left is None:
+            self._give_up(call, call.end(self._bus, self.rush) - call.began, go_on)
             return 0
-        if now >= half and not call.warned:
-            call.warned = True
-            self._bus.log(
-                f"Listener {call.listener!r} of {self.channel!r} has run for {now - call.began:.1f} of "
-                f"{end - call.began:.1f} seconds\n{call.stack()}",
-                30,
-            )
-        # A limit may be infinite, a wait may not.
-        return min((end if call.warned else half) - now, 3600.0)
+        return left
 
     def _give_up(self, call: Call, limit: float, go_on: Callable[[], object]) -> None:
         error = TimeoutError(f"{History.name_of(call.listener)} on {self.channel!r} took more than {limit:.1f} seconds")
@@ -228,16 +287,23 @@ class Round:
             self._runner += 1
             self.current = None
             self.failures.append(error)
-        self._note(call, repr(error))
+        self._note(call, text_of(error))
         stack = call.stack()
         if call.future is not None:
             call.future.cancel()
-        self._bus.log(f"Error in {self.channel!r} listener {call.listener!r}\n{error}; it is here:\n{stack}", 40)
-        go_on()
+        text = f"Error in {self.channel!r} listener {text_of(call.listener)}\n{error}; it is here:\n{stack}"
+        try:
+            self._bus.log(text, 40)
+        finally:
+            go_on()
 
     def _note(self, call: Call, cause: str) -> None:
         name, seconds = History.name_of(call.listener), monotonic() - call.began
         self._bus.history.add("call", name, channel=self.channel, seconds=seconds, cause=cause)
+
+    def left(self) -> list[Listener]:
+        """The listeners that were never called; to be asked once, when the round is over."""
+        return list(self._rest)
 
     def outcome(self) -> ChannelFailures | None:
         """All failures as one, or None. Raises what ends more than the round."""

@@ -6,6 +6,7 @@ import math
 import os
 import select
 import threading
+from _thread import start_new_thread
 from collections import deque
 from collections.abc import Callable, Iterable
 from functools import partial
@@ -188,15 +189,21 @@ class Lobby:
         if not waiter.seen:
             raise TransitionError("the bus has exited; what was waited for cannot come any more")
 
-    def wait_for(self, phase: Phase) -> None:
-        """Wait for one phase and do nothing else meanwhile."""
-        self.wait((phase,), 0.0, lambda: False, lambda: None)
+    def wait_for(self, *phases: Phase) -> None:
+        """Wait for one of the phases and do nothing else meanwhile."""
+        self.wait(phases, 0.0, lambda: False, lambda: None)
 
     def call_soon(self, work: Work) -> None:
         """Have `work` done by the main thread if it waits here, else by a short-lived one; for signal handlers, too."""
         self._desk.put(work)
         if not self._desk.attended:
-            spawn("monsal-bus-work", self._work_elsewhere)
+            # Thread.start takes a lock of the module threading, which the code that a handler interrupts may hold, as
+            # when it starts a thread itself (C16). So a thread that has no such need starts the thread.
+            try:
+                start_new_thread(spawn, ("monsal-bus-work", self._work_elsewhere))
+            except RuntimeError:
+                # The interpreter is ending (Python 3.12), and a bus that was left running is shut down by its end.
+                return
 
     def _work_elsewhere(self) -> None:
         try:

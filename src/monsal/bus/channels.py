@@ -43,10 +43,19 @@ class Channel(MutableSet[Listener]):
     def add(self, value: Listener, priority: float | None = None) -> None:
         """Hold `value` once; added again it only gets the new priority (rule R2).
 
-        The priority is the one given, else the listener's attribute `priority`, else 50 (rule R3).
+        The priority is the one given, else the listener's attribute `priority`, else 50 (rule R3). Raises TypeError for
+        what cannot be called, or cannot be told from others because it has no hash.
         """
+        if not callable(value):
+            raise TypeError(f"a listener is called, which {text_of(value)} cannot be")
+        if getattr(value, "__hash__", None) is None:
+            raise TypeError(f"a listener is held once, but {text_of(value)} has no hash; subscribe a method of it")
         if priority is None:
             priority = getattr(value, "priority", DEFAULT_PRIORITY)
+            # A listener may be an object of any kind, and have a `priority` that means something else.
+            priority = priority if isinstance(priority, int | float) else DEFAULT_PRIORITY
+        elif not isinstance(priority, int | float):
+            raise TypeError(f"a priority is a number, not {text_of(priority)}")
         with self._lock:
             _, number = self._entries.get(value, (None, self._next))
             self._entries[value] = (priority, number)

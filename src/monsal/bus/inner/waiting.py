@@ -6,7 +6,6 @@ import math
 import os
 import select
 import threading
-from _thread import start_new_thread
 from collections import deque
 from collections.abc import Callable, Iterable
 from functools import partial
@@ -197,13 +196,9 @@ class Lobby:
         """Have `work` done by the main thread if it waits here, else by a short-lived one; for signal handlers, too."""
         self._desk.put(work)
         if not self._desk.attended:
-            # Thread.start takes a lock of the module threading, which the code that a handler interrupts may hold, as
-            # when it starts a thread itself (C16). So a thread that has no such need starts the thread.
-            try:
-                start_new_thread(spawn, ("monsal-bus-work", self._work_elsewhere))
-            except RuntimeError:
-                # The interpreter is ending (Python 3.12), and a bus that was left running is shut down by its end.
-                return
+            # The one lock that starting a thread takes can be taken again by its own thread (bpo-44422), so a handler
+            # may do this although the main thread is just starting one itself (C16).
+            spawn("monsal-bus-work", self._work_elsewhere)
 
     def _work_elsewhere(self) -> None:
         try:

@@ -72,6 +72,7 @@ def test_set_twice_the_first_handler_is_put_back(handler: SignalHandler) -> None
 
 @pytest.mark.rule("bus.B9")
 def test_the_handler_only_enqueues_and_the_work_is_logged_and_published(bus: Bus, handler: SignalHandler) -> None:
+    """(C16) The exit ran in the handler, and dead-locked on any lock that the interrupted code held."""
     lock = threading.Lock()
     where: list[threading.Thread] = []
 
@@ -88,6 +89,19 @@ def test_the_handler_only_enqueues_and_the_work_is_logged_and_published(bus: Bus
     bus.block()
     assert len(where) == 1
     assert "Caught signal SIGUSR2." in bus.said  # type: ignore[attr-defined] - free attribute
+
+
+@pytest.mark.rule("bus.B9")
+def test_the_handler_may_interrupt_code_that_starts_a_thread(bus: Bus, handler: SignalHandler) -> None:
+    """(C16) The work is done by a thread that the handler starts, in the middle of whatever the main thread does."""
+    done = threading.Event()
+    handler.set_handler("SIGUSR2", done.set)
+    bus.start()
+    with threading._active_limbo_lock:  # type: ignore[attr-defined] - what the module holds while it starts a thread
+        signal.raise_signal(signal.SIGUSR2)
+        # The new thread needs the lock, too, so its work begins when this code goes on.
+    assert done.wait(20)
+    bus.exit()
 
 
 @pytest.mark.rule("bus.B9")

@@ -9,6 +9,7 @@ Start reading at `core.py`. `states.py` is the table of all ways, `steps.py` goe
 
 from __future__ import annotations
 
+from importlib import import_module
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +35,9 @@ from monsal.bus.states import ASKED, WAYS, Action, Phase, State, TransitionError
 from monsal.bus.steps import Steps
 
 if TYPE_CHECKING:
+    from monsal.bus.inherited import hand_over, hand_over_by_exec, listen_fds
+    from monsal.bus.launching import Launched, LaunchFailed, launch
+    from monsal.bus.manager import ManagerSocket, notify
     from monsal.bus.plugins import FileLogger, StderrLogger, StdoutLogger, StreamLogger
 
     bus: Bus
@@ -54,8 +58,11 @@ __all__ = [
     "History",
     "Hub",
     "Hurry",
+    "LaunchFailed",
+    "Launched",
     "Limits",
     "Listener",
+    "ManagerSocket",
     "Monitor",
     "PeriodicTask",
     "PerpetualTimer",
@@ -72,9 +79,25 @@ __all__ = [
     "TransitionError",
     "Watcher",
     "bus",
+    "hand_over",
+    "hand_over_by_exec",
+    "launch",
+    "listen_fds",
+    "notify",
     "states",
 ]
 
+#: What needs sockets or processes is loaded when it is first asked for: importing the bus stays cheap (PEP 562).
+_LATER = {
+    "LaunchFailed": "monsal.bus.launching",
+    "Launched": "monsal.bus.launching",
+    "ManagerSocket": "monsal.bus.manager",
+    "hand_over": "monsal.bus.inherited",
+    "hand_over_by_exec": "monsal.bus.inherited",
+    "launch": "monsal.bus.launching",
+    "listen_fds": "monsal.bus.inherited",
+    "notify": "monsal.bus.manager",
+}
 _making = Lock()
 
 
@@ -82,6 +105,8 @@ def __getattr__(name: str) -> Any:
     if name in plugins.__all__:
         # One that is not loaded with the bus; see there.
         return getattr(plugins, name)
+    if name in _LATER:
+        return getattr(import_module(_LATER[name]), name)
     if name != "bus":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     with _making:

@@ -12,6 +12,19 @@ from monsal.bus.plugins.simple import SimplePlugin
 __all__ = ["ThreadManager"]
 
 
+class _Held:
+    """What is known of a thread that has a number."""
+
+    __slots__ = ("number", "starting", "thread", "unwanted")
+
+    def __init__(self, thread: threading.Thread, number: int) -> None:
+        self.thread = thread
+        self.number = number
+        #: Whether `start_thread` is being published; a release meanwhile is left to the thread itself, for after that.
+        self.starting = True
+        self.unwanted = False
+
+
 class ThreadManager(SimplePlugin):
     """Numbers threads from 1. A server publishes `acquire_thread` on each of its threads, at the end `release_thread`.
 
@@ -24,7 +37,7 @@ class ThreadManager(SimplePlugin):
         super().__init__(bus)
         #: Identity of a thread -> its number.
         self.threads: dict[int, int] = {}
-        self._owners: dict[int, threading.Thread] = {}
+        self._held: dict[int, _Held] = {}
         self._leaving: set[int] = set()
         self._lock = threading.Lock()
         for channel in ("acquire_thread", "release_thread", "start_thread", "stop_thread"):
@@ -36,19 +49,24 @@ class ThreadManager(SimplePlugin):
         If a listener of that fails the thread keeps its number; ChannelFailures is raised.
         """
         thread, ident = threading.current_thread(), threading.get_ident()
-        with self._lock:
-            known, owner = ident in self.threads, self._owners.get(ident, thread)
-        if known and owner is thread:
-            return
-        if known:
-            # The owner ended without a release, and the system has given its identity to this thread.
+        held = self._held.get(ident)
+        if held is not None:
+            if held.thread is thread:
+                return
+            # That one ended without a release, and the system has given its identity to this thread.
             self._release(ident)
         with self._lock:
             taken = self._leaving.union(self.threads.values())
             number = next(number for number in count(1) if number not in taken)
             self.threads[ident] = number
-            self._owners[ident] = thread
-        self.bus.publish("start_thread", number)
+            held = self._held[ident] = _Held(thread, number)
+        try:
+            self.bus.publish("start_thread", number)
+        finally:
+            with self._lock:
+                held.starting = False
+            if held.unwanted:
+                self._release(ident)
 
     def release_thread(self) -> None:
         """Take the number from the current thread, if it has one, and publish `stop_thread`."""
@@ -56,19 +74,25 @@ class ThreadManager(SimplePlugin):
 
     def _release(self, ident: int) -> None:
         with self._lock:
-            number = self.threads.pop(ident, None)
-            self._owners.pop(ident, None)
-            if number is None:
+            held = self._held.get(ident)
+            if held is None:
                 return
-            self._leaving.add(number)
+            if held.starting:
+                held.unwanted = True
+                return
+            del self._held[ident], self.threads[ident]
+            self._leaving.add(held.number)
         try:
-            self.bus.publish("stop_thread", number)
+            self.bus.publish("stop_thread", held.number)
         finally:
             with self._lock:
-                self._leaving.discard(number)
+                self._leaving.discard(held.number)
 
     def stop(self) -> None:
-        """Release all threads. Raises ChannelFailures at the end if listeners of `stop_thread` failed."""
+        """Release all threads; one that is just being started releases itself right after that.
+
+        Raises ChannelFailures at the end if listeners of `stop_thread` failed.
+        """
         failed: list[ChannelFailures] = []
         for ident in tuple(self.threads):
             try:

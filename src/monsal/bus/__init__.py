@@ -33,18 +33,21 @@ from monsal.bus.plugins import (
 )
 from monsal.bus.states import ASKED, WAYS, Action, Phase, State, TransitionError, states
 from monsal.bus.steps import Steps
+from monsal.bus.unit import UNIT_WAYS, Unit, UnitError, UnitPhase, UnitStatistics
+from monsal.bus.units import Units
 
 if TYPE_CHECKING:
     from monsal.bus.inherited import hand_over, hand_over_by_exec, listen_fds
     from monsal.bus.launching import Launched, LaunchFailed, launch
     from monsal.bus.manager import ManagerSocket, notify
-    from monsal.bus.plugins import FileLogger, StderrLogger, StdoutLogger, StreamLogger
+    from monsal.bus.plugins import FileLogger, ServerAdapter, StderrLogger, StdoutLogger, StreamLogger
 
     bus: Bus
 
 __all__ = [
     "ASKED",
     "DEFAULT_PRIORITY",
+    "UNIT_WAYS",
     "WAYS",
     "Action",
     "Autoreloader",
@@ -68,6 +71,7 @@ __all__ = [
     "PerpetualTimer",
     "Phase",
     "PollingWatcher",
+    "ServerAdapter",
     "SignalHandler",
     "SimplePlugin",
     "State",
@@ -77,6 +81,11 @@ __all__ = [
     "StreamLogger",
     "ThreadManager",
     "TransitionError",
+    "Unit",
+    "UnitError",
+    "UnitPhase",
+    "UnitStatistics",
+    "Units",
     "Watcher",
     "bus",
     "hand_over",

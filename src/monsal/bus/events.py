@@ -22,8 +22,8 @@ class Event:
     """One thing that happened.
 
     `kind` is "phase" (`name` is the phase that ended, `cause` who asked for the next), "call" (`name` is the listener,
-    `channel` its channel, `cause` its failure), "unit" (the same of a unit; also on channel "failed": it broke) or "log"
-    (a log listener failed, which cannot be logged).
+    `channel` its channel, `cause` its failure), "unit" (the same of a unit; on channel "failed": it broke while it
+    ran) or "log" (a log listener failed, which cannot be logged).
     `at` is when it ended, in seconds since 1970 UTC; `seconds` is how long it took.
     """
 
@@ -55,9 +55,7 @@ class History:
     def __init__(self) -> None:
         self._events: deque[Event] = deque(maxlen=KEPT)
 
-    def add(
-        self, kind: Kind, name: str, *, channel: str = "", seconds: float = 0.0, cause: str
-    ) -> Event:
+    def add(self, kind: Kind, name: str, *, channel: str = "", seconds: float = 0.0, cause: str) -> Event:
         """Keep one event that has just ended."""
         event = Event(time.time(), kind, name, channel, seconds, cause)
         self._events.append(event)

@@ -17,6 +17,7 @@ from monsal.bus.plugins.threads import ThreadManager
 
 if TYPE_CHECKING:
     from monsal.bus.plugins.loggers import FileLogger, StderrLogger, StdoutLogger, StreamLogger
+    from monsal.bus.plugins.servers import ServerAdapter
 
 __all__ = [
     "Autoreloader",
@@ -26,6 +27,7 @@ __all__ = [
     "PeriodicTask",
     "PerpetualTimer",
     "PollingWatcher",
+    "ServerAdapter",
     "SignalHandler",
     "SimplePlugin",
     "StderrLogger",
@@ -37,6 +39,7 @@ __all__ = [
 
 _LATER = {
     "FileLogger": "monsal.bus.plugins.loggers",
+    "ServerAdapter": "monsal.bus.plugins.servers",
     "StderrLogger": "monsal.bus.plugins.loggers",
     "StdoutLogger": "monsal.bus.plugins.loggers",
     "StreamLogger": "monsal.bus.plugins.loggers",

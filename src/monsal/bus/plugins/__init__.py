@@ -10,6 +10,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from monsal.bus.plugins.autoreload import Autoreloader, PollingWatcher, Watcher
+from monsal.bus.plugins.daemonizer import Daemonizer
+from monsal.bus.plugins.pidfile import PIDFile, PIDFileHeld, PIDLock
+from monsal.bus.plugins.privileges import DropPrivileges, drop_privileges, find_gid, find_uid, find_umask
 from monsal.bus.plugins.signals import SignalHandler
 from monsal.bus.plugins.simple import SimplePlugin
 from monsal.bus.plugins.tasks import BackgroundTask, Monitor, PeriodicTask, PerpetualTimer
@@ -22,8 +25,13 @@ if TYPE_CHECKING:
 __all__ = [
     "Autoreloader",
     "BackgroundTask",
+    "Daemonizer",
+    "DropPrivileges",
     "FileLogger",
     "Monitor",
+    "PIDFile",
+    "PIDFileHeld",
+    "PIDLock",
     "PeriodicTask",
     "PerpetualTimer",
     "PollingWatcher",
@@ -35,6 +43,10 @@ __all__ = [
     "StreamLogger",
     "ThreadManager",
     "Watcher",
+    "drop_privileges",
+    "find_gid",
+    "find_uid",
+    "find_umask",
 ]
 
 _LATER = {

@@ -16,6 +16,7 @@ from typing import Any
 
 from monsal.bus.channels import ChannelFailures
 from monsal.bus.core import Bus
+from monsal.bus.inner.daemon import is_daemon
 
 __all__ = ["SignalHandler"]
 
@@ -104,7 +105,7 @@ class SignalHandler:
 
     def handle_SIGHUP(self) -> None:
         """Restart a daemon; exit if the terminal went away; else, in a container or under systemd, reload (B15)."""
-        if os.getpid() != self._made_in:
+        if os.getpid() != self._made_in or is_daemon():
             self.bus.log("SIGHUP caught while daemonized. Restarting.")
             self.bus.restart()
         elif self._on_terminal:

@@ -49,8 +49,6 @@ class Units:
 
     def __init__(self, bus: Bus) -> None:
         self.bus = bus
-        #: The first unit that broke while it ran and took the bus down, and why.
-        self.broken: tuple[str, str] | None = None
         self._conductor = Conductor(bus)
 
     def subscribe(self) -> None:
@@ -98,8 +96,9 @@ class Units:
         reason = error if isinstance(error, str) else repr(error)
         self.bus.log(f"Unit {name!r} broke: {text}", 40)
         self.bus.history.add("unit", name, channel="failed", cause=reason)
-        if self._conductor.broke(member, error if isinstance(error, Exception) else UnitError(f"{name}: {reason}")):
-            self.broken = self.broken or (name, reason)
+        if not isinstance(error, Exception):
+            error = UnitError(f"unit {name} broke: {reason}")
+        if self._conductor.broke(member, error, reason):
             spawn("monsal-unit-exit", self._leave)
 
     def _leave(self) -> None:
@@ -118,7 +117,6 @@ class Units:
         After a failure, or if the bus was asked to stop or exit meanwhile, no more are started; those under way are
         waited for, `async def` ones are cancelled. After a failure what was started is stopped before this returns.
         """
-        self.broken = None
         self._conductor.start()
 
     @_at(20)
@@ -132,6 +130,11 @@ class Units:
         self._conductor.stop()
 
     # What one may ask
+
+    @property
+    def broken(self) -> tuple[str, str] | None:
+        """The name of the unit that broke first and so took the bus down since the last start, and why."""
+        return self._conductor.broken
 
     @property
     def ready(self) -> bool:

@@ -33,6 +33,8 @@ class Conductor:
         self.done: list[tuple[Event, str | None]] = []
         #: Whether a unit that breaks is news: from the start on until the units are to be stopped.
         self.serving = False
+        #: The first unit that broke and so took the bus down since the last start, and why.
+        self.broken: tuple[str, str] | None = None
         self.crew = Crew(bus, self._end_late)
         self._bus = bus
         self._leading = Lock()
@@ -69,8 +71,13 @@ class Conductor:
         with self._seat():
             self._end_interrupted()
             for member in self.up[::-1]:
-                if member.unit.drain is not None and member.phase is UnitPhase.STARTED:
-                    self._call(member, "drain", UnitPhase.DRAINING, failures)
+                with self.lock:
+                    # One that broke has nothing left to finish.
+                    drains = member.unit.drain is not None and member.phase is UnitPhase.STARTED
+                    if drains:
+                        member.enter(UnitPhase.DRAINING)
+                if drains:
+                    self._call(member, "drain", failures)
         _raise("units failed to drain", failures)
 
     def stop(self) -> None:
@@ -87,14 +94,14 @@ class Conductor:
             units = {name: member.unit for name, member in self.members.items()}
         return planned(units)
 
-    def broke(self, member: Member, error: Exception) -> bool:
+    def broke(self, member: Member, error: Exception, reason: str) -> bool:
         """A unit has broken while it ran; whether the bus is to exit."""
         with self.lock:
             if member.phase is UnitPhase.STARTING:
-                # Told of when its start has returned.
-                member.broke = member.broke or error
+                # Minded when its start has returned.
+                member.broke = member.broke or (error, reason)
                 return False
-            return self._break(member, error)
+            return self._break(member, error, reason)
 
     # How the calls are led
 
@@ -125,6 +132,7 @@ class Conductor:
             for member in self.members.values():
                 member.wait()
             self.serving = self._starting = True
+            self.broken = None
             self.done, self._errors, self._unclean = [], [], []
             return [self.members[name] for name in order]
 
@@ -138,7 +146,9 @@ class Conductor:
             elif turn == "skip":
                 self._skip(member, reason)
             else:
-                self._begin(member, "start", UnitPhase.STARTING, self._last_settled(member.unit))
+                with self.lock:
+                    member.enter(UnitPhase.STARTING)
+                self._begin(member, "start", self._last_settled(member.unit))
         return left
 
     def _last_settled(self, unit: Unit) -> str | None:
@@ -151,12 +161,10 @@ class Conductor:
             member.enter(UnitPhase.SKIPPED, reason)
             self._note(member, "start", 0.0, reason, waited_for)
 
-    def _begin(self, member: Member, channel: Channel, phase: UnitPhase, waited_for: str | None) -> UnitCall:
+    def _begin(self, member: Member, channel: Channel, waited_for: str | None) -> UnitCall:
         """Begin a call; a unit that has nothing to do for it has done it."""
         work = getattr(member.unit, channel)
         call = UnitCall(member, channel, work or _nothing, waited_for)
-        with self.lock:
-            member.enter(phase)
         strays = [stray.channel for stray in member.strays if not stray.gone]
         if channel == "start" and strays:
             call.error = UnitError(f"unit {member.unit.name}: its {' and '.join(strays)} of the last time still hangs")
@@ -167,10 +175,10 @@ class Conductor:
             self.crew.begin(call)
         return call
 
-    def _call(self, member: Member, channel: Channel, phase: UnitPhase, failures: list[BaseException]) -> None:
+    def _call(self, member: Member, channel: Channel, failures: list[BaseException]) -> None:
         """Drain or stop one unit, and wait for it."""
         last = self.done[-1][0] if self.done else None
-        call = self._begin(member, channel, phase, last.name if last is not None and last.channel == channel else None)
+        call = self._begin(member, channel, last.name if last is not None and last.channel == channel else None)
         while call in self.crew.under_way:
             self._settle_some()
         if call.failure is not None:
@@ -179,7 +187,10 @@ class Conductor:
     def _stop_all(self, failures: list[BaseException]) -> None:
         while self.up:
             # Taken away first: whatever happens it is stopped once.
-            self._call(self.up.pop(), "stop", UnitPhase.STOPPING, failures)
+            member = self.up.pop()
+            with self.lock:
+                member.enter(UnitPhase.STOPPING)
+            self._call(member, "stop", failures)
 
     # What follows from them
 
@@ -220,16 +231,17 @@ class Conductor:
             member.enter(UnitPhase.STARTED)
             self.up.append(member)
             if member.broke is not None:
-                self._break(member, member.broke)
+                self._break(member, *member.broke)
 
-    def _break(self, member: Member, error: Exception) -> bool:
+    def _break(self, member: Member, error: Exception, reason: str) -> bool:
         """See `broke`; the caller holds the lock."""
         if member.phase not in (UnitPhase.STARTED, UnitPhase.DRAINING):
             return False
-        member.enter(UnitPhase.FAILED, text_of(error))
+        member.enter(UnitPhase.FAILED, reason)
         leaving = self._bus.state in (State.STOPPING, State.EXITING)
         if member.unit.optional or not self.serving or leaving:
             return False
+        self.broken = self.broken or (member.unit.name, reason)
         if self._starting:
             # That fails by it, as if this one had failed to start.
             self._errors.append(error)
@@ -239,6 +251,7 @@ class Conductor:
     def _end_start(self) -> None:
         with self.lock:
             self._starting = False
+            self.serving = self.serving and not self._errors
             for member in self.members.values():
                 if member.phase is UnitPhase.WAITING:
                     member.enter(UnitPhase.INACTIVE, "not started: the start was ended before")

@@ -46,8 +46,8 @@ class Member:
         self.reason = ""
         self.started_in: float | None = None
         self.stopped_in: float | None = None
-        #: What it was said to be broken by, before its start returned.
-        self.broke: Exception | None = None
+        #: What it was said to be broken by before its start returned, and how that is told.
+        self.broke: tuple[Exception, str] | None = None
         #: Calls that were given up and go on.
         self.strays: list[UnitCall] = []
 

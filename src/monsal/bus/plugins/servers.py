@@ -260,7 +260,7 @@ class ServerAdapter:
             else:
                 self.bus.log("Error in HTTP server: shutting down", 40, True)
             # Not on this thread, for whose end `stop` waits; and not a daemon, so that the interpreter waits for it.
-            threading.Thread(target=self._leave, args=(error,), name="HTTPServer failed").start()
+            threading.Thread(target=self._leave, args=(error,), name="HTTPServer failed", daemon=False).start()
         else:
             if not run.stopping and getattr(self.httpserver, "ready", True) is False:
                 self.bus.log(f"HTTP Server {self.httpserver} has ended by itself", 30)
@@ -306,7 +306,8 @@ class ServerAdapter:
 
     def _look(self, run: _Run) -> None:
         """Raise what there is to say against waiting on."""
-        if self.interrupt is not None:
+        # Not before the thread has ended: by then somebody else exits the bus, and the interpreter waits for that.
+        if self.interrupt is not None and run.ended.is_set():
             raise self.interrupt
         if run.stopping:
             raise RuntimeError(f"HTTP Server {self.httpserver} was stopped before it was ready")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import gc
 import os
 import socket
+import subprocess
+import sys
 import threading
 import traceback
 from collections.abc import Callable, Iterator
@@ -638,3 +640,26 @@ def test_a_subclass_need_not_call_our_init(bus: Bus) -> None:
     assert adapter.running
     bus.exit()
     assert not adapter.running
+
+
+def test_a_program_that_dies_of_it_ends_the_bus_first() -> None:
+    """The main thread leaves with the server's SystemExit, and what was started is stopped nevertheless."""
+    program = (
+        "from monsal.bus import Bus, ServerAdapter, StdoutLogger\n"
+        "class Server:\n"
+        "    ready = False\n"
+        "    def start(self): raise SystemExit(7)\n"
+        "bus = Bus()\n"
+        "StdoutLogger(bus, format='%(message)s').subscribe()\n"
+        "bus.subscribe('start', lambda: bus.log('started'))\n"
+        "bus.subscribe('stop', lambda: bus.log('stopped'))\n"
+        "ServerAdapter(bus, Server()).subscribe()\n"
+        "bus.start()\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=PATIENCE, check=False
+    )
+    assert (done.returncode, done.stderr) == (7, "")
+    lines = done.stdout.splitlines()
+    assert lines[0] == "Bus STARTING"
+    assert lines[-4:] == ["stopped", "Bus STOPPED", "Bus EXITING", "Bus EXITED"]

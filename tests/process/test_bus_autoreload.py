@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from harness import background
+from harness import background, wait_until
 
 PATIENCE = 30.0
 
@@ -141,23 +141,28 @@ def test_a_process_with_tasks_is_not_woken_between_them(tmp_path: Path) -> None:
     with program(tmp_path, IDLE) as process:
         until(process, "Bus STARTED")
 
-        def switches() -> int:
-            tasks = Path(f"/proc/{process.pid}/task")
-            lines = [line for task in tasks.iterdir() for line in (task / "status").read_text().splitlines()]
-            return sum(int(line.split()[1]) for line in lines if line.startswith("voluntary_ctxt_switches"))
+        def switches() -> dict[str, str]:
+            """Of each thread; empty if one has just ended."""
+            try:
+                return {
+                    task.name: (task / "status").read_text().partition("\nvoluntary_ctxt_switches:")[2].split()[0]
+                    for task in Path(f"/proc/{process.pid}/task").iterdir()
+                }
+            except FileNotFoundError:
+                return {}
 
-        def goes_on(seconds: float) -> None:
+        def settled() -> dict[str, str]:
+            before = switches()
             with pytest.raises(subprocess.TimeoutExpired):
-                process.wait(seconds)
+                process.wait(0.2)
+            return before if before == switches() else {}
 
-        # It sleeps when it has not been woken for a while.
-        before = -1
-        while (now := switches()) != before:
-            before = now
-            goes_on(0.2)
-        goes_on(2)
+        # The main thread and those of two tasks, when all sleep.
+        before = wait_until(settled, "a process that sleeps")
+        assert len(before) == 3
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(2)
         assert switches() == before
-        assert len(list(Path(f"/proc/{process.pid}/task").iterdir())) == 3
         process.terminate()
         assert process.wait(PATIENCE) == 0
 

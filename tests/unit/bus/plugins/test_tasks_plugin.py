@@ -187,20 +187,21 @@ def test_a_periodic_task_starts_at_70_and_has_the_defaults_of_the_contract(bus: 
 
 
 def test_it_runs_from_start_to_stop_and_again(bus: Any) -> None:
-    told = Told()
-    PeriodicTask(bus, told, SOON, "cleaner").subscribe()
+    task = PeriodicTask(bus, fails, SOON, "cleaner")
+    task.subscribe()
+    threads = []
     for _ in range(2):
+        task.callback = told = Told()
         bus.start()
         told.wait(2)
-        thread = told.threads[-1]
         bus.stop()
-        over(thread)
+        over(told.threads[0])
+        threads += set(told.threads)
     bus.exit()
-    assert thread.name == "cleaner"
-    assert thread.daemon
+    assert len(set(threads)) == 2
+    assert {(thread.name, thread.daemon) for thread in threads} == {("cleaner", True)}
     assert bus.said.count("Started monitor thread 'cleaner'.") == 2
     assert bus.said.count("Stopped thread 'cleaner'.") == 2
-    assert len(set(told.threads)) == 2
 
 
 @pytest.mark.parametrize("frequency", [0, -1])

@@ -109,7 +109,7 @@ def _named(addr: Address, wanted: str = "free") -> str:
 class _Run:
     """One life of a server, from start to stop."""
 
-    __slots__ = ("brought", "ended", "returned", "stopping")
+    __slots__ = ("brought", "ended", "returned", "stopping", "thread")
 
     def __init__(self, brought: bool = False) -> None:
         #: Whether the server listened before it was started: the socket was given to it, and may outlive it.
@@ -118,6 +118,7 @@ class _Run:
         self.ended = threading.Event()
         self.returned = 0.0
         self.stopping = False
+        self.thread: threading.Thread | None = None
 
 
 class ServerAdapter:
@@ -170,9 +171,9 @@ class ServerAdapter:
             self._check(wait_free, self.bind_addr)
         # A daemon thread: a server that does not end must not keep the process (B6). What it owes to its clients is
         # the task of its `stop()`, for which the bus waits.
-        thread = threading.Thread(target=self._serve, args=(run,), daemon=True)
-        thread.name = f"HTTPServer {thread.name}"
-        thread.start()
+        run.thread = threading.Thread(target=self._serve, args=(run,), daemon=True)
+        run.thread.name = f"HTTPServer {run.thread.name}"
+        run.thread.start()
         self.wait()
         self._look(run)
         self.running = True
@@ -206,7 +207,8 @@ class ServerAdapter:
         addr = self.bound_addr
         run.stopping = True
         self.httpserver.stop()
-        if alive and not run.ended.wait(ENDED):
+        # What the server itself calls may stop the bus on this very thread, which ends when that is done.
+        if alive and run.thread is not threading.current_thread() and not run.ended.wait(ENDED):
             self.bus.log(f"The thread of HTTP Server {self.httpserver} has not ended yet", 30)
         if not run.brought:
             self._check(wait_free, addr)
@@ -259,7 +261,7 @@ class ServerAdapter:
                 self.bus.log("SystemExit raised: shutting down HTTP server")
             else:
                 self.bus.log("Error in HTTP server: shutting down", 40, True)
-            # Not on this thread, for whose end `stop` waits; and not a daemon, so that the interpreter waits for it.
+            # Not on this thread, for whose end `start` waits; and not a daemon, so that the interpreter waits for it.
             threading.Thread(target=self._leave, args=(error,), name="HTTPServer failed", daemon=False).start()
         else:
             if not run.stopping and getattr(self.httpserver, "ready", True) is False:

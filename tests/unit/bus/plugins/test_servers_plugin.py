@@ -472,6 +472,25 @@ def test_an_interrupt_at_the_start_is_raised_and_the_bus_exits_all_the_same(bus:
     bus.wait(Phase.EXITED)
 
 
+def test_what_the_server_calls_may_stop_it(bus: Bus, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On its own thread, for whose end nobody can wait there: that would take all of the time for it."""
+    monkeypatch.setattr(servers, "ENDED", PATIENCE * 2)
+
+    class Calls(Fake):
+        def start(self) -> None:
+            super().start()
+            adapter.stop()
+
+    server = Calls()
+    adapter = ServerAdapter(bus, server)
+    adapter.start()
+    (thread,) = [thread for thread in threading.enumerate() if thread.name.startswith("HTTPServer")]
+    server.ended.set()
+    thread.join(PATIENCE)
+    assert not thread.is_alive()
+    assert (adapter.running, adapter.interrupt) == (False, None)
+
+
 def test_a_server_that_ends_by_itself_is_told_of(bus: Bus) -> None:
     server = Fake()
     ended = threading.Event()

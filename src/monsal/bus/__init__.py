@@ -49,7 +49,15 @@ if TYPE_CHECKING:
     from monsal.bus.inherited import hand_over, hand_over_by_exec, listen_fds
     from monsal.bus.launching import Launched, LaunchFailed, launch
     from monsal.bus.manager import ManagerSocket, notify
-    from monsal.bus.plugins import FileLogger, ServerAdapter, StderrLogger, StdoutLogger, StreamLogger
+    from monsal.bus.plugins import (
+        FileLogger,
+        Notifier,
+        ServerAdapter,
+        StderrLogger,
+        StdoutLogger,
+        StreamLogger,
+        Successor,
+    )
 
     bus: Bus
 
@@ -78,6 +86,7 @@ __all__ = [
     "Listener",
     "ManagerSocket",
     "Monitor",
+    "Notifier",
     "PIDFile",
     "PIDFileHeld",
     "PIDLock",
@@ -93,6 +102,7 @@ __all__ = [
     "StdoutLogger",
     "Steps",
     "StreamLogger",
+    "Successor",
     "ThreadManager",
     "TransitionError",
     "Unit",

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Mapping
 from typing import NoReturn
 
-__all__ = ["command_line", "execute_again"]
+__all__ = ["command_line", "execute_again", "starting_directory"]
 
 
 def _here() -> str | None:
@@ -19,6 +19,11 @@ def _here() -> str | None:
 
 #: The directory of the first start: relative paths of the command line are meant from there.
 _STARTED_IN = _here()
+
+
+def starting_directory() -> str | None:
+    """Where this program was started, if that is still a directory."""
+    return _STARTED_IN if _STARTED_IN is not None and os.path.isdir(_STARTED_IN) else None
 
 
 def command_line() -> list[str]:
@@ -40,6 +45,7 @@ def execute_again(command: list[str], environ: Mapping[str, str]) -> NoReturn:
     for stream in (sys.stdout, sys.stderr):
         if stream is not None:
             stream.flush()
-    if _STARTED_IN is not None and os.path.isdir(_STARTED_IN):
-        os.chdir(_STARTED_IN)
+    directory = starting_directory()
+    if directory is not None:
+        os.chdir(directory)
     os.execv(command[0], command)

@@ -21,6 +21,8 @@ from monsal.bus.plugins.threads import ThreadManager
 if TYPE_CHECKING:
     from monsal.bus.plugins.loggers import FileLogger, StderrLogger, StdoutLogger, StreamLogger
     from monsal.bus.plugins.servers import ServerAdapter
+    from monsal.bus.plugins.successor import Successor
+    from monsal.bus.plugins.systemd import Notifier
 
 __all__ = [
     "Autoreloader",
@@ -29,6 +31,7 @@ __all__ = [
     "DropPrivileges",
     "FileLogger",
     "Monitor",
+    "Notifier",
     "PIDFile",
     "PIDFileHeld",
     "PIDLock",
@@ -41,6 +44,7 @@ __all__ = [
     "StderrLogger",
     "StdoutLogger",
     "StreamLogger",
+    "Successor",
     "ThreadManager",
     "Watcher",
     "drop_privileges",
@@ -50,6 +54,8 @@ __all__ = [
 ]
 
 _LATER = {
+    "Notifier": "monsal.bus.plugins.systemd",
+    "Successor": "monsal.bus.plugins.successor",
     "FileLogger": "monsal.bus.plugins.loggers",
     "ServerAdapter": "monsal.bus.plugins.servers",
     "StderrLogger": "monsal.bus.plugins.loggers",

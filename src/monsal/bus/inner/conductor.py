@@ -56,7 +56,7 @@ class Conductor:
                 else:
                     waiting = self._begin_ready(waiting, enough)
                 if self.crew.under_way:
-                    self._settle_some()
+                    self._settle_next()
                 elif self._errors or enough() or not waiting:
                     break
             self._end_start()
@@ -180,7 +180,7 @@ class Conductor:
         last = self.done[-1][0] if self.done else None
         call = self._begin(member, channel, last.name if last is not None and last.channel == channel else None)
         while call in self.crew.under_way:
-            self._settle_some()
+            self._settle_next()
         if call.failure is not None:
             failures.append(call.failure)
 
@@ -194,17 +194,15 @@ class Conductor:
 
     # What follows from them
 
-    def _settle_some(self) -> None:
-        for call in self.crew.wait():
+    def _settle_next(self) -> None:
+        call = self.crew.wait()
+        if call is not None:
             self._settle(call)
 
     def _settle(self, call: UnitCall) -> None:
         """Draw the conclusions of a call that has ended or was given up."""
         member, error = call.member, None if call.was_cancelled else call.failure
         cause = "cancelled" if call.was_cancelled else "" if error is None else text_of(error)
-        if error is not None and call.verdict is None:
-            text = "".join(traceback.format_exception(error))
-            self._bus.log(f"Error in the {call.channel} of unit {member.unit.name!r}\n{text}", 40)
         with self.lock:
             if call.verdict is not None:
                 member.strays.append(call)
@@ -216,6 +214,10 @@ class Conductor:
                 member.enter(UnitPhase.STOPPED if error is None else UnitPhase.FAILED, cause or None)
             elif cause:
                 member.reason = cause
+        # What was given up is in the log already, with its stack.
+        if error is not None and call.verdict is None:
+            text = "".join(traceback.format_exception(error))
+            self._bus.log(f"Error in the {call.channel} of unit {member.unit.name!r}\n{text}", 40)
 
     def _settle_start(self, call: UnitCall, error: BaseException | None) -> None:
         member = call.member
@@ -261,7 +263,7 @@ class Conductor:
         self.serving = False
         self.crew.cancel()
         while self.crew.under_way:
-            self._settle_some()
+            self._settle_next()
         self._end_start()
 
     def _end_late(self, call: UnitCall) -> None:

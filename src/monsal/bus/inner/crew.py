@@ -199,17 +199,18 @@ class Crew:
             if call.channel == "start":
                 call.cancel()
 
-    def wait(self) -> list[UnitCall]:
-        """The calls that have ended or were given up since the last time; one wait for a knock if there are none."""
-        found = self._collect()
-        if not found:
+    def wait(self) -> UnitCall | None:
+        """The next call that has ended or was given up, which is not under way any more; None after one knock."""
+        found = self._next()
+        if found is None:
             self.desk.wait(self._look())
-            found = self._collect()
+            found = self._next()
         return found
 
-    def _collect(self) -> list[UnitCall]:
-        found = [call for call in self.under_way if call.ended or call.verdict is not None]
-        self.under_way = tuple(call for call in self.under_way if call not in found)
+    def _next(self) -> UnitCall | None:
+        over = [call for call in self.under_way if call.ended or call.verdict is not None]
+        found = min(over, key=lambda call: call.began + call.took, default=None)
+        self.under_way = tuple(call for call in self.under_way if call is not found)
         return found
 
     def _look(self) -> float | None:

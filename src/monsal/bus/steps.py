@@ -6,9 +6,10 @@ is noted as the goal and done by the conductor next; who asked returns at once. 
 dead-lock with a listener that waits for the caller.
 
 Where listeners run: those of `start` on the thread that called `start`, because some must fork, change the user or
-install signal handlers. Those of `drain`, `stop` and `exit` on a thread of the bus, because the one that waits must be
-able to go on without one that hangs; `exit` could always be called from any thread, so they never knew which it is.
-All others on the thread that publishes. `async def` listeners run on the owner loop, while that thread waits.
+install signal handlers. Those of `drain`, `stop` and `exit` on the thread that asked for it, because they look which it
+is (`inner/lent.py`); but if that is the main thread on a thread of the bus, because the main thread must be able to go
+on without one that hangs. All others on the thread that publishes. `async def` listeners run on the owner loop, while
+that thread waits.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from types import MethodType
 
 from monsal.bus.channels import Channel, ChannelFailures, Listener
 from monsal.bus.hub import Hub
+from monsal.bus.inner.lent import Lent
 from monsal.bus.inner.rounds import Round, current_call
 from monsal.bus.inner.waiting import Desk, Lobby, spawn
 from monsal.bus.limits import Hurry, Limits
@@ -59,11 +61,13 @@ class Steps(Hub):
         self._restarting = False
         self._since = monotonic()
         self._round: Round | None = None
+        self._lent: Lent | None = None
         self._watcher: threading.Thread | None = None
         self._never_started: dict[int, object] = {}
         self._start_error: ChannelFailures | None = None
         self._failed: list[ChannelFailures] = []
-        self._ended: SystemExit | None = None
+        #: What ended the last step that was conducted, if it was no failure but an interrupt or SystemExit.
+        self._ended: BaseException | None = None
         self._rush = math.inf
         self._reloads = 0
         self._checked_at_end = False
@@ -92,7 +96,9 @@ class Steps(Hub):
         if not self._checked_at_end:
             self._checked_at_end = True
             atexit.register(self._clean_exit)
-        self._conduct()
+        ended = self._conduct()
+        if ended is not None:
+            raise ended
         error, self._start_error = self._start_error, None
         if error is not None:
             raise error
@@ -210,14 +216,17 @@ class Steps(Hub):
             return
         # The owner loop must run while async listeners are awaited, so who asks on it has another thread conduct (B5).
         if not (self._on_owner_loop() and spawn(f"monsal-bus-{action}-all", self._conduct_here)):
-            self._conduct()
+            self._lent = lent = Lent(self._conduct_here)
+            ended = self._conduct() if threading.current_thread() is threading.main_thread() else lent.lend()
+            if ended is not None:
+                raise ended
             self._raise_failed(told)
 
-    def _conduct_here(self) -> None:
+    def _conduct_here(self) -> BaseException | None:
         """Conduct in the stead of the thread that was to do so."""
         with self._lock:
             self._conductor = threading.get_ident()
-        self._conduct()
+        return self._conduct()
 
     def _take(self, action: Action) -> bool:
         """Whether the caller is to conduct; if so, the first phase is entered."""
@@ -260,32 +269,29 @@ class Steps(Hub):
             self._goal = self._conductor = None
             return False
 
-    def _conduct(self, first: Callable[[], bool] | None = None) -> None:
+    def _conduct(self, first: Callable[[], bool] | None = None) -> BaseException | None:
         """Go from phase to phase until the goal is reached; one thread at a time does this.
 
-        An interrupt or SystemExit ends the step where it is (R6, R11) and is raised in the end; an exit that was asked
-        for goes on with its next step, so that the exit listeners run.
+        An interrupt or SystemExit ends the step where it is (R6, R11) and is returned, to be raised where the step was
+        asked for; an exit goes on with its next step, so that the exit listeners run.
         """
+        self._ended = None
         steps = {Phase.STARTING: self._run_start, Phase.STOPPING: self._run_stop, Phase.EXITING: self._run_exit}
         step = first or steps[self.phase]
         fatal: BaseException | None = None
         while True:
             try:
                 more = step()
-            except BaseException as error:  # noqa: BLE001 - raised below
-                fatal = fatal or error
+            except BaseException as error:  # noqa: BLE001 - returned to be raised
+                if isinstance(error, SystemExit) and error.code in (None, 0) and (self._failed or self._start_error):
+                    # "If an earlier listener had failed and the exit code is 0, it becomes 1" (R6), in any step.
+                    error.code = 1
+                fatal = self._ended = fatal or error
                 more = self._break_off(error)
             if not more:
-                break
+                return fatal
             self._go_on()
             step = steps[self.phase]
-        if isinstance(fatal, SystemExit):
-            if fatal.code in (None, 0) and (self._failed or self._start_error is not None):
-                # "If an earlier listener had failed and the exit code is 0, it becomes 1" (R6), also in another step.
-                fatal.code = 1
-            self._ended = fatal
-        if fatal is not None:
-            raise fatal
 
     def _go_on(self) -> None:
         """Enter the next phase on the way to the goal; a step that has more to do leaves one."""
@@ -321,6 +327,8 @@ class Steps(Hub):
             return self._started(turn)
         # This thread hung too long in a listener, and the watcher shuts the bus down in its stead.
         self._lobby.wait_for(Phase.EXITED, Phase.INTERRUPTED)
+        if self._ended is not None:
+            raise self._ended
         return False
 
     def _asked_to_leave(self) -> bool:
@@ -407,6 +415,8 @@ class Steps(Hub):
         context = copy_context()
 
         def run() -> bool:
+            if self._lent is not None and self._lent.call(turn.run):
+                return True
             return spawn(f"monsal-bus-{channel}", partial(context.copy().run, turn.run)) is not None
 
         # An interpreter that is ending starts no thread any more (Python 3.12): then without a watcher.

@@ -9,33 +9,19 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from fake_manager import FakeManager
 
 from monsal.bus import ManagerSocket, notify
 
 
-class Manager:
-    """A fake service manager: a datagram socket."""
-
-    def __init__(self, address: str) -> None:
-        self.address = address
-        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        self.socket.settimeout(30)
-        self.socket.bind("\0" + address[1:] if address.startswith("@") else address)
-        self.environ = {"NOTIFY_SOCKET": address}
-
-    def next(self) -> list[str]:
-        return self.socket.recv(4096).decode().split("\n")
-
-
 @pytest.fixture(params=["path", "abstract"])
-def manager(request: pytest.FixtureRequest, home: Path) -> Iterator[Manager]:
-    made = Manager(f"{home}/notify" if request.param == "path" else f"@{home.name}")
-    yield made
-    made.socket.close()
+def manager(request: pytest.FixtureRequest, home: Path) -> Iterator[FakeManager]:
+    with FakeManager(f"{home}/notify" if request.param == "path" else f"@{home.name}") as made:
+        yield made
 
 
 @pytest.mark.rule("bus.B13")
-def test_a_message_is_one_datagram_of_lines(manager: Manager) -> None:
+def test_a_message_is_one_datagram_of_lines(manager: FakeManager) -> None:
     assert notify("READY=1", "STATUS=täglich", environ=manager.environ)
     assert manager.next() == ["READY=1", "STATUS=täglich"]
 
@@ -50,7 +36,7 @@ def test_without_a_manager_on_this_machine_nothing_is_sent(address: str | None) 
 
 
 @pytest.mark.rule("bus.B13")
-def test_descriptors_can_be_stored_with_the_manager(manager: Manager, home: Path) -> None:
+def test_descriptors_can_be_stored_with_the_manager(manager: FakeManager, home: Path) -> None:
     with (home / "kept").open("w") as kept:
         assert notify("FDSTORE=1", "FDNAME=kept", fds=[kept.fileno()], environ=manager.environ)
     data, descriptors, _, _ = socket.recv_fds(manager.socket, 4096, 4)
@@ -61,18 +47,18 @@ def test_descriptors_can_be_stored_with_the_manager(manager: Manager, home: Path
 
 
 @pytest.mark.parametrize("wrong", ["READY", "=1", "STATUS=a\nREADY=1", "STATUS=a\0", ""])
-def test_what_is_no_assignment_on_one_line_is_refused(manager: Manager, wrong: str) -> None:
+def test_what_is_no_assignment_on_one_line_is_refused(manager: FakeManager, wrong: str) -> None:
     with pytest.raises(ValueError, match="not NAME=value on one line"):
         notify(wrong, environ=manager.environ)
 
 
-def test_a_manager_that_is_gone_is_an_error_of_the_system(manager: Manager) -> None:
+def test_a_manager_that_is_gone_is_an_error_of_the_system(manager: FakeManager) -> None:
     manager.socket.close()
     with pytest.raises(OSError):
         notify("READY=1", environ=manager.environ)
 
 
-def test_a_manager_that_takes_nothing_is_not_waited_for_long(manager: Manager) -> None:
+def test_a_manager_that_takes_nothing_is_not_waited_for_long(manager: FakeManager) -> None:
     kept = ManagerSocket(manager.environ)
 
     def floods() -> None:
@@ -85,21 +71,21 @@ def test_a_manager_that_takes_nothing_is_not_waited_for_long(manager: Manager) -
 
 
 def test_a_manager_that_comes_back_is_found_again(home: Path) -> None:
-    first = Manager(f"{home}/notify")
+    first = FakeManager(f"{home}/notify")
     kept = ManagerSocket(first.environ)
     assert kept.send("STATUS=1")
     first.socket.close()
     os.unlink(first.address)
     with pytest.raises(FileNotFoundError):
         kept.send("STATUS=2")
-    second = Manager(f"{home}/notify")
+    second = FakeManager(f"{home}/notify")
     assert kept.send("STATUS=3")
     assert second.next() == ["STATUS=3"]
     second.socket.close()
     kept.close()
 
 
-def test_the_socket_is_kept_and_not_inherited(manager: Manager) -> None:
+def test_the_socket_is_kept_and_not_inherited(manager: FakeManager) -> None:
     kept = ManagerSocket(manager.environ)
     kept.send("STATUS=1")
     before = len(os.listdir("/proc/self/fd"))
@@ -123,7 +109,7 @@ def _is_datagram(descriptor: int) -> bool:
         return (one.family, one.type) == (socket.AF_UNIX, socket.SOCK_DGRAM)
 
 
-def test_a_barrier_ends_when_the_manager_has_closed_its_end(manager: Manager) -> None:
+def test_a_barrier_ends_when_the_manager_has_closed_its_end(manager: FakeManager) -> None:
     kept = ManagerSocket(manager.environ)
     with pytest.raises(TimeoutError):
         kept.barrier(0.05)

@@ -14,6 +14,8 @@ from monsal.bus.inner.waiting import spawn
 
 __all__ = ["Progress", "Watchdog", "stacks"]
 
+#: The part of an interval that an answer may take, so that a beat comes after 1.5 intervals at the latest.
+PATIENCE = 0.5
 #: What stalls; nothing, if all is well.
 Progress = Callable[[], Iterable[str] | str | None]
 
@@ -63,7 +65,7 @@ class Watchdog:
             self._beat(self._ask())
 
     def _ask(self) -> list[str]:
-        """What stalls. Takes half an interval at most, so that a beat comes after 1.5 intervals at the latest."""
+        """What stalls."""
         if self._progress is None:
             return []
         question = self._question
@@ -71,7 +73,7 @@ class Watchdog:
             question = self._question = _Question(self._progress)
             if spawn("monsal-watchdog-progress", question.ask) is None:
                 return ["no thread can be started"]
-        if not question.answered.wait(self._interval / 2):
+        if not question.answered.wait(self._interval * PATIENCE):
             return ["progress() does not answer"]
         self._question = None
         return question.reasons

@@ -461,6 +461,19 @@ def test_system_exit_in_a_callback_shuts_the_bus_down_and_keeps_its_code(bus: An
     assert f"SystemExit raised in background task thread function {told!r}: shutting down bus" in bus.said
 
 
+def test_system_exit_shuts_the_bus_down_also_if_nobody_waits_in_it(bus: Any) -> None:
+    """As in a program of others, which owns the main thread."""
+    ended = threading.Event()
+
+    def leaves() -> None:
+        raise SystemExit(3)
+
+    bus.subscribe("exit", ended.set)
+    PeriodicTask(bus, leaves, SOON).subscribe()
+    bus.start()
+    assert ended.wait(PATIENCE)
+
+
 def test_an_interrupt_in_a_callback_shuts_the_bus_down(bus: Any) -> None:
     def interrupts() -> None:
         raise KeyboardInterrupt

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 __all__ = ["FakeManager"]
 
@@ -45,6 +47,24 @@ class FakeManager:
         while not is_wanted(message := self.next()):
             continue
         return message
+
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        """Have a thread read all messages as they come."""
+
+        def listens() -> None:
+            while self.next() != ["X_OVER=1"]:
+                continue
+
+        self.socket.settimeout(None)
+        thread = threading.Thread(target=listens)
+        thread.start()
+        try:
+            yield
+        finally:
+            self.socket.sendto(b"X_OVER=1", self.socket.getsockname())
+            thread.join()
+            self.socket.settimeout(PATIENCE)
 
     def drain(self) -> None:
         """Read what is there, and wait for nothing."""

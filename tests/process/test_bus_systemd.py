@@ -8,7 +8,7 @@ import socket
 import sys
 import textwrap
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from subprocess import PIPE, Popen
 from typing import Any
@@ -231,8 +231,12 @@ def test_an_idle_process_without_a_watchdog_is_never_woken(
     """)
 
     def switches() -> dict[str, str]:
-        tasks = Path(f"/proc/{process.pid}/task").iterdir()
-        return {task.name: (task / "status").read_text().partition("voluntary_ctxt_switches")[2] for task in tasks}
+        found = {}
+        for task in Path(f"/proc/{process.pid}/task").iterdir():
+            # A thread may end meanwhile.
+            with suppress(FileNotFoundError, ProcessLookupError):
+                found[task.name] = (task / "status").read_text().partition("voluntary_ctxt_switches")[2]
+        return found
 
     manager.until("READY=1")
     process.send_signal(signal.SIGUSR1)

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Installs from Debian the foreign programs that tests/interop needs, and only those that are missing.
-# Postfix comes without configuration and is not started: its smtp-source and smtp-sink are all that is used.
+# Postfix comes without configuration and is not started: its smtp-source and smtp-sink are all that is used. systemd is
+# not started either: of it come the program that passes sockets and the one that checks units.
 set -euo pipefail
 
 # Each line: a program, and the package that has it.
@@ -10,6 +11,8 @@ peers=(
     "smtp-sink postfix"
     "strace strace"
     "sqlite3 sqlite3"
+    "systemd-analyze systemd"
+    "systemd-socket-activate systemd"
 )
 # Debian keeps some of them where only root looks.
 export PATH="$PATH:/usr/local/sbin:/usr/sbin:/sbin"

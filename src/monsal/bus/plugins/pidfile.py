@@ -91,9 +91,7 @@ class PIDLock:
                 return "left"
             try:
                 # A forked child has the lock in common with its parent: it only forgets it.
-                if self._pid != os.getpid() or not _is_at(descriptor, self.path):
-                    return "left"
-                return _remove(descriptor, self.path)
+                return _remove(descriptor, self.path) if self._pid == os.getpid() else "left"
             finally:
                 os.close(descriptor)
 
@@ -297,6 +295,8 @@ def _overwrite(descriptor: int, refused: PermissionError) -> int:
 
 def _remove(descriptor: int, path: str) -> Literal["removed", "emptied", "left"]:
     try:
+        if not _is_at(descriptor, path):
+            return "left"
         os.unlink(path)
     except PermissionError:
         try:

@@ -39,8 +39,8 @@ interop: $(STAMP) ## tests against foreign programs; installs them from Debian
 soak: $(STAMP) ## seeded long run: make soak SECONDS=600
 	@MONSAL_SOAK_SECONDS=$(SECONDS) $(BIN)/python -m pytest tests/soak -s
 
-bench: $(STAMP) ## measure, and write bench/RESULTS.md
-	@$(BIN)/python -m bench
+bench: $(STAMP) ## measure, and write bench/RESULTS.md (SUITE=bus for that one only)
+	@$(BIN)/python -m bench $(SUITE)
 
 style: $(STAMP) ## ruff format and check
 	@$(BIN)/ruff format --check src tests tools bench examples

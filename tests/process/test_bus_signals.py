@@ -1,121 +1,24 @@
-"""The bus in real processes: real signals, real ends, real re-execution.
-
-Nothing sleeps to wait for something: the test reads what the child says, line by line, and the child waits for its
-standard input. A child that says nothing is ended by the time limit of the tests.
-"""
+"""The bus and real signals: with a terminal and without, in every step, once, twice and three times."""
 
 from __future__ import annotations
 
+import fcntl
 import os
 import pty
 import signal
-import subprocess
-import sys
-import textwrap
-import time
+import termios
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-
-#: How long a child may take to end when it was told to.
-PATIENCE = 30.0
-
-BEGINNING = """
-import atexit, os, sys, threading
-from monsal.bus import Bus, Limits, SignalHandler
-
-def say(text, level=20):
-    print(text, flush=True)
-
-bus = Bus()
-bus.subscribe("log", say)
-SignalHandler(bus).subscribe()
-"""
-
-STOPPED = ["Bus STOPPING", "Bus STOPPED"]
-EXITED = ["Bus EXITING", "Bus EXITED"]
-END = [*STOPPED, *EXITED, "Waiting for child threads to terminate..."]
-
-
-class Child:
-    """A program on its own, whose lines are read as they come."""
-
-    def __init__(self, command: list[str], directory: Path, **options: Any) -> None:
-        self.process = subprocess.Popen(
-            command,
-            cwd=directory,
-            text=True,
-            **{"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options},
-        )
-
-    def until(self, wanted: str) -> list[str]:
-        """Read up to the first line that begins with `wanted`; all lines read."""
-        lines = []
-        assert self.process.stdout is not None
-        for line in self.process.stdout:
-            lines.append(line.rstrip("\n"))
-            if line.startswith(wanted):
-                return lines
-        raise AssertionError(f"ended without {wanted!r}: {lines} {self.end()}")
-
-    def tell(self) -> None:
-        """Let the child go on that waits for a line."""
-        assert self.process.stdin is not None
-        self.process.stdin.write("\n")
-        self.process.stdin.flush()
-
-    def signal(self, number: int) -> None:
-        self.process.send_signal(number)
-
-    def until_asleep(self) -> None:
-        """Wait until the main thread has slept for a tenth of a second.
-
-        A signal that comes while it is just about to sleep in a lock of the application runs no handler before it
-        wakes; CPython has no cure for that, and nobody presses Ctrl-C twice within a millisecond.
-        """
-        status = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/status")
-        before = ""
-        while (now := status.read_text().partition("voluntary_ctxt_switches")[2]) != before:
-            before = now
-            time.sleep(0.1)
-
-    def end(self) -> tuple[int, list[str], str]:
-        """Wait for the end: exit code, the lines not read yet, standard error."""
-        out, err = self.process.communicate(timeout=PATIENCE)
-        return self.process.returncode, out.splitlines(), err or ""
-
-    def close(self) -> None:
-        if self.process.poll() is None:
-            self.process.kill()
-        self.process.wait(PATIENCE)
-        for stream in (self.process.stdin, self.process.stdout, self.process.stderr):
-            if stream is not None:
-                stream.close()
+from bus_programs import BEGINNING, END, EXITED, IDLE, STOPPED, Child, programs
 
 
 @pytest.fixture
 def run(tmp_path: Path) -> Iterator[Callable[..., Child]]:
-    """Run a program that goes on after `BEGINNING`; it is ended with the test."""
-    children: list[Child] = []
-
-    def runs(code: str, *, beginning: str = BEGINNING, **options: Any) -> Child:
-        script = tmp_path / "program.py"
-        script.write_text(beginning + textwrap.dedent(code), encoding="utf-8")
-        children.append(Child([sys.executable, str(script)], tmp_path, **options))
-        return children[-1]
-
-    yield runs
-    for child in children:
-        child.close()
-
-
-IDLE = """
-    bus.start()
-    bus.block()
-    say("main is over")
-"""
+    with programs(tmp_path) as runs:
+        yield runs
 
 
 @pytest.mark.rule("bus.B9", "bus.R17")
@@ -153,6 +56,7 @@ def test_an_interrupt_without_a_handler_of_ours_exits(run: Callable[..., Child])
 
 @pytest.mark.rule("bus.B10")
 def test_a_signal_during_start_is_a_clean_stop(run: Callable[..., Child]) -> None:
+    """(C2) The process ended with 70."""
     child = run("""
         def opens():
             say("opening")
@@ -194,6 +98,7 @@ HANGS = """
 
 @pytest.mark.rule("bus.B9", "bus.B6")
 def test_a_second_signal_gives_up_a_hanging_stop_listener(run: Callable[..., Child]) -> None:
+    """(C11) It hung for ever, and swallowed every signal."""
     child = run(HANGS.format(channel="stop"))
     child.until("Bus STARTED")
     child.signal(signal.SIGTERM)
@@ -279,169 +184,113 @@ def test_a_hangup_on_a_terminal_exits(run: Callable[..., Child]) -> None:
     assert code == 0
 
 
-@pytest.mark.rule("bus.R11", "bus.B4")
-def test_a_failed_start_raises_its_error_and_the_interpreter_ends_properly(run: Callable[..., Child]) -> None:
-    child = run("""
-        def fails():
-            raise OSError("no such disk")
+@pytest.fixture
+def terminal() -> Iterator[tuple[int, dict[str, Any]]]:
+    """Our end of a terminal, and how to run a program that it controls."""
+    ours, theirs = pty.openpty()
+    ends = [ours, theirs]
 
-        atexit.register(say, "at exit")
-        bus.subscribe("start", fails)
-        bus.subscribe("exit", lambda: say("exited"))
-        sys.stdout.write("not flushed\\n")
-        bus.start()
-    """)
-    code, lines, errors = child.end()
-    assert code == 1
-    assert "OSError: no such disk" in errors
-    assert "in fails" in errors
-    assert "not flushed" in lines
-    assert lines[-3:] == ["exited", "Bus EXITED", "at exit"]
+    def take_it() -> None:
+        fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+
+    try:
+        yield ours, {"stdin": theirs, "start_new_session": True, "preexec_fn": take_it}
+    finally:
+        for end in ends:
+            os.close(end)
 
 
-@pytest.mark.rule("bus.B4")
-def test_a_failing_stop_listener_shows_in_the_exit_code_only(run: Callable[..., Child]) -> None:
-    child = run("""
-        def fails():
-            raise OSError("no such disk")
-
-        bus.subscribe("stop", fails)
-        bus.subscribe("exit", lambda: say("exited"))
-        bus.start()
-        bus.block()
-    """)
+@pytest.mark.rule("bus.B9", "bus.R17")
+def test_an_interrupt_typed_on_the_terminal_exits(
+    run: Callable[..., Child], terminal: tuple[int, dict[str, Any]]
+) -> None:
+    ours, options = terminal
+    child = run(IDLE, **options)
     child.until("Bus STARTED")
-    child.signal(signal.SIGTERM)
+    os.write(ours, b"\x03")
     code, lines, errors = child.end()
-    assert code == 1
-    assert "exited" in lines
-    assert "OSError: no such disk" in errors
+    assert lines == ["Caught signal SIGINT.", *END, "main is over"]
+    assert (code, errors) == (0, "")
 
 
-@pytest.mark.rule("bus.R6", "bus.R17")
-def test_system_exit_of_a_listener_is_the_exit_code(run: Callable[..., Child]) -> None:
-    child = run("""
-        bus.subscribe("SIGUSR2", lambda: sys.exit(7))
-        bus.subscribe("exit", lambda: say("exited"))
-        signals = SignalHandler(bus)
-        signals.set_handler("SIGUSR2")
-        bus.start()
-        bus.block()
-    """)
-    child.until("Bus STARTED")
-    child.signal(signal.SIGUSR2)
+@pytest.mark.rule("bus.B15")
+def test_a_terminal_that_goes_away_ends_what_runs_on_it(run: Callable[..., Child]) -> None:
+    """The kernel sends the signal, and then nothing can be asked of the terminal any more."""
+    ours, theirs = pty.openpty()
+    try:
+        child = run(IDLE, stdin=theirs, start_new_session=True, preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0))
+        child.until("Bus STARTED")
+    finally:
+        os.close(theirs)
+        os.close(ours)
     code, lines, _ = child.end()
-    assert code == 7
-    assert "SystemExit raised: shutting down bus" in lines
-    assert "exited" in lines
-
-
-@pytest.mark.rule("bus.R21")
-def test_a_bus_that_was_forgotten_is_shut_down_at_the_end_with_a_warning(run: Callable[..., Child]) -> None:
-    child = run("""
-        for channel in ("stop", "exit"):
-            bus.subscribe(channel, lambda channel=channel: say(channel))
-        bus.start()
-        bus.stop()
-        bus.start()
-    """)
-    code, lines, errors = child.end()
+    assert lines == ["Caught signal SIGHUP.", "SIGHUP caught on a terminal. Exiting.", *END, "main is over"]
     assert code == 0
-    assert lines[-6:] == ["Bus STOPPING", "stop", "Bus STOPPED", "Bus EXITING", "exit", "Bus EXITED"]
-    assert lines.count("exit") == 1
-    assert errors.count("RuntimeWarning") == 1
-    assert "states.STARTED" in errors
 
 
-@pytest.mark.rule("bus.B7")
-def test_an_idle_process_is_never_woken(run: Callable[..., Child]) -> None:
-    child = run(IDLE)
+@pytest.mark.rule("bus.B9", "bus.B6", "bus.B4")
+def test_a_second_signal_goes_on_without_a_start_that_hangs(run: Callable[..., Child]) -> None:
+    child = run(HANGS.format(channel="start"))
+    child.until("hanging")
+    child.signal(signal.SIGTERM)
+    child.until("Caught signal SIGTERM.")
+    child.until_asleep()
+    child.signal(signal.SIGTERM)
+    lines = child.until("Bus EXITED")
+    assert "time.sleep(1000)" in "".join(lines)
+    assert [line for line in lines if line in ("stopped", "exited")] == ["stopped", "exited"]
+    # The thread that hangs is the main one, so only a third signal ends the process.
+    child.until_asleep()
+    child.signal(signal.SIGTERM)
+    assert child.end()[0] == -signal.SIGTERM
+
+
+@pytest.mark.rule("bus.B9")
+def test_a_signal_is_heard_although_the_listener_of_another_one_hangs(run: Callable[..., Child]) -> None:
+    child = run(HANGS.format(channel="graceful"))
     child.until("Bus STARTED")
-
-    def switches() -> int:
-        tasks = Path(f"/proc/{child.process.pid}/task")
-        lines = [line for task in tasks.iterdir() for line in (task / "status").read_text().splitlines()]
-        return sum(int(line.split()[1]) for line in lines if line.startswith("voluntary_ctxt_switches"))
-
-    # The first waiting is reached when a signal has been answered and the process sleeps again.
     child.signal(signal.SIGUSR1)
-    child.until("Bus graceful")
-    with pytest.raises(subprocess.TimeoutExpired):
-        child.process.wait(0.2)
-    before = switches()
-    with pytest.raises(subprocess.TimeoutExpired):
-        child.process.wait(2)
-    assert switches() == before
+    child.until("hanging")
+    child.until_asleep()
+    child.signal(signal.SIGTERM)
+    lines = child.until("Bus EXITED")
+    assert [line for line in lines if line in ("stopped", "exited")] == ["stopped", "exited"]
+    for _ in range(2):
+        child.until_asleep()
+        child.signal(signal.SIGTERM)
+    assert child.end()[0] == -signal.SIGTERM
+
+
+@pytest.mark.rule("bus.B9")
+def test_different_signals_are_all_done_one_after_the_other(run: Callable[..., Child]) -> None:
+    child = run("""
+        bus.subscribe("graceful", lambda: say("reloaded"))
+        bus.start()
+        bus.block()
+    """)
+    child.until("Bus STARTED")
+    for number in (signal.SIGUSR1, signal.SIGHUP, signal.SIGUSR1):
+        child.signal(number)
+        child.until("reloaded")
     child.signal(signal.SIGTERM)
     assert child.end()[0] == 0
 
 
-AGAIN = """
-import os, sys
-from monsal.bus import Bus
-
-mark = os.environ["MARK"]
-print(sys.argv[1:], sys.flags.optimize, sys.flags.dev_mode, sys.warnoptions, os.getcwd(), os.getpid(), flush=True)
-if not os.path.exists(mark):
-    open(mark, "w").close()
-    bus = Bus()
-    bus.subscribe("log", lambda msg, level: None)
-    import threading
-    os.chdir("/")
-    bus.start()
-    threading.Thread(target=bus.restart).start()
-    bus.block()
-"""
-
-
-@pytest.mark.rule("bus.R18", "bus.R14", "bus.B11")
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        ["script.py", "a b", "*"],
-        ["-O", "-X", "dev", "-W", "error", "script.py"],
-        ["-m", "package", "x"],
-        ["-m", "package.inner"],
-        ["package", "x"],
-        ["-c", AGAIN, "a b"],
-    ],
-    ids=["script", "options", "package", "module", "directory", "code"],
-)
-def test_a_restart_runs_the_same_command_again_in_the_same_process(tmp_path: Path, arguments: list[str]) -> None:
-    (tmp_path / "package").mkdir()
-    for name in ("script.py", "package/__init__.py", "package/__main__.py", "package/inner.py"):
-        (tmp_path / name).write_text("" if name.endswith("__init__.py") else AGAIN, encoding="utf-8")
-    done = subprocess.run(
-        [sys.executable, *arguments],
-        cwd=tmp_path,
-        env={**os.environ, "MARK": str(tmp_path / "mark")},
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE,
-        check=True,
-    )
-    first, second = done.stdout.splitlines()
-    assert first == second
-    assert str(tmp_path) in first
-
-
-@pytest.mark.rule("bus.B11")
-def test_an_exit_during_a_restart_wins(run: Callable[..., Child]) -> None:
-    child = run("""
-        def stops():
-            say("stopping")
-            sys.stdin.readline()
-
-        bus.subscribe("stop", stops)
-        bus.subscribe("SIGTERM", lambda: say("noted"), 90)
+@pytest.mark.rule("bus.B19")
+def test_in_a_program_that_owns_the_process_no_signal_is_touched(run: Callable[..., Child]) -> None:
+    """Without the plugin the program's own handlers stay, and it shuts the bus down when it likes."""
+    child = run(
+        """
+        import signal
+        signal.signal(signal.SIGTERM, lambda number, frame: say("mine"))
         bus.start()
-        bus.restart()
-        bus.block()
-    """)
-    child.until("stopping")
+        sys.stdin.readline()
+        bus.exit()
+        """,
+        beginning=BEGINNING.replace("SignalHandler(bus).subscribe()", ""),
+    )
+    child.until("Bus STARTED")
     child.signal(signal.SIGTERM)
-    child.until("noted")
+    child.until("mine")
     child.tell()
-    code, lines, _ = child.end()
-    assert code == 0
-    assert not any(line.startswith("Re-spawning") for line in lines)
+    assert child.end() == (0, [*STOPPED, *EXITED], "")

@@ -1,0 +1,118 @@
+"""Programs that run a bus in a process of their own, for tests of real signals, real ends and real re-execution.
+
+Nothing sleeps to wait for something: the test reads what the child says, line by line, and the child waits for its
+standard input. A child that says nothing is ended by the time limit of the tests.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+__all__ = ["BEGINNING", "END", "EXITED", "IDLE", "PATIENCE", "STOPPED", "Child", "programs"]
+
+#: How long a child may take to end when it was told to.
+PATIENCE = 30.0
+
+BEGINNING = """
+import atexit, os, sys, threading
+from monsal.bus import Bus, Limits, SignalHandler
+
+def say(text, level=20):
+    print(text, flush=True)
+
+bus = Bus()
+bus.subscribe("log", say)
+SignalHandler(bus).subscribe()
+"""
+
+STOPPED = ["Bus STOPPING", "Bus STOPPED"]
+EXITED = ["Bus EXITING", "Bus EXITED"]
+END = [*STOPPED, *EXITED, "Waiting for child threads to terminate..."]
+
+
+class Child:
+    """A program on its own, whose lines are read as they come."""
+
+    def __init__(self, command: list[str], directory: Path, **options: Any) -> None:
+        self.process = subprocess.Popen(
+            command,
+            cwd=directory,
+            text=True,
+            **{"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options},
+        )
+
+    def until(self, wanted: str) -> list[str]:
+        """Read up to the first line that begins with `wanted`; all lines read."""
+        lines = []
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            lines.append(line.rstrip("\n"))
+            if line.startswith(wanted):
+                return lines
+        raise AssertionError(f"ended without {wanted!r}: {lines} {self.end()}")
+
+    def tell(self) -> None:
+        """Let the child go on that waits for a line."""
+        assert self.process.stdin is not None
+        self.process.stdin.write("\n")
+        self.process.stdin.flush()
+
+    def signal(self, number: int) -> None:
+        self.process.send_signal(number)
+
+    def until_asleep(self) -> None:
+        """Wait until the main thread has slept for a tenth of a second.
+
+        A signal that comes while it is just about to sleep in a lock of the application runs no handler before it
+        wakes; CPython has no cure for that, and nobody presses Ctrl-C twice within a millisecond.
+        """
+        status = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/status")
+        before = ""
+        while (now := status.read_text().partition("voluntary_ctxt_switches")[2]) != before:
+            before = now
+            time.sleep(0.1)
+
+    def end(self) -> tuple[int, list[str], str]:
+        """Wait for the end: exit code, the lines not read yet, standard error."""
+        out, err = self.process.communicate(timeout=PATIENCE)
+        return self.process.returncode, out.splitlines(), err or ""
+
+    def close(self) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait(PATIENCE)
+        for stream in (self.process.stdin, self.process.stdout, self.process.stderr):
+            if stream is not None:
+                stream.close()
+
+
+IDLE = """
+    bus.start()
+    bus.block()
+    say("main is over")
+"""
+
+
+@contextmanager
+def programs(directory: Path) -> Iterator[Callable[..., Child]]:
+    """Run a program that goes on after `beginning`; all are ended with the context."""
+    children: list[Child] = []
+
+    def runs(code: str, *, beginning: str = BEGINNING, **options: Any) -> Child:
+        script = directory / "program.py"
+        script.write_text(beginning + textwrap.dedent(code), encoding="utf-8")
+        children.append(Child([sys.executable, str(script)], directory, **options))
+        return children[-1]
+
+    try:
+        yield runs
+    finally:
+        for child in children:
+            child.close()

@@ -1,0 +1,173 @@
+"""How a process ends that has a bus: its exit code, what it leaves behind, and that it sleeps until then."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from bus_programs import IDLE, Child, programs
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Iterator[Callable[..., Child]]:
+    with programs(tmp_path) as runs:
+        yield runs
+
+
+@pytest.mark.rule("bus.R11", "bus.B4")
+def test_a_failed_start_raises_its_error_and_the_interpreter_ends_properly(run: Callable[..., Child]) -> None:
+    """(C1) The process was ended with 70 instead: no error raised, nothing flushed, nothing done at the end.
+
+    (M4) Or the error was swallowed, and the code was 0.
+    """
+    child = run("""
+        def fails():
+            raise OSError("no such disk")
+
+        atexit.register(say, "at exit")
+        bus.subscribe("start", fails)
+        bus.subscribe("exit", lambda: say("exited"))
+        sys.stdout.write("not flushed\\n")
+        bus.start()
+    """)
+    code, lines, errors = child.end()
+    assert code == 1
+    assert "OSError: no such disk" in errors
+    assert "in fails" in errors
+    assert "not flushed" in lines
+    assert lines[-3:] == ["exited", "Bus EXITED", "at exit"]
+
+
+@pytest.mark.rule("bus.B4")
+def test_a_failing_stop_listener_shows_in_the_exit_code_only(run: Callable[..., Child]) -> None:
+    child = run("""
+        def fails():
+            raise OSError("no such disk")
+
+        bus.subscribe("stop", fails)
+        bus.subscribe("exit", lambda: say("exited"))
+        bus.start()
+        bus.block()
+    """)
+    child.until("Bus STARTED")
+    child.signal(signal.SIGTERM)
+    code, lines, errors = child.end()
+    assert code == 1
+    assert "exited" in lines
+    assert "OSError: no such disk" in errors
+
+
+@pytest.mark.rule("bus.R6", "bus.R17")
+def test_system_exit_of_a_listener_is_the_exit_code(run: Callable[..., Child]) -> None:
+    child = run("""
+        bus.subscribe("SIGUSR2", lambda: sys.exit(7))
+        bus.subscribe("exit", lambda: say("exited"))
+        signals = SignalHandler(bus)
+        signals.set_handler("SIGUSR2")
+        bus.start()
+        bus.block()
+    """)
+    child.until("Bus STARTED")
+    child.signal(signal.SIGUSR2)
+    code, lines, _ = child.end()
+    assert code == 7
+    assert "SystemExit raised: shutting down bus" in lines
+    assert "exited" in lines
+
+
+@pytest.mark.rule("bus.R21")
+def test_a_bus_that_was_forgotten_is_shut_down_at_the_end_with_a_warning(run: Callable[..., Child]) -> None:
+    child = run("""
+        for channel in ("stop", "exit"):
+            bus.subscribe(channel, lambda channel=channel: say(channel))
+        bus.start()
+        bus.stop()
+        bus.start()
+    """)
+    code, lines, errors = child.end()
+    assert code == 0
+    assert lines[-6:] == ["Bus STOPPING", "stop", "Bus STOPPED", "Bus EXITING", "exit", "Bus EXITED"]
+    assert lines.count("exit") == 1
+    assert errors.count("RuntimeWarning") == 1
+    assert "states.STARTED" in errors
+
+
+@pytest.mark.rule("bus.B7")
+def test_an_idle_process_is_never_woken(run: Callable[..., Child]) -> None:
+    child = run(IDLE)
+    child.until("Bus STARTED")
+
+    def switches() -> int:
+        tasks = Path(f"/proc/{child.process.pid}/task")
+        lines = [line for task in tasks.iterdir() for line in (task / "status").read_text().splitlines()]
+        return sum(int(line.split()[1]) for line in lines if line.startswith("voluntary_ctxt_switches"))
+
+    # The first waiting is reached when a signal has been answered and the process sleeps again.
+    child.signal(signal.SIGUSR1)
+    child.until("Bus graceful")
+    with pytest.raises(subprocess.TimeoutExpired):
+        child.process.wait(0.2)
+    before = switches()
+    with pytest.raises(subprocess.TimeoutExpired):
+        child.process.wait(2)
+    assert switches() == before
+    child.signal(signal.SIGTERM)
+    assert child.end()[0] == 0
+
+
+@pytest.mark.rule("bus.R21")
+def test_a_killed_process_leaves_nothing_in_the_way_of_the_next(run: Callable[..., Child], tmp_path: Path) -> None:
+    """kill -9 in each step: no process of its group is left, no file, and the next one starts."""
+    code = """
+        def step(name):
+            def listener():
+                say("in " + name)
+                sys.stdin.readline()
+            return listener
+
+        async def background():
+            return None
+
+        bus.subscribe("start", background, 10)
+        for channel in ("start", "stop", "exit"):
+            bus.subscribe(channel, step(channel))
+        bus.start()
+        say("running")
+        bus.block()
+    """
+    for steps in (1, 2, 3):
+        child = run(code, start_new_session=True)
+        child.until("in start")
+        if steps > 1:
+            child.tell()
+            child.until("running")
+        if steps > 2:
+            child.signal(signal.SIGTERM)
+            child.until("in stop")
+        child.process.kill()
+        assert child.end()[0] == -signal.SIGKILL
+        with pytest.raises(ProcessLookupError):
+            os.killpg(child.process.pid, 0)
+    assert [path.name for path in tmp_path.iterdir()] == ["program.py"]
+    child = run(IDLE)
+    child.until("Bus STARTED")
+    child.signal(signal.SIGTERM)
+    assert child.end()[0] == 0
+
+
+@pytest.mark.rule("bus.R6", "bus.B4")
+def test_system_exit_of_a_stop_listener_is_the_exit_code_whoever_asked_for_the_exit(run: Callable[..., Child]) -> None:
+    child = run("""
+        bus.subscribe("stop", lambda: sys.exit(7))
+        bus.subscribe("exit", lambda: say("exited"))
+        bus.start()
+        threading.Thread(target=bus.exit).start()
+        bus.block()
+    """)
+    code, lines, _ = child.end()
+    assert code == 7
+    assert [line for line in lines if line in ("exited", "Bus EXITED")] == ["exited", "Bus EXITED"]

@@ -3,6 +3,7 @@
 It runs in the environments of the peers, so it needs the standard library only and is called by its path. Its last line
 on standard output is a JSON object; `serve` says `ready` instead.
 """
+# ruff: noqa: E402 - the clock is read before the rest is imported
 
 from __future__ import annotations
 
@@ -13,14 +14,14 @@ import time
 #: When this image came to its first line, for `restart`.
 _FIRST_LINE = time.monotonic()
 
-import gc  # noqa: E402 - the clock above is read first
-import json  # noqa: E402
-import random  # noqa: E402
-import signal  # noqa: E402
-import threading  # noqa: E402
-from collections.abc import Callable  # noqa: E402
-from importlib import import_module  # noqa: E402
-from typing import Any  # noqa: E402
+import gc
+import json
+import random
+import signal
+import threading
+from collections.abc import Callable
+from importlib import import_module
+from typing import Any
 
 __all__ = ["CONTESTANTS", "MEASUREMENTS", "main"]
 

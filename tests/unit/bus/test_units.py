@@ -270,6 +270,17 @@ def test_a_failure_ends_the_start_and_what_was_started_is_stopped_in_reverse(bus
     assert "raise error" in text
 
 
+@pytest.mark.rule("bus.B4", "bus.B12")
+def test_a_failed_start_is_undone_before_it_returns_and_without_draining(bus: LoggedBus, yard: Yard) -> None:
+    phases: list[Phase] = []
+    yard.add("store", drain=True, stop=lambda: phases.append(bus.phase))
+    yard.add("web", start=fails(), requires=("store",))
+    with pytest.raises(ChannelFailures):
+        bus.start()
+    assert phases == [Phase.STARTING]
+    assert yard.seen == ["store"]
+
+
 @pytest.mark.rule("bus.B4")
 def test_those_under_way_are_waited_for_and_stopped_after_a_failure(bus: LoggedBus, yard: Yard) -> None:
     failed = threading.Event()

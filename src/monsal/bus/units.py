@@ -133,7 +133,10 @@ class Units:
 
     @property
     def broken(self) -> tuple[str, str] | None:
-        """The name of the unit that broke first and so took the bus down since the last start, and why."""
+        """The name of the unit that broke first and so took the bus down since the last start, and why.
+
+        That the exit after it was clean says nothing of this: who ends the process looks here for its exit code.
+        """
         return self._conductor.broken
 
     @property

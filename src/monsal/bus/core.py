@@ -66,6 +66,7 @@ class Bus(Steps):
     def block(self, interval: float = 0.1) -> None:
         """On the main thread: wait until the bus has exited, join all non-daemon threads, re-execute if asked for.
 
+        A daemon thread that asked for the exit has a moment to end, as long as a listener has in a hurry.
         The channel `main` is published each `interval` seconds while it has listeners. Raises ChannelFailures in the
         end if the shutdown was not clean, so that the process does not end with code 0.
         """
@@ -86,6 +87,9 @@ class Bus(Steps):
             for thread in left:
                 self.log(f"Waiting for thread {thread.name}.")
                 thread.join()
+        if self._lent is not None:
+            # The one that asked for the exit may be a daemon with an answer to give, on which others wait.
+            self._lent.linger(self.limits.hurry)
         if self._ended is not None:
             # A listener raised it where somebody else had called `exit`; there it ended a thread only (R6).
             raise self._ended

@@ -216,8 +216,9 @@ class Steps(Hub):
             return
         # The owner loop must run while async listeners are awaited, so who asks on it has another thread conduct (B5).
         if not (self._on_owner_loop() and spawn(f"monsal-bus-{action}-all", self._conduct_here)):
-            self._lent = lent = Lent(self._conduct_here)
-            ended = self._conduct() if threading.current_thread() is threading.main_thread() else lent.lend()
+            ours = threading.current_thread() is threading.main_thread()
+            self._lent = lent = None if ours else Lent(self._conduct_here)
+            ended = self._conduct() if lent is None else lent.lend()
             if ended is not None:
                 raise ended
             self._raise_failed(told)
@@ -407,20 +408,20 @@ class Steps(Hub):
         return self._arrive(Phase.EXITED, "exit")
 
     def _run_round(self, channel: str) -> None:
-        """Call the listeners of a channel on a thread of the bus, watched by this one."""
+        """Call the listeners of a channel on the thread that is lent or on one of the bus, watched by this one."""
         listeners = self._plan(channel)
         if not listeners:
             return
         turn = self._round = Round(self, channel, listeners, self._lobby.own_desk(), rush=self._rush)
-        context = copy_context()
+        context, lent = copy_context(), self._lent
 
         def run() -> bool:
-            if self._lent is not None and self._lent.call(turn.run):
-                return True
+            if lent is not None:
+                lent.give_up()
             return spawn(f"monsal-bus-{channel}", partial(context.copy().run, turn.run)) is not None
 
         # An interpreter that is ending starts no thread any more (Python 3.12): then without a watcher.
-        if run():
+        if (lent is not None and lent.call(turn.run)) or run():
             turn.watch(run)
         else:
             turn.run()

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -84,6 +86,46 @@ def test_one_that_hangs_keeps_the_thread_that_asked_and_nothing_else(
     with pytest.raises(ChannelFailures) as caught:
         asked.result(PATIENCE)
     assert "took more than 0.2 seconds" in str(caught.value)
+
+
+@pytest.mark.rule("bus.R17")
+def test_a_daemon_that_asked_has_a_moment_to_give_its_answer(bus: LoggedBus, in_thread: Run) -> None:
+    answered = threading.Event()
+    blocked = threading.Event()
+    bus.subscribe("log", lambda msg, level: msg.startswith("Waiting for child") and blocked.set())
+
+    def worker() -> None:
+        bus.exit()
+        blocked.wait(PATIENCE)
+        answered.set()
+
+    bus.limits = replace(bus.limits, hurry=PATIENCE)
+    bus.start()
+    in_thread(worker)
+    bus.block()
+    assert answered.is_set()
+
+
+@pytest.mark.rule("bus.R17", "bus.B6")
+@pytest.mark.parametrize("goes_on", ["in a listener", "after it"])
+def test_one_that_does_not_end_is_not_waited_for_any_longer(
+    bus: LoggedBus, in_thread: Run, gate: threading.Event, goes_on: str
+) -> None:
+    if goes_on == "in a listener":
+        bus.subscribe("stop", short(lambda: gate.wait(PATIENCE)))
+    else:
+        bus.limits = replace(bus.limits, hurry=0.1)
+
+    def worker() -> None:
+        with contextlib.suppress(ChannelFailures):
+            bus.exit()
+        gate.wait(PATIENCE)
+
+    bus.start()
+    thread = in_thread(worker)
+    with contextlib.suppress(ChannelFailures):
+        bus.block()
+    assert thread.is_alive()
 
 
 @pytest.mark.rule("bus.R5", "bus.R6")

@@ -17,18 +17,19 @@ __all__ = ["Lent"]
 
 
 class Lent:
-    """One thread at the service of another one, which conducts the bus by `conduct`.
+    """The thread that makes this, at the service of another one, which conducts the bus by `conduct`.
 
-    `lend` is for the thread that is lent, `call` for the one it is lent to.
+    `lend` is for the thread that is lent, `call` and `give_up` for the one it is lent to.
     """
 
-    __slots__ = ("_busy", "_conduct", "_lent_to", "_outcome", "_work")
+    __slots__ = ("_conduct", "_given_up", "_lent_to", "_outcome", "_thread", "_work")
 
     def __init__(self, conduct: Callable[[], BaseException | None]) -> None:
         self._conduct = conduct
         self._work: SimpleQueue[Callable[[], object] | None] = SimpleQueue()
-        self._busy = False
+        self._thread = current_thread()
         self._lent_to: Thread | None = None
+        self._given_up = False
         self._outcome: BaseException | None = None
 
     def lend(self) -> BaseException | None:
@@ -37,7 +38,6 @@ class Lent:
             return self._conduct()
         while (work := self._work.get()) is not None:
             work()
-            self._busy = False
         return self._outcome
 
     def _lead(self) -> None:
@@ -48,12 +48,20 @@ class Lent:
             self._work.put(None)
 
     def call(self, work: Callable[[], object]) -> bool:
-        """Have `work` done by the thread that is lent; False if it hangs in its last work, or is not lent to this one.
+        """Have `work` done by the thread that is lent; False if it is not lent to the caller, or was given up.
 
         The bus may be conducted by another thread already, before the one that is lent has noticed.
         """
-        if self._lent_to is not current_thread() or self._busy:
+        if self._lent_to is not current_thread() or self._given_up:
             return False
-        self._busy = True
         self._work.put(work)
         return True
+
+    def give_up(self) -> None:
+        """It hangs: ask nothing more of it, and do not wait for it."""
+        self._given_up = True
+
+    def linger(self, seconds: float) -> None:
+        """Wait that long for the end of the thread that was lent. What it does when it comes back is its own affair."""
+        if not (self._given_up or self._thread is current_thread()):
+            self._thread.join(seconds)

@@ -44,7 +44,10 @@ def run(home: Path, manager: FakeManager) -> Iterator[Callable[..., Popen[bytes]
             script = home / "program.py"
             script.write_text(BEGINNING + textwrap.dedent(code), encoding="utf-8")
             environ = {**os.environ, **manager.environ, **environ}
-            return stack.enter_context(background([sys.executable, script], env=environ, stderr=PIPE))
+            process = stack.enter_context(background([sys.executable, script], env=environ, stderr=PIPE))
+            assert process.stderr is not None
+            stack.callback(process.stderr.close)
+            return process
 
         yield runs
 
@@ -176,6 +179,31 @@ def test_the_watchdog_is_fed_by_progress_and_by_nothing_else(
     assert code == 0
     assert log.count("The watchdog is not fed, because nothing moves: the loop has not turned") == 1
     assert "Thread MainThread:" in log
+
+
+@pytest.mark.rule("bus.B13")
+def test_the_child_of_a_fork_goes_on_telling(run: Callable[..., Popen[bytes]], manager: FakeManager) -> None:
+    run(
+        """
+        def daemonizes():
+            with bus.forking() as fork:
+                if fork():
+                    os._exit(0)
+
+        bus.subscribe("start", daemonizes)
+        Notifier(bus, progress=lambda: [], status=lambda: str(os.getpid())).subscribe()
+        bus.start()
+        bus.block()
+        """,
+        WATCHDOG_USEC="200000",
+    )
+    [status] = [line for line in manager.until("READY=1") if line.startswith("STATUS=")]
+    pid = int(status.partition("=")[2])
+    try:
+        assert manager.until("WATCHDOG=1") == ["WATCHDOG=1", status]
+    finally:
+        os.kill(pid, signal.SIGTERM)
+    manager.until("STOPPING=1")
 
 
 @pytest.mark.rule("bus.B13")

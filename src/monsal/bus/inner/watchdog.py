@@ -52,7 +52,7 @@ class Watchdog:
     def start(self) -> None:
         """Begin, or begin again where the thread is not any more: it does not live in the child of a fork."""
         if self._thread is None or not self._thread.is_alive():
-            self._over = threading.Event()
+            self._over, self._question = threading.Event(), None
             self._thread = spawn("monsal-watchdog", self._run)
 
     def stop(self) -> None:

@@ -108,6 +108,7 @@ class Successor:
                 self._check()
             if self._notifier is not None:
                 self._notifier.reloading()
+                self._notifier.extend(self._limit)
             launched = launch(
                 self._command or command_line(),
                 sockets=self._sockets() if callable(self._sockets) else self._sockets,

@@ -55,7 +55,7 @@ class Notifier:
         self._environ = environ
         self._status = status
         self._progress = progress
-        self._lock = threading.RLock()
+        self._pid, self._lock = os.getpid(), threading.RLock()
         self._held = hold
         self._said = ""
         self._succeeded = False
@@ -90,7 +90,7 @@ class Notifier:
             self._said = "READY"
             try:
                 settle_stderr(self._environ)
-            except OSError as error:
+            except (OSError, ValueError) as error:
                 self.bus.log(f"Standard error of a launched process cannot be settled: {error}", 40)
             self._send("READY=1", f"STATUS={self._line()}")
             settle_manager(self._environ)
@@ -146,6 +146,9 @@ class Notifier:
     # What the bus tells
 
     def _on_phase(self, phase: Phase) -> None:
+        if self._pid != os.getpid():
+            # A daemonizer forked, and a thread that held the lock then is not here to give it back.
+            self._pid, self._lock = os.getpid(), threading.RLock()
         with self._lock:
             if phase is Phase.STARTING:
                 # After a mere stop the bus is ready anew.

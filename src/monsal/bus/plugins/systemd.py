@@ -58,7 +58,7 @@ class Notifier:
         self._pid, self._lock = os.getpid(), threading.RLock()
         self._held = hold
         self._said = ""
-        self._succeeded = False
+        self._mute = False
         self._lost = False
         self._trouble = ""
         self._stalled: list[str] = []
@@ -69,6 +69,7 @@ class Notifier:
         if self.manager.address and not self.manager.supported:
             self.bus.log(f"NOTIFY_SOCKET={self.manager.address} cannot be reached from here; nobody is told.", 30)
         elif self.manager.address:
+            self._mute = False
             self.bus.subscribe("phase", self._on_phase)
             self.bus.subscribe("extended", self.extend)
 
@@ -77,7 +78,10 @@ class Notifier:
         self.bus.unsubscribe("phase", self._on_phase)
         self.bus.unsubscribe("extended", self.extend)
         self._end_watchdog()
-        self.manager.close()
+        with self._lock:
+            # A beat that is under way comes too late.
+            self._mute = True
+            self.manager.close()
 
     # What can be said
 
@@ -132,7 +136,7 @@ class Notifier:
         """
         with self._lock:
             self._send(f"MAINPID={pid}", "READY=1")
-            self._succeeded = True
+            self._mute = True
         self._end_watchdog()
         try:
             self.manager.barrier(BARRIER)
@@ -250,7 +254,7 @@ class Notifier:
 
     def _send(self, *assignments: str, fds: Sequence[int] = ()) -> None:
         with self._lock:
-            if self._succeeded:
+            if self._mute:
                 return
             try:
                 self.manager.send(*assignments, fds=fds)

@@ -45,6 +45,9 @@ def notifier(bus: Any, manager: FakeManager, monkeypatch: pytest.MonkeyPatch) ->
     yield make
     for one in made:
         one.unsubscribe()
+    for thread in threading.enumerate():
+        if thread.name == "monsal-watchdog":
+            thread.join(PATIENCE)
 
 
 def said(manager: FakeManager) -> list[str]:
@@ -413,6 +416,7 @@ def test_a_watchdog_of_ours_is_fed_and_without_proof_it_is_said(
 def test_the_status_comes_with_the_food(bus: Any, manager: FakeManager, notifier: Callable[..., Notifier]) -> None:
     notifier(usec="20000", status=lambda: "12 mails", progress=lambda: None)
     bus.start()
+    manager.until("READY=1")
     assert manager.until("WATCHDOG=1") == ["WATCHDOG=1", "STATUS=12 mails"]
 
 

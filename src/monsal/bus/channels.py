@@ -7,7 +7,7 @@ never changed, so that others may subscribe at the same time from any thread (B2
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Iterator, MutableSet, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, MutableSet, Sequence
 from threading import Lock
 from typing import Any
 
@@ -48,7 +48,7 @@ class Channel(MutableSet[Listener]):
         """
         if not callable(value):
             raise TypeError(f"a listener is called, which {text_of(value)} cannot be")
-        if getattr(value, "__hash__", None) is None:
+        if not isinstance(value, Hashable):
             raise TypeError(f"a listener is held once, but {text_of(value)} has no hash; subscribe a method of it")
         if priority is None:
             priority = getattr(value, "priority", DEFAULT_PRIORITY)

@@ -158,7 +158,14 @@ def test_units_that_were_left_running_are_stopped_at_the_end_of_the_interpreter(
         bus.start()
     """)
     code, lines, errors = child.end()
-    assert lines[lines.index("Bus STARTED") :] == ["Bus STARTED", "Bus STOPPING", "-web", "-store", "Bus STOPPED", *EXITED]
+    assert lines[lines.index("Bus STARTED") :] == [
+        "Bus STARTED",
+        "Bus STOPPING",
+        "-web",
+        "-store",
+        "Bus STOPPED",
+        *EXITED,
+    ]
     assert code == 0
     assert "RuntimeWarning" in errors
 

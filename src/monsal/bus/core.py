@@ -82,14 +82,14 @@ class Bus(Steps):
                 self.wait(Phase.EXITED)
                 raise
         self.log("Waiting for child threads to terminate...")
+        if self._lent is not None:
+            # The one that asked for the exit may be a daemon that has an answer to give, for example a server's.
+            self._lent.linger(self.limits.hurry)
         ours = (threading.main_thread(), threading.current_thread())
         while left := [thread for thread in threading.enumerate() if not thread.daemon and thread not in ours]:
             for thread in left:
                 self.log(f"Waiting for thread {thread.name}.")
                 thread.join()
-        if self._lent is not None:
-            # The one that asked for the exit may be a daemon with an answer to give, on which others wait.
-            self._lent.linger(self.limits.hurry)
         if self._ended is not None:
             # A listener raised it where somebody else had called `exit`; there it ended a thread only (R6).
             raise self._ended

@@ -106,6 +106,15 @@ def test_a_daemon_that_asked_has_a_moment_to_give_its_answer(bus: LoggedBus, in_
     assert answered.is_set()
 
 
+@pytest.mark.rule("bus.R17")
+def test_one_that_asked_and_ends_is_not_worth_a_line(bus: LoggedBus) -> None:
+    bus.start()
+    asked = threading.Thread(target=bus.exit)
+    asked.start()
+    bus.block()
+    assert bus.said[-2:] == ["Bus EXITED", "Waiting for child threads to terminate..."]
+
+
 @pytest.mark.rule("bus.R17", "bus.B6")
 @pytest.mark.parametrize("goes_on", ["in a listener", "after it"])
 def test_one_that_does_not_end_is_not_waited_for_any_longer(

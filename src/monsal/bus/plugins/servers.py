@@ -231,7 +231,9 @@ class ServerAdapter:
         if not isinstance(addr, tuple) or addr[1] != 0:
             return addr
         server = self.httpserver
-        for known in (_name_of(server), getattr(server, "bind_addr", None), getattr(server, "server_address", None)):
+        # What a server says beside its socket is what it was told, and stays when the socket is gone.
+        others = () if hasattr(server, "socket") else ("bind_addr", "server_address")
+        for known in (_name_of(server), *(getattr(server, name, None) for name in others)):
             if isinstance(known, tuple) and known[1]:
                 return addr[0], known[1]
         return addr

@@ -641,6 +641,8 @@ def test_the_port_that_a_server_got_is_asked_of_it(bus: Bus) -> None:
     with socket.create_server((HERE, 0)) as own:
         server.socket = own
         assert adapter.bound_addr == ("0.0.0.0", own.getsockname()[1])
+    server.socket = None
+    assert adapter.bound_addr == ("0.0.0.0", 0)
 
 
 def test_a_subclass_need_not_call_our_init(bus: Bus) -> None:

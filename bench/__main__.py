@@ -49,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     document = load(results)
     for name in options.suites or NAMES:
         report = _run(suite(name), options)
-        document = document.merged(name, report)
+        document = document.merged(name, report, NAMES)
         # After each, so that who breaks off keeps what was measured.
         save(results, document)
         (options.out / "RESULTS.md").write_text(page(document), encoding="utf-8")

@@ -7,6 +7,7 @@ keeps what the others found.
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
@@ -31,10 +32,13 @@ class Verdict(msgspec.Struct, frozen=True):
 
 
 class Load(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What else the machine did while a contest ran. CPUs are an average over its time; None where it is unknown."""
+    """The load average before and after a contest, and what else the machine did meanwhile; None is unknown.
 
-    before: float
-    after: float
+    CPUs are an average over the time of the contest.
+    """
+
+    before: float | None = None
+    after: float | None = None
     others: float | None = None
     steal: float | None = None
     remark: str = ""
@@ -103,9 +107,10 @@ class Document(msgspec.Struct, frozen=True):
     suites: dict[str, Report]
     format: int = 1
 
-    def merged(self, name: str, report: Report) -> Document:
-        """The same with one suite replaced, or put at the end."""
-        return Document({**self.suites, name: report})
+    def merged(self, name: str, report: Report, order: Sequence[str] = ()) -> Document:
+        """The same with one suite replaced or added; those in `order` come first, and in that order."""
+        suites = {**self.suites, name: report}
+        return Document({name: suites[name] for name in [*order, *suites] if name in suites})
 
 
 def load(path: Path) -> Document:

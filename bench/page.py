@@ -41,9 +41,9 @@ def _circumstances(name: str, report: Report) -> str:
 def _loads(report: Report) -> str:
     """What else the machine did during the run, in one sentence."""
     loads = [row.load for table in report.tables for row in table.rows]
-    if not loads:
+    averages = [value for load in loads for value in (load.before, load.after) if value is not None]
+    if not averages:
         return ""
-    averages = [value for load in loads for value in (load.before, load.after)]
     said = f" Load {min(averages):.2f} to {max(averages):.2f}, that of the bench included"
     for name, values in (
         ("other processes", [load.others for load in loads]),
@@ -92,13 +92,6 @@ def _spread(found: Spread, column: Column) -> str:
 
 def _remarks(table: TableReport) -> Iterator[str]:
     """What else the machine did, where that was enough to matter."""
-    seen = {row.contest: row.load for row in table.rows if row.load.remark}
+    seen = {row.contest: row.load.remark for row in table.rows if row.load.remark}
     if seen:
-        yield (
-            "The machine was not quiet: "
-            + "; ".join(
-                f"{contest}: {load.remark} (load {load.before:.2f} before, {load.after:.2f} after)"
-                for contest, load in seen.items()
-            )
-            + "."
-        )
+        yield "The machine was not quiet. " + "; ".join(f"{contest}: {said}" for contest, said in seen.items()) + "."

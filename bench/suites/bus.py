@@ -48,7 +48,7 @@ _MONSAL = "import sys; from monsal.cli import main; sys.exit(main())"
 
 _CPU_NS = Column(key="cpu_ns", heading="ns", spread=True)
 _WALL_US = Column(key="wall_us", heading="us", spread=True)
-_CPU_US = Column(key="cpu_us", heading="CPU us", digits=1, spread=True)
+_CPU_US = Column(key="cpu_us", heading="CPU us", digits=2, spread=True)
 _WALL_MS = Column(key="wall_ms", heading="ms", digits=2, spread=True)
 _SWITCHES = Column(key="switches", heading="voluntary switches", spread=True)
 _START_MS = Column(key="start_ms", heading="start ms", digits=1, spread=True)

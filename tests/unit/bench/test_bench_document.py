@@ -34,6 +34,8 @@ def test_a_new_run_replaces_its_suite_and_keeps_the_others() -> None:
     # Then the other is as it was, and the order is kept
     assert [(name, one.title) for name, one in new.suites.items()] == [("accept", "Accept"), ("bus", "New")]
     assert list(new.merged("rpc", report("Rpc")).suites) == ["accept", "bus", "rpc"]
+    # Unless the house has one
+    assert list(new.merged("rpc", report("Rpc"), ["rpc", "actors", "bus"]).suites) == ["rpc", "bus", "accept"]
     assert old.suites["bus"].title == "Old"
 
 
@@ -82,7 +84,7 @@ def test_who_was_not_there_says_so_in_its_row() -> None:
 def test_a_machine_that_was_not_quiet_is_remarked() -> None:
     loud = Load(2.5, 2.0, 1.2, 0.3, remark(2.5, 1.2, 0.3))
     text = page(Document({"bus": report("The bus", row(load=loud))}))
-    assert "The machine was not quiet: 10 listeners: load 2.50 at the beginning, other processes used 1.20 CPUs" in text
+    assert "The machine was not quiet. 10 listeners: load 2.50 at the beginning, other processes used 1.20 CPUs" in text
     assert "the host took 0.30 CPUs" in text
     assert remark(0.3, 0.1, 0.0) == remark(0.3, None, None) == ""
 

@@ -10,6 +10,7 @@
     │   ├─ NotRunning            nobody listens there
     │   ├─ NoAnswer              it hung up or took too long: what it did is not known
     │   └─ RemoteFault           it answered with an error
+    ├─ ReloadFailed          the author of the new code; the old one goes on
     ├─ StoreError            the operator of the store
     │   ├─ StoreUnavailable      cannot commit now; the same call may work later (451, 503, exit 75)
     │   ├─ StoreLocked           another process owns it
@@ -34,6 +35,7 @@ __all__ = [
     "NotRunning",
     "ProtocolError",
     "Reject",
+    "ReloadFailed",
     "RemoteError",
     "RemoteFault",
     "ResultError",
@@ -100,6 +102,17 @@ class RemoteFault(RemoteError):
         super().__init__(message)
         self.code = code
         self.kind = kind
+        self.details = details
+
+
+class ReloadFailed(MonsalError):
+    """The code as it is now cannot serve, or a reload is not possible now; the running server goes on as before.
+
+    `details` is what the new code said, with its traceback.
+    """
+
+    def __init__(self, message: str, *, details: str = "") -> None:
+        super().__init__(message)
         self.details = details
 
 

@@ -1,8 +1,10 @@
 """The life of the server process: the bus on the main thread, everything else on one loop beside it.
 
-    start   store, control socket, engine, ingresses; then ready
-    drain   not ready; no new mail; running turns end, the outbox flushes
-    exit    store and control socket are closed
+    start 60-78   this directory is ours, listening sockets, privileges, the application
+    start 80      the units: control, store, outbox, workers, ingress; then ready
+    drain         not ready; no new mail; running turns end; the outbox flushes
+    stop          the units in reverse: the store is closed, and last the control socket
+    exit          what was left is noted; the process ends, or is replaced by a fresh one on the same sockets
 
 Signals arrive on the main thread and are only noted there. The loop of the sockets has a thread of its own, and
 handlers run elsewhere (P7).
@@ -12,24 +14,65 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
+import pwd
+import subprocess
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from monsal.bus import Bus, ChannelFailures, Limits, Phase, TransitionError
-from monsal.bus.plugins import SignalHandler
-from monsal.config import Resolved
+from monsal.account import Account
+from monsal.bus import Bus, ChannelFailures, Limits, Phase, TransitionError, Unit, Units
+from monsal.bus.inherited import listen_fds
+from monsal.bus.inner.reexec import command_line
+from monsal.bus.launching import LaunchFailed, launch
+from monsal.bus.plugins.pidfile import PIDFile, PIDFileHeld, PIDLock
+from monsal.bus.plugins.privileges import DropPrivileges, find_gid, find_uid
+from monsal.bus.plugins.signals import SignalHandler
+from monsal.bus.plugins.systemd import Notifier
+from monsal.config import Resolved, mask_secrets
 from monsal.engine import Parts
-from monsal.errors import MonsalError
+from monsal.errors import MonsalError, ReloadFailed, StoreLocked, UsageError
+from monsal.forks import close_in_children
 from monsal.logs import set_up_logging
+from monsal.progress import Progress
 from monsal.server import Server
 
-__all__ = ["serve"]
+__all__ = ["GENERATION", "Options", "serve"]
 
 log = logging.getLogger("monsal.server")
 
-OnReady = Callable[[dict[str, Any]], None]
+#: The variable that tells a fresh image of the program which one it is.
+GENERATION = "MONSAL_GENERATION"
+#: Seconds that the store may take to open: migrations and the recovery after a crash read much.
+_OPENING = 300.0
+#: Seconds that new code has to show that it can be loaded.
+_CHECKING = 60.0
+#: Seconds that threads of handlers get after a clean end.
+_PATIENCE = 3.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """How a server lives, apart from what it serves.
+
+    `prepare` is called on the main thread before anything is opened, with the privileges that were left: it loads the
+    application. `on_ready` is called with the contents of `run/ready.json`. `abandon` is called with the exit code when
+    threads that handlers started keep the process from ending. `pid_file`, `user`, `group` and `umask` are those of
+    the bus's plugins. `plugins` are called with the bus and the reload, and subscribed.
+    """
+
+    prepare: Callable[[], object] = lambda: None
+    on_ready: Callable[[dict[str, Any]], object] = lambda facts: None
+    abandon: Callable[[int], object] = lambda code: None
+    pid_file: Path | None = None
+    user: str | None = None
+    group: str | None = None
+    umask: int | None = None
+    plugins: tuple[Callable[[Bus, Callable[[], None]], Any], ...] = ()
 
 
 class _LoopThread:
@@ -58,10 +101,6 @@ class _LoopThread:
             self.loop.run_until_complete(self.loop.shutdown_asyncgens())
             self.loop.close()
 
-    def call(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
-        """Run a coroutine there and wait for its result here."""
-        return asyncio.run_coroutine_threadsafe(coroutine, self.loop).result()
-
     def end(self) -> None:
         self._ending = True
         self.loop.call_soon_threadsafe(self.loop.stop)
@@ -69,61 +108,275 @@ class _LoopThread:
 
 
 class _Life:
-    """One run of a server on a bus."""
+    """One run of a server on a bus; also the `Conduct` that the server asks."""
 
-    def __init__(self, parts: Parts, directory: Path, resolved: Resolved, on_ready: OnReady | None) -> None:
+    def __init__(self, parts: Parts, directory: Path, resolved: Resolved, options: Options) -> None:
         settings = resolved.settings
         self.bus = Bus(limits=Limits(drain=settings.drain + 10.0, whole=settings.drain + 60.0))
+        self.options = options
         self.loop = _LoopThread()
-        self.server = Server(parts, directory, resolved, stop=self._stop)
-        self.on_ready = on_ready
-        self.broken = False
+        self.bus.attach_loop(self.loop.loop)
+        self.server = Server(parts, directory, resolved, conduct=self, generation=_generation())
+        self.units = Units(self.bus)
+        self.account = Account(self.server, self.bus, self.units)
         self.started = False
+        self._lock = PIDLock(self.server.run_directory / "server.pid")
+        self._notifier = Notifier(self.bus, progress=self.units.stalled, status=self._in_short)
+        self._renewing = threading.Lock()
         self._told: list[BaseException] = []
 
-    def _stop(self, now: bool, *, broken: bool = False) -> None:
-        """Begin to stop; called on the loop, for which the drain listeners have to wait."""
-        self.broken = self.broken or broken
-        if now:
-            self.bus.hurry.set()
-        threading.Thread(target=self.bus.exit, name="monsal-stop", daemon=True).start()
+    # How it is put together
 
     def subscribe(self) -> None:
-        server, call = self.server, self.loop.call
-        self.bus.subscribe("log", self._log)
-        self.bus.subscribe("start", lambda: self._told_by_caller(server.open()), 20)
-        self.bus.subscribe("start", lambda: self._told_by_caller(server.start_control()), 30)
-        self.bus.subscribe("start", lambda: call(server.start_engine()), 40)
-        self.bus.subscribe("start", lambda: self._told_by_caller(server.start_ingresses()), 80)
-        self.bus.subscribe("start", self._ready, 90)
-        self.bus.subscribe("drain", server.withdraw, 10)
-        self.bus.subscribe("drain", lambda: call(server.close_ingresses()), 20)
-        self.bus.subscribe("drain", self._drain, 30)
-        self.bus.subscribe("exit", lambda: call(server.close()), 80)
+        """Units and listeners, in the order of the process's life."""
+        bus, options = self.bus, self.options
+        bus.subscribe("log", self._log)
+        bus.subscribe("start", self._tells(self._claim), 60)
+        if options.pid_file is not None:
+            PIDFile(bus, options.pid_file).subscribe()
+        bus.subscribe("start", self._tells(self._open_doors), 75)
+        if options.user or options.group or options.umask is not None:
+            DropPrivileges(bus, umask=options.umask, uid=options.user, gid=options.group).subscribe()
+        bus.subscribe("start", self._tells(self._prepare), 78)
+        for unit in self._units():
+            self.units.add(unit)
+        self.units.subscribe()
+        bus.subscribe("start", self._ready, 90)
+        bus.subscribe("drain", self._begin_to_drain, 10)
+        bus.subscribe("graceful", self._renew)
+        bus.subscribe("exit", self._end, 90)
+        SignalHandler(bus).subscribe()
+        self._notifier.subscribe()
+        for plugin in options.plugins:
+            plugin(bus, self._renew_quietly).subscribe()
 
-    def _told_by_caller(self, coroutine: Coroutine[Any, Any, Any]) -> None:
-        """Run a step whose failure is told in one sentence by whoever called `serve`, and not with a traceback."""
+    def _units(self) -> Iterator[Unit]:
+        server, account, tells = self.server, self.account, self._tells
+        drain = server.settings.drain + 10.0
+        progress = Progress(lambda: server.engine, self.loop.loop)
+        yield Unit("control", start=tells(server.start_control), stop=server.stop_control)
+        yield Unit(
+            "store",
+            start=tells(server.open_store),
+            stop=server.close_store,
+            requires=("control",),
+            start_limit=_OPENING,
+            doing=lambda: mask_secrets(server.settings.store),
+        )
+        yield Unit(
+            "outbox",
+            start=partial(server.start_outbox, partial(self.units.failed, "outbox")),
+            drain=server.drain_outbox,
+            requires=("store",),
+            drain_limit=drain,
+            health=account.outbox_health,
+            doing=account.outbox_doing,
+        )
+        yield Unit(
+            "workers",
+            start=partial(server.start_workers, partial(self.units.failed, "workers")),
+            drain=server.drain_workers,
+            requires=("store",),
+            after=("outbox",),  # and so drained before it: what the last turns say should still leave
+            drain_limit=drain,
+            health=account.workers_health,
+            progress=progress.stalled,
+            doing=account.workers_doing,
+        )
+        yield Unit(
+            "ingress",
+            start=tells(server.start_ingresses),
+            drain=server.stop_ingresses,
+            requires=("workers",),
+            drain_limit=drain,
+            progress=progress.loop_lags,
+            doing=account.ingress_doing,
+        )
+
+    def _tells(self, step: Callable[[], Any]) -> Callable[[], Any]:
+        """A step whose failure is told in one sentence by whoever called `serve`, and not with a traceback."""
+        if asyncio.iscoroutinefunction(step):
+
+            async def awaited() -> None:
+                try:
+                    await step()
+                except (MonsalError, OSError) as error:
+                    self._told.append(error)
+                    raise
+
+            return awaited
+
+        def called() -> None:
+            try:
+                step()
+            except (MonsalError, OSError) as error:
+                self._told.append(error)
+                raise
+
+        called.__qualname__ = step.__name__.strip("_")  # what `monsal blame` calls it
+        return called
+
+    # The steps
+
+    def _claim(self) -> None:
+        """Make the directory for what is needed at run time, and be the only one who serves from it."""
+        self.server.run_directory.mkdir(parents=True, exist_ok=True)
+        close_in_children(self._lock, PIDLock.detach)
         try:
-            self.loop.call(coroutine)
-        except (MonsalError, OSError) as error:
-            self._told.append(error)
-            raise
+            self._lock.take()
+        except PIDFileHeld as held:
+            raise StoreLocked(
+                f"process {held.pid} already serves {self.server.directory}; `monsal status` looks at it, "
+                "`monsal stop` ends it"
+            ) from None
 
-    def _drain(self) -> None:
+    def _open_doors(self) -> None:
+        try:
+            given = listen_fds()
+        except ValueError as error:
+            raise MonsalError(f"the sockets that were passed to this process cannot be used: {error}") from None
+        self.server.open_doors(given)
+        if self.options.user:
+            self._give_away(self.options.user)
+
+    def _give_away(self, user: str) -> None:
+        """Let the user that this process becomes own what root made in `run`."""
+        if os.geteuid():
+            return
+        uid = find_uid(user)
+        gid = find_gid(self.options.group) if self.options.group else pwd.getpwuid(uid).pw_gid
+        directory = self.server.run_directory
+        for path in (directory, *directory.rglob("*")):
+            os.chown(path, uid, gid, follow_symlinks=False)
+
+    def _prepare(self) -> None:
+        for path in (os.__file__, __file__) if self.options.user else ():
+            if not os.access(path, os.R_OK):
+                raise UsageError(
+                    f"the user {self.options.user} may not read {path}, so modules could not be imported; "
+                    "run a Python that is installed where this user can read it"
+                )
+        self.options.prepare()
+
+    def _ready(self) -> None:
+        facts = self.account.announce()
+        self.started = True
+        log.info("ready: %s", ", ".join([*facts["smtp"], *facts["lmtp"]]), extra={"action": "ready"})
+        self.options.on_ready(facts)
+
+    def _begin_to_drain(self) -> None:
+        """No longer ready; from here the seconds of the drain count."""
+        self.account.withdraw()
+        self.server.begin_drain()
+        if self.bus.execv and self.server.doors is not None:
+            # Who connects waits in the kernel's queue until the next image of the program accepts.
+            self.bus.keep_for_restart(self.server.doors.kept())
+            self.bus.execv_environ[GENERATION] = str(self.server.generation + 1)
+        else:
+            # Who connects is refused, and tries elsewhere or later.
+            self.server.close_doors()
         threading.Thread(target=self._pass_on_hurry, name="monsal-hurry", daemon=True).start()
-        self.loop.call(self.server.drain())
 
     def _pass_on_hurry(self) -> None:
         """A second signal, or `monsal stop --now`, leaves what still runs to the next start."""
         if self.bus.hurry.wait(self.server.settings.drain):
             self.loop.loop.call_soon_threadsafe(self.server.hurry)
 
-    def _ready(self) -> None:
-        facts = self.server.announce()
-        self.started = True
-        log.info("ready: %s", ", ".join([*facts["smtp"], *facts["lmtp"]]), extra={"action": "ready"})
-        if self.on_ready is not None:
-            self.on_ready(facts)
+    def _end(self) -> None:
+        """Note how it went, and give back what is held."""
+        if self.started:
+            self.account.note_the_end()
+            self._have_an_end()
+        if not self.bus.execv:
+            self.server.close_doors()
+        self._lock.give_back()
+
+    def _have_an_end(self) -> None:
+        """Have the process end soon, whatever a handler left running in threads, for which Python waits for ever.
+
+        All that had to be kept is on the disk by now.
+        """
+        timer = threading.Timer(_PATIENCE, self._abandon)
+        timer.daemon = True
+        timer.start()
+
+    def _abandon(self) -> None:
+        if self.bus.execv:
+            self.bus._do_execv()
+        self.options.abandon(self.code)
+
+    def _in_short(self) -> str:
+        """For the service manager, which shows it beside the name of the service."""
+        wrong = "; ".join(self.units.faults())
+        return f"generation {self.server.generation} serves{f', but {wrong}' if wrong else ''}"
+
+    # What the server asks: see Conduct
+
+    def stop(self, now: bool = False) -> None:
+        if now:
+            self.bus.hurry.set()
+        self._on_a_thread(self.bus.exit)
+
+    async def renew(self) -> dict[str, Any]:
+        if self.bus.phase is not Phase.STARTED:
+            raise ReloadFailed(f"the server is {self.bus.phase.value}; try again when it is ready")
+        try:
+            await asyncio.to_thread(self.bus.graceful)
+        except ChannelFailures as failures:
+            raise _first(failures) from None
+        return {"generation": self.server.generation + 1}
+
+    def _renew(self) -> None:
+        """Have a fresh process check the code as it is now; if that can serve, replace ours (B11).
+
+        Raises ReloadFailed; then nothing was changed.
+        """
+        if not self._renewing.acquire(blocking=False):
+            raise ReloadFailed("a reload is under way already")
+        try:
+            launch([*command_line(), "--check"], until="end", limit=_CHECKING, stdout=subprocess.DEVNULL)
+        except LaunchFailed as failure:
+            self._renewing.release()
+            self._notifier.reload_failed("the new code cannot serve")
+            log.error("the code as it is now cannot serve; going on with the old one", extra={"action": "reload"})
+            raise ReloadFailed(
+                "the code as it is now cannot serve; the server goes on with the old one", details=failure.output
+            ) from None
+        except BaseException:
+            self._renewing.release()
+            raise
+        log.info("the new code can be loaded; restarting with it", extra={"action": "reload"})
+        self._on_a_thread(self.bus.restart)
+
+    def _renew_quietly(self) -> None:
+        """For who has nobody to tell: the failure is in the log."""
+        try:
+            self.bus.graceful()
+        except ChannelFailures as failures:
+            log.error("%s", getattr(_first(failures), "details", failures), extra={"action": "reload"})
+
+    async def status(self) -> dict[str, Any]:
+        return await self.account.status()
+
+    def why(self) -> list[str]:
+        return self.units.why()
+
+    def blame(self) -> dict[str, Any]:
+        return self.units.blame()
+
+    # The whole
+
+    def _on_a_thread(self, method: Callable[[], None]) -> None:
+        """Do what waits for the loop, from the loop."""
+
+        def call() -> None:
+            try:
+                method()
+            except ChannelFailures as failures:
+                # Each was logged; `block` raises them on the main thread, from which the exit code comes.
+                log.debug("the bus had failures: %s", failures, extra={"action": "bus"})
+
+        threading.Thread(target=call, name=f"monsal-{method.__name__}", daemon=True).start()
 
     def _log(self, message: str, level: int = logging.INFO) -> None:
         if self._told and level >= logging.ERROR:
@@ -133,9 +386,12 @@ class _Life:
             level = logging.DEBUG
         logging.getLogger("monsal.bus").log(level, "%s", message, extra={"action": "bus"})
 
+    @property
+    def code(self) -> int:
+        """The exit code: 0 after a clean drain, 1 if a unit broke."""
+        return 0 if self.units.broken is None else 1
+
     def run(self) -> int:
-        signals = SignalHandler(self.bus)
-        signals.subscribe()
         try:
             self.bus.start()
             self.bus.block()
@@ -148,21 +404,31 @@ class _Life:
                 # What failed while it stopped is in the log; what was not settled is in the store.
                 return 1
             # The first is why; the others, if any, are in the log.
-            raise failures.get_instances()[0] from None
+            raise (self._told or [_first(failures)])[0] from None
         finally:
-            signals.unsubscribe()
             self.loop.end()
-        return 1 if self.broken else 0
+        return self.code
 
 
-def serve(parts: Parts, directory: Path, resolved: Resolved, *, on_ready: OnReady | None = None) -> int:
-    """Serve until a signal or `monsal stop`; the exit code: 0 after a clean drain, 1 if the engine broke.
+def serve(parts: Parts, directory: Path, resolved: Resolved, options: Options | None = None) -> int:
+    """Serve until a signal or `monsal stop`; the exit code: 0 after a clean drain, 1 if a unit broke.
 
-    `on_ready` is called with the contents of `run/ready.json`. Raises what hindered the start: StoreError, UsageError,
-    OSError if an address cannot be listened on.
+    Raises what hindered the start: StoreError, UsageError, OSError if an address cannot be listened on.
     """
     directory = directory.resolve()
     set_up_logging(resolved.settings.log, resolved.settings.log_level)
-    life = _Life(parts, directory, resolved, on_ready)
+    life = _Life(parts, directory, resolved, options or Options())
     life.subscribe()
     return life.run()
+
+
+def _generation() -> int:
+    text = os.environ.get(GENERATION, "")
+    return int(text) if text.isdecimal() and int(text) > 0 else 1
+
+
+def _first(error: BaseException) -> BaseException:
+    """The first of the errors that a group holds, however deep."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error

@@ -1,68 +1,133 @@
 """One application as a server: an engine, and what the world can reach of it.
 
-The steps of its life are methods here; `life.py` calls them in order.
+The steps of its life are methods here; `life.py` makes units of them and says in which order they come.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
-
-import msgspec
 
 from monsal.clock import SystemClock
 from monsal.config import Resolved
 from monsal.control import ControlServer, ServerApi, StoreApi
 from monsal.delivery import open_relay
-from monsal.engine import Engine, Parts
-from monsal.ingress import Doors, IngressSettings, LmtpIngress, MemoryBudget, SmtpIngress
+from monsal.engine import DrainReport, Engine, OnFailure, Parts
+from monsal.errors import StoreUnavailable
+from monsal.ingress import Doors, IngressSettings, MemoryBudget, SmtpIngress
 from monsal.smtp.settings import ServerSettings
+from monsal.store import Store
 from monsal.store import open as open_store
 
-__all__ = ["Server", "Stop"]
-
+__all__ = ["Conduct", "Server"]
 
 log = logging.getLogger("monsal.server")
 
+#: Seconds that a session may go on with the mail that it is sending when the doors are shut.
+_LAST_MAIL = 5.0
 
-class Stop(Protocol):
-    """Begins the end of the process: `now` without waiting for running turns, `broken` because nothing works."""
 
-    def __call__(self, now: bool, *, broken: bool = False) -> None: ...
+class Conduct(Protocol):
+    """What the server asks of whoever conducts its life; called on its loop."""
+
+    def stop(self, now: bool = False) -> None:
+        """Begin the end of the process and return at once; `now` without waiting for running turns."""
+        ...
+
+    async def renew(self) -> dict[str, Any]:
+        """Check the code as it is now, then begin to replace the process by a fresh one. Raises ReloadFailed."""
+        ...
+
+    async def status(self) -> dict[str, Any]: ...
+
+    def why(self) -> list[str]: ...
+
+    def blame(self) -> dict[str, Any]: ...
 
 
 class Server:
-    """An engine with its ingresses and its control socket."""
+    """An engine with its ingresses and its control socket.
 
-    def __init__(self, parts: Parts, directory: Path, resolved: Resolved, *, stop: Stop) -> None:
+    `generation` counts the images of the program since it was started from outside.
+    """
+
+    def __init__(
+        self, parts: Parts, directory: Path, resolved: Resolved, *, conduct: Conduct, generation: int = 1
+    ) -> None:
         self.directory = directory
         self.settings = resolved.settings
         self._resolved = resolved
         self.run_directory = directory / "run"
-        self.generation = 1
-        self.ready = False
+        self.generation = generation
         self.clock = SystemClock()
         self._parts = parts
-        self._stop = stop
+        self._conduct = conduct
+        self.doors: Doors | None = None
         self.ingresses: list[SmtpIngress] = []
         self.engine: Engine | None = None
         self.control: ControlServer | None = None
-        self.doors: Doors | None = None
+        self.report: DrainReport | None = None
+        self._drain_ends = 0.0
 
-    async def open(self) -> None:
+    # Before the loop is needed
+
+    def open_doors(self, given: Mapping[str, Any]) -> None:
+        """Bind the listening sockets, or take those that were `given`. Nobody is served yet.
+
+        Raises OSError naming the address that cannot be had, ConfigError for an inherited socket of a wrong kind.
+        """
+        doors = Doors(self.settings.ingress, self.directory, given)
+        doors.open()
+        self.doors = doors
+
+    def close_doors(self) -> None:
+        """Listen no more."""
+        if self.doors is not None:
+            self.doors.close()
+
+    # The steps of the units, on the loop
+
+    async def start_control(self) -> None:
+        """Open the control socket: from now on the commands reach this process, and `monsal why` has an answer."""
+        control = ControlServer(self.run_directory / "control.sock")
+        conduct = self._conduct
+        control.mount(
+            "server",
+            ServerApi(
+                status=conduct.status,
+                stop=conduct.stop,
+                reload=conduct.renew,
+                config=self._resolved.describe,
+                why=conduct.why,
+                blame=conduct.blame,
+            ),
+        )
+        control.mount("store", StoreApi(self._open_store, self.clock))
+        await control.start()
+        self.control = control
+
+    def _open_store(self) -> Store:
+        if self.engine is None:
+            raise StoreUnavailable("the server does not have its store open yet; `monsal why` says what it waits for")
+        return self.engine.store
+
+    async def stop_control(self) -> None:
+        if self.control is not None:
+            await self.control.stop()
+
+    async def open_store(self) -> None:
         """Open the store: nothing can be accepted or handled before."""
-        self.run_directory.mkdir(parents=True, exist_ok=True)
         settings = self.settings
         store = open_store(settings.store, base=self.directory, tables=self._parts.tables)
         relay = open_relay(
             settings.relay, self.directory, connections=settings.relay_connections, name=settings.hostname
         )
         has_files = settings.store.startswith("sqlite:")
-        self.engine = Engine(
+        engine = Engine(
             self._parts,
             directory=self.directory,
             settings=settings,
@@ -71,29 +136,36 @@ class Server:
             relay=relay,
             page=self.run_directory / "turns.page" if has_files else None,
         )
-        try:
-            await self.engine.open()
-        except BaseException:
-            self.engine = None
-            raise
+        await engine.open()
+        self.engine = engine
 
-    async def start_engine(self) -> None:
-        assert self.engine is not None
-        for start in (self.engine.start_pump, self.engine.start_worker):
-            start(lambda error: self._stop(False, broken=True))
+    async def close_store(self) -> None:
+        if self.engine is not None:
+            await self.engine.close()
 
-    async def start_control(self) -> None:
-        """Open the control socket: from now on `monsal status` and the acting commands reach this process."""
+    async def start_workers(self, on_failure: OnFailure) -> None:
         assert self.engine is not None
-        control = ControlServer(self.run_directory / "control.sock")
-        control.mount("server", ServerApi(status=self.status, stop=self._stop, config=self._resolved.describe))
-        control.mount("store", StoreApi(self.engine.store, self.clock))
-        await control.start()
-        self.control = control
+        self.engine.start_worker(on_failure)
+
+    async def drain_workers(self) -> None:
+        """Let running turns end, as far as the time allows; the rest goes back to the spool."""
+        assert self.engine is not None
+        await self.engine.drain_workers(self._left())
+
+    async def start_outbox(self, on_failure: OnFailure) -> None:
+        assert self.engine is not None
+        self.engine.start_pump(on_failure)
+
+    async def drain_outbox(self) -> None:
+        """Send what is due, as far as the time allows, and say what is left."""
+        assert self.engine is not None
+        self.report = await self.engine.drain_outbox(self._left())
+        log.info("%s", self.report, extra={"action": "drained"})
 
     async def start_ingresses(self) -> None:
-        """Open the doors, last of all."""
+        """Serve who comes to the doors, last of all."""
         assert self.engine is not None
+        assert self.doors is not None
         settings = self.settings
         limits = IngressSettings(
             max_connections=settings.max_connections, max_connections_per_peer=settings.max_connections_per_peer
@@ -104,94 +176,29 @@ class Server:
             max_recipients=settings.max_recipients,
         )
         budget = MemoryBudget(limits.max_memory)
-        self.doors = Doors(settings.ingress, self.directory, {})
-        await asyncio.to_thread(self.doors.open)
         for door in self.doors:
             ingress = door.kind(door.take(), self.engine.spool, settings=limits, session=session, budget=budget)
-            await ingress.start()
+            try:
+                await ingress.start()
+            except OSError as error:
+                raise OSError(error.errno, f"cannot listen on {door.url}: {error.strerror or error}") from error
             self.ingresses.append(ingress)
 
-    def announce(self) -> dict[str, Any]:
-        """Write `run/ready.json` in one step and say that we are ready."""
-        addresses: dict[str, list[str]] = {"smtp": [], "lmtp": [], "http": []}
-        for ingress in self.ingresses:
-            kind = "lmtp" if isinstance(ingress, LmtpIngress) else "smtp"
-            addresses[kind].extend(_shown(address, self.directory) for address in ingress.addresses)
-        facts = {"pid": os.getpid(), "generation": self.generation, **addresses, "control": "run/control.sock"}
-        partial = self.run_directory / f".ready.{os.getpid()}"
-        partial.write_bytes(msgspec.json.encode(facts))
-        partial.replace(self.run_directory / "ready.json")
-        self.ready = True
-        return facts
+    async def stop_ingresses(self) -> None:
+        """Serve nobody new: what is being received may end, others are told 421 and come back later."""
+        grace = min(_LAST_MAIL, self._left())
+        await asyncio.gather(*(ingress.stop(grace) for ingress in self.ingresses))
 
-    def withdraw(self) -> None:
-        """Say that we are not ready any more."""
-        if self.ready:
-            # Not otherwise: the file may be that of another server, which kept this one from starting.
-            self.ready = False
-            (self.run_directory / "ready.json").unlink(missing_ok=True)
+    # The time of a drain
 
-    async def close_ingresses(self) -> None:
-        """Shut the doors: what is being received may end, new mail is asked to come back later."""
-        if self.doors is not None:
-            self.doors.close()
-        await asyncio.gather(*(ingress.stop(min(5.0, self.settings.drain)) for ingress in self.ingresses))
+    def begin_drain(self) -> None:
+        """From now on a drain has `settings.drain` seconds in all."""
+        self._drain_ends = time.monotonic() + self.settings.drain
 
-    async def drain(self) -> None:
-        """Let running turns end and the outbox flush; what cannot in time stays stored."""
-        if self.engine is not None:
-            end = time.monotonic() + self.settings.drain
-            await self.engine.drain_workers(self.settings.drain)
-            report = await self.engine.drain_outbox(max(0.0, end - time.monotonic()))
-            log.info("%s", report, extra={"action": "drain"})
+    def _left(self) -> float:
+        return max(0.0, self._drain_ends - time.monotonic())
 
     def hurry(self) -> None:
         """Have a drain, now or later, end at once."""
         if self.engine is not None:
             self.engine.hurry.set()
-
-    async def close(self) -> None:
-        """Close the store and the control socket."""
-        if self.engine is not None:
-            await self.engine.close()
-        if self.control is not None:
-            await self.control.stop()
-
-    def _health(self, engine: Engine) -> list[str]:
-        """What is wrong now, in sentences; nothing when all is well."""
-        stuck = engine.worker.statistics().stuck
-        found = [f"{stuck} handlers are past their deadline; their correspondents wait"] if stuck else []
-        if not engine.pump.healthy:
-            found.append(f"the relay takes nothing: {engine.pump.reason}")
-        return found
-
-    async def status(self) -> dict[str, Any]:
-        """The answer to `monsal status`."""
-        assert self.engine is not None
-        engine = self.engine
-        ledger = await engine.store.ledger()
-        total: dict[str, int] = {}
-        for entry in ledger.values():
-            for name, value in msgspec.structs.asdict(entry).items():
-                total[name] = total.get(name, 0) + value
-        return {
-            "ready": self.ready,
-            "generation": self.generation,
-            "ledger": total,
-            "outbox": await engine.store.outbox_counts(),
-            "pid": os.getpid(),
-            "sources": {source: msgspec.structs.asdict(entry) for source, entry in ledger.items()},
-            "ingress": {
-                address: msgspec.structs.asdict(ingress.statistics())
-                for ingress in self.ingresses
-                for address in ingress.addresses
-            },
-            "worker": msgspec.structs.asdict(engine.worker.statistics()),
-            "spool": msgspec.structs.asdict(engine.spool.statistics()),
-            "relay": msgspec.structs.asdict(engine.pump.statistics()),
-            "health": self._health(engine),
-        }
-
-
-def _shown(address: str, directory: Path) -> str:
-    return address.removeprefix(f"{directory}/")

@@ -19,7 +19,18 @@ from monsal.config import mask_secrets
 from monsal.control import ControlClient
 from monsal.errors import MonsalError, NotRunning
 
-__all__ = ["LEDGER", "OUTBOX", "Ready", "View", "act", "control_client", "looking", "not_running", "read_ready"]
+__all__ = [
+    "LEDGER",
+    "OUTBOX",
+    "Ready",
+    "View",
+    "act",
+    "control_client",
+    "looking",
+    "looking_at_file",
+    "not_running",
+    "read_ready",
+]
 
 What = Literal["queue", "dead", "states", "outbox"]
 
@@ -150,6 +161,13 @@ def looking(directory: Path) -> Iterator[View]:
         else:
             yield _Live(client)
             return
+    with looking_at_file(directory) as view:
+        yield view
+
+
+@contextmanager
+def looking_at_file(directory: Path) -> Iterator[View]:
+    """The store's file to look at. Raises NotRunning if the store can only be seen through a server."""
     path = _store_file(directory)
     if not path.exists():
         yield _Nothing()
@@ -186,7 +204,7 @@ def _act_here(directory: Path, method: str, params: Mapping[str, Any]) -> Any:
         store = open_store(f"sqlite:///{path}", base=directory)
         await store.open()
         try:
-            return await getattr(StoreApi(store, SystemClock()), method)(**params)
+            return await getattr(StoreApi(lambda: store, SystemClock()), method)(**params)
         finally:
             await store.close()
 

@@ -23,8 +23,13 @@ __all__ = ["Actions", "Commands", "cli", "command_first", "main"]
 COMMANDS = {
     "new": "Make a small working application.",
     "run": "Serve an application until a signal.",
+    "dev": "Serve an application while it is being written.",
     "stop": "End a running server.",
+    "reload": "Take up the code as it is now, refusing nobody.",
+    "restart": "Replace the running server by a fresh one, refusing nobody.",
     "status": "Ledger, outbox and readiness.",
+    "why": "What a start or stop is waiting for.",
+    "blame": "What took how long at the start, and at the last stop.",
     "say": "Write to the running server and see its answers.",
     "send": "Send one mail.",
     "ingest": "Accept one message from standard input, durably.",
@@ -35,9 +40,10 @@ COMMANDS = {
     "dead": "Dead letters.",
     "release": "Let a held conversation go on.",
     "config": "Each setting, its value and where it comes from.",
+    "systemd": "A hardened unit file for the application.",
 }
 #: Commands that the interface names and this version has not.
-LATER = ("dev", "reload", "restart", "workers", "log", "doctor", "bench")
+LATER = ("workers", "log", "doctor", "bench")
 #: Options with a value that people write before a command too.
 _VALUED = ("--dir", "--limit", "--app")
 

@@ -1,30 +1,34 @@
-"""`monsal run`: serve an application in the foreground."""
+"""`monsal run`: serve an application, in the foreground or as a daemon."""
 
 from __future__ import annotations
 
-import errno
-import os
-import threading
-from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import click
 
-from monsal.address import is_address
 from monsal.cli.called import typed
-from monsal.cli.exits import UNAVAILABLE
-from monsal.cli.loading import load_app, make_room
+from monsal.cli.exits import OK
+from monsal.cli.loading import load_app
 from monsal.cli.options import app_option, directory_option
-from monsal.config import CONFIG_FILE, Settings, mask_secrets
-
-if TYPE_CHECKING:
-    from monsal.routing import Table
+from monsal.cli.serving import Serving, in_the_background, serve_here, to_log_file
+from monsal.errors import UsageError
 
 __all__ = ["command"]
 
-#: Seconds that threads of handlers get after a clean end.
-_PATIENCE = 3.0
+
+class _Umask(click.ParamType[int]):
+    """An octal number, as chmod(1) takes it."""
+
+    name = "octal"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        try:
+            found = int(str(value), 8)
+        except ValueError:
+            found = -1
+        if not 0 <= found <= 0o777:
+            self.fail(f"{value!r} is no umask; it is an octal number up to 777, as in 027", param, ctx)
+        return found
 
 
 @click.command("run")
@@ -35,96 +39,71 @@ _PATIENCE = 3.0
 @click.option(
     "--log-level", type=click.Choice(["debug", "info", "warning", "error"]), help="Least level that is logged."
 )
-def command(directory: Path, target: str, workers: int | None, log: str | None, log_level: str | None) -> int:
+@click.option("--log-file", type=click.Path(dir_okay=False, path_type=Path), help="Append all output to a file.")
+@click.option("--daemon", is_flag=True, help="Return when it is ready, and leave it running in the background.")
+@click.option(
+    "--pid", "pid_file", type=click.Path(dir_okay=False, path_type=Path), help="Write the process id to a file."
+)
+@click.option("--user", help="Run as this user once the ports are open (name or number; needs root).")
+@click.option("--group", help="Run as this group; by default that of the user.")
+@click.option("--umask", type=_Umask(), help="Bits that new files do not get, as in 027.")
+@click.option("--check", is_flag=True, help="Load the application and its settings, say what is wrong, open nothing.")
+def command(
+    directory: Path,
+    target: str,
+    workers: int | None,
+    log: str | None,
+    log_level: str | None,
+    log_file: Path | None,
+    daemon: bool,
+    pid_file: Path | None,
+    user: str | None,
+    group: str | None,
+    umask: int | None,
+    check: bool,
+) -> int:
     """Serve the application until SIGTERM, Ctrl-C or `monsal stop`.
 
-    Then no more mail is taken, running turns end, and what was stored waits for the next start. Exit code 0: a clean
-    end; 64: the application or a setting is wrong; 69: an address cannot be listened on; 73: the store cannot be
-    made; 75: another process holds it.
+    Then no more mail is taken, running turns end, the outbox is sent as far as time allows, and the rest waits for the
+    next start. A second signal does not wait for turns, a third ends the process at once. SIGHUP and SIGUSR1 load the
+    code anew (on a terminal SIGHUP exits).
+
+    Exit code 0: a clean end; 64: the application or a setting is wrong; 69: an address cannot be listened on; 73: the
+    store cannot be made; 75: another process serves here.
 
     \b
     monsal run --dir desk
     monsal run --dir desk --log json
+    monsal run --dir desk --daemon --pid /run/desk.pid      as a daemon; its log is desk/run/monsal.log
+    monsal run --dir desk --user desk --umask 027           as root, for ports below 1024
+    monsal run --dir desk --check                           is it fit to run?
     """
-    from monsal.life import serve
-
+    _check_names(user, group)
+    if daemon and not check:
+        return in_the_background(directory, log_file)
     app = load_app(directory, target)
     settings = app.settings(directory.resolve()).override({"workers": workers, "log": log, "log_level": log_level})
-    app.load()
-    make_room(settings.settings.store, directory.resolve())
-    welcome = _welcome(directory, settings.settings, app.router.table) if settings.settings.log == "text" else None
-    try:
-        code = serve(app.parts(), directory, settings, on_ready=welcome)
-    except OSError as error:
-        # A port that is taken, a directory that cannot be written: the place is not fit, the application may be.
-        said = _taken(error, settings.settings.ingress) or f"cannot serve {directory}: {error}"
-        click.echo(f"monsal: {said}", err=True)
-        return UNAVAILABLE
-    _end_for_sure(code)
-    return code
-
-
-def _end_for_sure(code: int) -> None:
-    """End the process soon, whatever a handler left running in a thread of an executor.
-
-    At its end the interpreter waits for such threads without a bound; all that had to be kept is on the disk by now.
-    """
-
-    def end() -> None:
-        click.echo("monsal: a thread that a handler started is still running; leaving it behind", err=True)
-        os._exit(code)
-
-    timer = threading.Timer(_PATIENCE, end)
-    timer.daemon = True
-    timer.start()
-
-
-def _taken(error: OSError, ingress: tuple[str, ...]) -> str | None:
-    """What to do if `error` says that the port of one of the addresses is taken; None if it says something else."""
-    if error.errno != errno.EADDRINUSE:
-        return None
-    # The longest: smtp://h:88 is also the beginning of smtp://h:8825.
-    url = max((url for url in ingress if url in str(error)), key=len, default=None)
-    place, colon, port = (url or "").rpartition(":")
-    if url is None or not port.isdigit():
-        return None
-    other = f"{place}{colon}{int(port) + 1 if int(port) < 65535 else 8825}"
-    all_of_them = [other if each == url else each for each in ingress]
-    listed = ", ".join(f'"{each}"' for each in all_of_them)
-    return (
-        f"{url} is in use: another monsal? Stop it, or choose a port: "
-        f"ingress = [{listed}] in {CONFIG_FILE}, or MONSAL_INGRESS={','.join(all_of_them)}"
+    if check:
+        app.load()
+        click.echo(
+            f"{directory}: {len(app.router.table.routes)} routes; `{typed('run', directory=directory)}` serves it"
+        )
+        return OK
+    if log_file is not None:
+        to_log_file(log_file)
+    return serve_here(
+        Serving(app, directory, settings, pid_file=pid_file, user=user, group=group, umask=umask),
     )
 
 
-def _welcome(directory: Path, settings: Settings, table: Table) -> Callable[[Mapping[str, Any]], None]:
-    """What is said to people when the server is ready: where it is, and what to type next."""
+def _check_names(user: str | None, group: str | None) -> None:
+    """Raises UsageError if there is no such user or group."""
+    if user is None and group is None:
+        return
+    from monsal.bus.plugins.privileges import find_gid, find_uid
 
-    where = directory.resolve()  # it is typed in another terminal, and that may be anywhere
-
-    def say(facts: Mapping[str, Any]) -> None:
-        leaves = " (files it; nothing leaves this machine)" if settings.relay.startswith("capture:") else ""
-        for name, text in (
-            ("mail in", ", ".join([*facts["smtp"], *facts["lmtp"]]) or "nowhere"),
-            ("mail out", f"{mask_secrets(settings.relay)}{leaves}"),
-            ("write to it", f'{typed("say", _example(table), directory=where)} "Hello"'),
-            ("look", typed("status", directory=where)),
-            ("stop", f"Ctrl-C, or {typed('stop', directory=where)}"),
-        ):
-            click.echo(f"  {name:<12} {text}")
-
-    return say
-
-
-def _example(table: Table) -> str:
-    """An address that somebody could write to: of a route that takes a first message, if there is one."""
-
-    def rank(place: int) -> tuple[bool, int]:
-        route = table.routes[place]
-        return not any(handler.name == table.modules[handler.module].first for handler in route.handlers), place
-
-    for place in sorted(range(len(table.routes)), key=rank):
-        example = table.routes[place].pattern.example()
-        if example is not None and is_address(example):
-            return example
-    return "ADDRESS"
+    for name, find in ((user, find_uid), (group, find_gid)):
+        try:
+            find(name) if name is not None else None
+        except (LookupError, ValueError) as error:
+            raise UsageError(str(error.args[0])) from None

@@ -12,10 +12,13 @@ from monsal.cli.called import typed
 from monsal.cli.exits import FAILED, OK
 from monsal.cli.options import directory_option, json_option
 from monsal.cli.output import clean, print_json
-from monsal.cli.reach import LEDGER, OUTBOX, control_client, looking
+from monsal.cli.reach import LEDGER, OUTBOX, control_client, looking_at_file
 from monsal.errors import NoAnswer, NotRunning
 
 __all__ = ["command"]
+
+#: What has words of its own.
+_TOLD = ("ready", "generation", "pid", "phase", "ledger", "outbox", "units", "health")
 
 
 @click.command("status")
@@ -48,11 +51,13 @@ def _facts(directory: Path) -> dict[str, Any]:
             found: dict[str, Any] = client.call("server.status")
         except NotRunning:
             found = {}
-    if not found:
-        with looking(directory) as view:
+    if "ledger" not in found:
+        # No server, or one that has not opened its store yet, or has closed it.
+        with looking_at_file(directory) as view:
             sources = view.ledger()
             outbox = view.outbox_counts()
-        found = {"ready": False, "generation": 0, "ledger": _total(sources), "outbox": outbox, "sources": sources}
+        none = {"ready": False, "generation": 0}
+        found = {**none, **found, "ledger": _total(sources), "outbox": outbox, "sources": sources}
     return {
         **found,
         "ledger": {name: found["ledger"].get(name, 0) for name in LEDGER},
@@ -70,12 +75,18 @@ def _print(facts: Mapping[str, Any], directory: Path) -> None:
         _line("ready", f"yes, process {facts.get('pid', '?')}, generation {facts['generation']}")
     else:
         start = typed("run", directory=directory)
-        _line("ready", f"no server is ready; `{start}` starts one" if "pid" not in facts else "not yet, or stopping")
+        why = typed("why", directory=directory)
+        up = f"no, process {facts.get('pid')} is {facts.get('phase', 'not ready')}; `{why}` says what it waits for"
+        _line("ready", up if "pid" in facts else f"no server is ready; `{start}` starts one")
     parts = " + ".join(f"{ledger[name]} {name}" for name in LEDGER[1:-1])
     _line("ledger", f"{ledger['accepted']} accepted = {parts}; {ledger['duplicates']} duplicates")
     _line("outbox", ", ".join(f"{facts['outbox'][name]} {name}" for name in OUTBOX))
+    if units := facts.get("units"):
+        _line("units", ", ".join(_unit(unit) for unit in units))
+    for fault in facts.get("health", ()):
+        _line("health", clean(fault))
     for name, value in facts.items():
-        if name not in ("ready", "generation", "pid", "ledger", "outbox") and (words := _words(value)):
+        if name not in _TOLD and (words := _words(value)):
             _line(name, words)
     if ledger["dead"]:
         dead, show = typed("dead", directory=directory), typed("dead", "show", "ID", directory=directory)
@@ -84,6 +95,12 @@ def _print(facts: Mapping[str, Any], directory: Path) -> None:
         queue = typed("queue", directory=directory)
         release = typed("release", "CONVERSATION", directory=directory)
         _line("next", f"`{queue}` lists what is held, `{release}` lets it go on")
+
+
+def _unit(unit: Mapping[str, Any]) -> str:
+    """A unit with its phase, and what it is doing or why it is so."""
+    more = unit["reason"] or unit["doing"]
+    return clean(f"{unit['name']} {unit['phase']}" + (f" ({more})" if more else ""))
 
 
 def _line(name: str, text: str) -> None:

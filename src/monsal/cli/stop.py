@@ -9,15 +9,19 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import click
+import msgspec
 
+from monsal.cli.called import typed
 from monsal.cli.exits import FAILED, OK
 from monsal.cli.options import directory_option
+from monsal.cli.output import clean
 from monsal.cli.reach import control_client, not_running, read_ready
 from monsal.errors import NotRunning
 
-__all__ = ["command"]
+__all__ = ["command", "watch_process"]
 
 #: Seconds between two looks at a process where the kernel cannot tell of its end (not Linux).
 STEP = 0.05
@@ -43,14 +47,30 @@ def command(directory: Path, now: bool, timeout: float) -> int:
             pid = client.call("server.status").get("pid")
             if pid is None and (ready := read_ready(directory)) is not None:
                 pid = ready.pid
-            with _watch(pid) as ended:
+            with watch_process(pid) as ended:
                 client.call("server.stop", now=now)
                 if ended(timeout):
+                    _tell(directory, pid)
                     return OK
         except NotRunning:
             raise not_running(directory) from None
-    click.echo(f"monsal: process {pid} still runs after {timeout:g} seconds; --now does not wait for turns", err=True)
+    why = typed("why", directory=directory)
+    click.echo(
+        f"monsal: process {pid} still runs after {timeout:g} seconds; `{why}` says what it waits for, "
+        "--now does not wait for turns",
+        err=True,
+    )
     return FAILED
+
+
+def _tell(directory: Path, pid: int | None) -> None:
+    """Say what the server noted at its end: what was done, and what waits for the next start."""
+    try:
+        noted = msgspec.json.decode((directory / "run" / "last-stop.json").read_bytes(), type=dict[str, Any])
+    except (OSError, msgspec.MsgspecError):
+        return  # a server that was ended by force notes nothing
+    if noted.get("pid") == pid and noted.get("said"):
+        click.echo(clean(noted["said"]))
 
 
 class _Ended:
@@ -85,7 +105,7 @@ class _Ended:
 
 
 @contextlib.contextmanager
-def _watch(pid: int | None) -> Iterator[_Ended]:
+def watch_process(pid: int | None) -> Iterator[_Ended]:
     """Begin to watch before the process is told to end, so that its number cannot be another one's by then."""
     handle = None
     if pid is not None and hasattr(os, "pidfd_open"):

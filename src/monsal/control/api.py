@@ -37,11 +37,18 @@ Limit = Annotated[int, Meta(ge=1, le=MAX_ROWS)]
 
 
 class StoreApi:
-    """Looks into the store and acts on it, as an operator; mounted at `store`."""
+    """Looks into the store and acts on it, as an operator; mounted at `store`.
 
-    def __init__(self, store: Store, clock: Clock) -> None:
-        self._store = store
+    `store()` is asked at each call: it raises StoreUnavailable while there is none, because the server starts or stops.
+    """
+
+    def __init__(self, store: Callable[[], Store], clock: Clock) -> None:
+        self._open_store = store
         self._clock = clock
+
+    @property
+    def _store(self) -> Store:
+        return self._open_store()
 
     @exposed
     async def ledger(self) -> dict[str, Any]:
@@ -147,7 +154,8 @@ class ServerApi:
     """Looks at the process and steers it; mounted at `server`. What it calls may be plain or `async`.
 
     `status()` gives at least `ready` and `generation`, and what else the server knows of itself. `stop(now)` begins
-    the end and returns at once. `reload()` starts a new generation; `config()` gives `Resolved.describe()`.
+    the end and returns at once. `reload()` begins to replace the running code by what it is now; `config()` gives
+    `Resolved.describe()`; `why()` says what a start or stop waits for, `blame()` what took how long.
     """
 
     def __init__(
@@ -157,11 +165,15 @@ class ServerApi:
         stop: Callable[[bool], Any],
         reload: Callable[[], Any] | None = None,
         config: Callable[[], Any] | None = None,
+        why: Callable[[], Any] | None = None,
+        blame: Callable[[], Any] | None = None,
     ) -> None:
         self._status = status
         self._stop = stop
         self._reload = reload
         self._config = config
+        self._why = why
+        self._blame = blame
 
     @exposed
     async def status(self) -> dict[str, Any]:
@@ -175,17 +187,29 @@ class ServerApi:
 
     @exposed
     async def reload(self) -> Any:
-        """Start a new generation with the code as it is now."""
-        if self._reload is None:
-            raise UsageError("this server cannot reload; stop it and run it again")
-        return await _value(self._reload())
+        """Begin to replace the running code by what it is now; at least `generation`, the number of the new one."""
+        return await _ask(self._reload, "cannot reload; stop it and run it again")
 
     @exposed
     async def config(self) -> Any:
         """The settings in force: name, value, origin."""
-        if self._config is None:
-            raise UsageError("this server does not tell its settings")
-        return to_builtins(await _value(self._config()))
+        return to_builtins(await _ask(self._config, "does not tell its settings"))
+
+    @exposed
+    async def why(self) -> Any:
+        """What a start or stop waits for now, in sentences; none if it waits for nothing."""
+        return await _ask(self._why, "does not tell what it waits for")
+
+    @exposed
+    async def blame(self) -> Any:
+        """What took how long at the start, and at the stop if there was one."""
+        return await _ask(self._blame, "does not tell what took how long")
+
+
+async def _ask(question: Callable[[], Any] | None, otherwise: str) -> Any:
+    if question is None:
+        raise UsageError(f"this server {otherwise}")
+    return await _value(question())
 
 
 async def _value(result: Any) -> Any:

@@ -16,7 +16,7 @@ from typing import Any, TypeVar, get_type_hints
 
 import msgspec
 
-from monsal.errors import MonsalError, UsageError
+from monsal.errors import MonsalError, ReloadFailed, UsageError
 from monsal.wire.codec import INTERNAL_ERROR, INVALID_PARAMS, METHOD_NOT_FOUND, REFUSED
 from monsal.wire.packets import Call, Cast, Fault, Id, Params, Reply
 
@@ -114,6 +114,8 @@ class MethodTable:
 
 def _refusal(known: Id, error: MonsalError) -> Fault:
     data = {"kind": type(error).__name__}
+    if isinstance(error, ReloadFailed) and error.details:
+        data["details"] = error.details
     # The author of the application is helped by the traceback of their own code (a reload that fails).
     if isinstance(error, UsageError) and error.__cause__ is not None:
         data["details"] = "".join(traceback.format_exception(error.__cause__))

@@ -1,7 +1,7 @@
 """The control socket of a running server: newline JSON-RPC on a unix socket that only its owner can use (P8).
 
     control = ControlServer(directory / "run" / "control.sock")
-    control.mount("store", StoreApi(store, clock))
+    control.mount("store", StoreApi(lambda: store, clock))
     await control.start()
     ...
     await control.stop()

@@ -118,6 +118,14 @@ class Worker:
             stuck=self._runner.statistics().stuck,
         )
 
+    def describe(self) -> str:
+        """What is being handled now, for people: how many messages, and the first few; empty if there are none."""
+        rows = [row for row, _ in list(self._running.values())]
+        if not rows:
+            return ""
+        named = ", ".join(f"{row.message_id or row.id} to {row.recipient}" for row in rows[:5])
+        return f"{len(rows)} messages: {named}{', ...' if len(rows) > 5 else ''}"
+
     async def run(self) -> None:
         """Handle messages until `stop`. Waits by events; an idle worker costs nothing."""
         self._loop = asyncio.get_running_loop()
@@ -144,8 +152,7 @@ class Worker:
         self._wake.set()
         tasks = [task for _, task in self._running.values()]
         if tasks:
-            rows = ", ".join(f"{row.message_id or row.id} to {row.recipient}" for row, _ in self._running.values())
-            log.info("waiting up to %g s for %d messages: %s", grace, len(tasks), rows, extra={"action": "drain"})
+            log.info("waiting up to %.0f s for %s", grace, self.describe(), extra={"action": "drain"})
             await _wait_for_all(tasks, grace, hurry)
         for row, task in list(self._running.values()):
             log.warning(

@@ -121,7 +121,7 @@ class Live:
             }
 
         control = ControlServer(self.home / "run" / "control.sock")
-        control.mount("store", StoreApi(store, SystemClock()))
+        control.mount("store", StoreApi(lambda: store, SystemClock()))
         control.mount("server", ServerApi(status=status, stop=self.stops.append, config=lambda: self.settings))
         await control.start()
         ready.set_result(None)

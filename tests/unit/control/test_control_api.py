@@ -47,7 +47,8 @@ class Shelf:
 
 def ask(method: str, shelf: Shelf | None = None, /, **params: Any) -> Any:
     table = MethodTable()
-    table.mount("store", StoreApi(shelf or Shelf(), ManualClock(100.0)))  # type: ignore[arg-type] - as much as is used
+    there = shelf or Shelf()
+    table.mount("store", StoreApi(lambda: there, ManualClock(100.0)))  # type: ignore[arg-type, return-value] - as much as is used
     answer = asyncio.run(table.answer(Call(1, method, params)))
     assert encode(answer)
     return answer.result if isinstance(answer, Reply) else answer

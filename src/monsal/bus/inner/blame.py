@@ -22,6 +22,8 @@ _UNITS = frozenset(f"monsal.bus.units.Units.{channel}" for channel in ("start", 
 
 #: The phases that make up a stop.
 _STOP = ("draining", "stopping", "exiting")
+#: Those in which it is not over: exit listeners may want to note what it took.
+_UNDER_WAY = ("draining", "stopping")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +48,9 @@ def report(events: Sequence[Event], units: Sequence[UnitStep], phase: str, now: 
     border = start[0].ended if start else stop[0].began if stop else now
     return {
         "start": _part(start, [step for step in units if step[0].at <= border]),
-        "stop": _part(stop, [step for step in units if step[0].at > border]) if stop and phase not in _STOP else None,
+        "stop": _part(stop, [step for step in units if step[0].at > border])
+        if stop and phase not in _UNDER_WAY
+        else None,
     }
 
 

@@ -95,6 +95,14 @@ class PIDLock:
             finally:
                 os.close(descriptor)
 
+    def detach(self) -> int:
+        """Forget the file and return its descriptor, -1 if there is none.
+
+        For a forked child, which closes it: else it would keep the lock if it outlives its parent.
+        """
+        descriptor, self._descriptor = self._descriptor, None
+        return -1 if descriptor is None else descriptor
+
     def __enter__(self) -> PIDLock:
         self.take()
         return self

@@ -116,7 +116,8 @@ class Core:
             await self._hand.ask(lambda: opened.append(open_place(self._place, self._settings)))
         except BaseException:
             self._is_open = False
-            self._hand.stop()
+            with self._place.guard.stopped():  # who gave up does not wait for a statement of the application's
+                self._hand.stop()
             # If it was the caller who gave up, the thread may have got there.
             for data, _ in opened:
                 close_place(self._place, data)

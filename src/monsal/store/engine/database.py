@@ -159,6 +159,15 @@ class Guard:
         finally:
             self._mode = "own"
 
+    @contextmanager
+    def stopped(self) -> Iterator[None]:
+        """Within it, foreign statements that run on another thread are ended, and no other one gets far."""
+        self.is_stopped = True
+        try:
+            yield
+        finally:
+            self.is_stopped = False
+
     def _is_over(self) -> bool:
         return self._mode != "own" and (self.is_stopped or time.monotonic() > self._end)
 

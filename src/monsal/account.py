@@ -1,0 +1,129 @@
+"""What a server says of itself: to who asks (`monsal status`, `why`, `blame`), and in the files below `run`."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from monsal.bus import Bus, Units, UnitStatistics
+from monsal.ingress import LmtpIngress
+from monsal.server import Server
+
+__all__ = ["Account"]
+
+
+class Account:
+    """What one server, the units of its life and its bus tell of themselves."""
+
+    def __init__(self, server: Server, bus: Bus, units: Units) -> None:
+        self._server = server
+        self._bus = bus
+        self._units = units
+        self._ready_file = server.run_directory / "ready.json"
+        self._announced = False
+
+    def announce(self) -> dict[str, Any]:
+        """Write `run/ready.json` in one step: from now on the server is ready."""
+        server = self._server
+        addresses: dict[str, list[str]] = {"smtp": [], "lmtp": [], "http": []}
+        for ingress in server.ingresses:
+            kind = "lmtp" if isinstance(ingress, LmtpIngress) else "smtp"
+            addresses[kind].extend(address.removeprefix(f"{server.directory}/") for address in ingress.addresses)
+        facts = {"pid": os.getpid(), "generation": server.generation, **addresses, "control": "run/control.sock"}
+        _write(self._ready_file, facts)
+        self._announced = True
+        return facts
+
+    def withdraw(self) -> None:
+        """Say that the server is not ready any more."""
+        if self._announced:
+            # Not otherwise: the file may be that of another server, which kept this one from starting.
+            self._announced = False
+            self._ready_file.unlink(missing_ok=True)
+
+    def note_the_end(self) -> None:
+        """Write down in `run/last-stop.json` how it went: nobody can ask any more."""
+        report = self._server.report
+        facts = {
+            "at": time.time(),
+            "pid": os.getpid(),
+            "restart": self._bus.execv,
+            "said": "" if report is None else str(report),
+            "drain": None if report is None else msgspec.structs.asdict(report),
+            "blame": self._units.blame(),
+        }
+        _write(self._server.run_directory / "last-stop.json", facts)
+
+    async def status(self) -> dict[str, Any]:
+        """The answer to `monsal status`; without the figures of the store as long as it is not open."""
+        server, engine = self._server, self._server.engine
+        facts: dict[str, Any] = {
+            "ready": self._announced,
+            "generation": server.generation,
+            "pid": os.getpid(),
+            "phase": self._bus.phase.value,
+            "units": [_as_json(unit) for unit in self._units.statistics()],
+            "health": self._units.faults(),
+        }
+        if engine is None:
+            return facts
+        ledger = await engine.store.ledger()
+        total: dict[str, int] = {}
+        for entry in ledger.values():
+            for name, value in msgspec.structs.asdict(entry).items():
+                total[name] = total.get(name, 0) + value
+        return {
+            **facts,
+            "ledger": total,
+            "outbox": await engine.store.outbox_counts(),
+            "sources": {source: msgspec.structs.asdict(entry) for source, entry in ledger.items()},
+            "ingress": {
+                address: msgspec.structs.asdict(ingress.statistics())
+                for ingress in server.ingresses
+                for address in ingress.addresses
+            },
+            "worker": msgspec.structs.asdict(engine.worker.statistics()),
+            "spool": msgspec.structs.asdict(engine.spool.statistics()),
+            "relay": msgspec.structs.asdict(engine.pump.statistics()),
+        }
+
+    # What the units say, in a few words
+
+    def workers_health(self) -> str | None:
+        engine = self._server.engine
+        stuck = engine.worker.statistics().stuck if engine is not None else 0
+        return f"{stuck} handlers are past their deadline; their correspondents wait" if stuck else None
+
+    def outbox_health(self) -> str | None:
+        engine = self._server.engine
+        return f"the relay takes nothing: {engine.pump.reason}" if engine is not None and engine.pump.reason else None
+
+    def workers_doing(self) -> str:
+        engine = self._server.engine
+        return engine.worker.describe() if engine is not None else ""
+
+    def outbox_doing(self) -> str:
+        engine = self._server.engine
+        in_flight = engine.pump.statistics().in_flight if engine is not None else 0
+        return f"{in_flight} mails are being sent" if in_flight else ""
+
+    def ingress_doing(self) -> str:
+        found = [ingress.statistics() for ingress in self._server.ingresses]
+        connections, busy = sum(each.connections for each in found), sum(each.busy for each in found)
+        return f"{connections} connections, {busy} of them with a mail that is being stored" if connections else ""
+
+
+def _as_json(unit: UnitStatistics) -> dict[str, Any]:
+    return {name: getattr(unit, name) for name in unit.__slots__}
+
+
+def _write(path: Path, facts: Mapping[str, Any]) -> None:
+    """Write JSON such that a reader finds all of it, or what was there before."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    partial.write_bytes(msgspec.json.encode(facts))
+    partial.replace(path)

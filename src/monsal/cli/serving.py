@@ -1,0 +1,196 @@
+"""What `monsal run` and `monsal dev` have in common: the process that serves, before and around it."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import KW_ONLY, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from monsal.address import is_address
+from monsal.cli.called import typed
+from monsal.cli.exits import FAILED, OK, UNAVAILABLE
+from monsal.cli.loading import make_room
+from monsal.config import CONFIG_FILE, Resolved, Settings, mask_secrets
+
+if TYPE_CHECKING:
+    from monsal.app import App
+    from monsal.routing import Table
+
+__all__ = ["Serving", "in_the_background", "serve_here", "to_log_file"]
+
+#: Where the output of a daemon goes, below the application's directory.
+LOG_FILE = Path("run/monsal.log")
+#: Seconds that a daemon has to become ready; it asks for more while its store is migrated or recovered.
+_STARTING = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Serving:
+    """An application that is to be served by this process, and how; see `monsal.life.Options`.
+
+    One that is to run as another user is loaded as that user, once the ports are open.
+    """
+
+    app: App
+    directory: Path
+    settings: Resolved
+    _: KW_ONLY
+    pid_file: Path | None = None
+    user: str | None = None
+    group: str | None = None
+    umask: int | None = None
+    plugins: tuple[Callable[..., Any], ...] = ()
+
+
+def serve_here(serving: Serving) -> int:
+    """Serve in this process until it is told to end; the exit code."""
+    from monsal.life import Options, serve
+
+    settings = serving.settings.settings
+
+    def welcome(facts: Mapping[str, Any]) -> None:
+        if settings.log == "text":
+            _welcome(facts, serving.directory, settings, serving.app.router.table)
+
+    def prepare() -> None:
+        serving.app.load()
+        make_room(settings.store, serving.directory.resolve())
+
+    if serving.user is None or os.geteuid():
+        # Now, so that what is wrong with the application or its place is told before anything else is done.
+        prepare()
+    options = Options(
+        prepare=prepare,
+        on_ready=welcome,
+        abandon=_abandon,
+        pid_file=serving.pid_file,
+        user=serving.user,
+        group=serving.group,
+        umask=serving.umask,
+        plugins=serving.plugins,
+    )
+    try:
+        return serve(serving.app.parts(), serving.directory, serving.settings, options)
+    except OSError as error:
+        # A port that is taken, a directory that cannot be written: the place is not fit, the application may be.
+        said = _taken(error, settings.ingress) or f"cannot serve {serving.directory}: {error}"
+        click.echo(f"monsal: {said}", err=True)
+        return UNAVAILABLE
+
+
+def _abandon(code: int) -> None:
+    click.echo("monsal: a thread that a handler started is still running; leaving it behind", err=True)
+    os._exit(code)
+
+
+def in_the_background(directory: Path, log_file: Path | None) -> int:
+    """Start the same command as a daemon, a fresh process in a session of its own; return when it is ready.
+
+    What it says until then is shown here; from then on it goes to its log file.
+    """
+    from monsal.bus.launching import LaunchFailed, launch
+
+    home = directory.resolve()
+    path = (log_file or home / LOG_FILE).resolve()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    options = [word for word in sys.orig_argv[1:] if word != "--daemon"]
+    if log_file is None:
+        options += ["--log-file", str(path)]
+    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
+    try:
+        launched = launch(
+            [sys.executable, *options],
+            new_session=True,
+            stdout=descriptor,
+            stderr=descriptor,
+            limit=_STARTING,
+            on_status=_show_status,
+        )
+    except LaunchFailed as failure:
+        click.echo(failure.output.rstrip("\n") or f"monsal: {failure}", err=True)
+        return failure.code if failure.code is not None and failure.code > 0 else FAILED
+    finally:
+        os.close(descriptor)
+    launched.let_go()
+    click.echo(f"monsal runs in the background: process {launched.pid}, ready after {launched.seconds:.1f} s")
+    for name, text in (
+        ("log", str(path)),
+        ("look", typed("status", directory=directory)),
+        ("stop", typed("stop", directory=directory)),
+    ):
+        click.echo(f"  {name:<12} {text}")
+    return OK
+
+
+def _show_status(text: str) -> None:
+    if sys.stderr.isatty():
+        click.echo(f"monsal: {text}", err=True)
+
+
+def to_log_file(path: Path) -> None:
+    """Send standard output and standard error to the end of a file from now on.
+
+    A process that was launched keeps its standard error until it is ready: who launched it shows what goes wrong.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
+    try:
+        os.dup2(descriptor, 1)
+        if "MONSAL_LAUNCH_STDERR" not in os.environ:
+            os.dup2(descriptor, 2)
+    finally:
+        os.close(descriptor)
+
+
+def _taken(error: OSError, ingress: tuple[str, ...]) -> str | None:
+    """What to do if `error` says that the port of one of the addresses is taken; None if it says something else."""
+    if error.errno != errno.EADDRINUSE:
+        return None
+    # The longest: smtp://h:88 is also the beginning of smtp://h:8825.
+    url = max((url for url in ingress if url in str(error)), key=len, default=None)
+    place, colon, port = (url or "").rpartition(":")
+    if url is None or not port.isdigit():
+        return None
+    other = f"{place}{colon}{int(port) + 1 if int(port) < 65535 else 8825}"
+    all_of_them = [other if each == url else each for each in ingress]
+    listed = ", ".join(f'"{each}"' for each in all_of_them)
+    return (
+        f"{url} is in use: another monsal? Stop it, or choose a port: "
+        f"ingress = [{listed}] in {CONFIG_FILE}, or MONSAL_INGRESS={','.join(all_of_them)}"
+    )
+
+
+def _welcome(facts: Mapping[str, Any], directory: Path, settings: Settings, table: Table) -> None:
+    """Say to people, when the server is ready, where it is and what to type next."""
+    where = directory.resolve()  # it is typed in another terminal, and that may be anywhere
+    leaves = " (files it; nothing leaves this machine)" if settings.relay.startswith("capture:") else ""
+    for name, text in (
+        ("mail in", ", ".join([*facts["smtp"], *facts["lmtp"]]) or "nowhere"),
+        ("mail out", f"{mask_secrets(settings.relay)}{leaves}"),
+        ("write to it", f'{typed("say", _example(table), directory=where)} "Hello"'),
+        ("look", typed("status", directory=where)),
+        ("stop", f"Ctrl-C, or {typed('stop', directory=where)}"),
+    ):
+        click.echo(f"  {name:<12} {text}")
+
+
+def _example(table: Table) -> str:
+    """An address that somebody could write to: of a route that takes a first message, if there is one."""
+
+    def rank(place: int) -> tuple[bool, int]:
+        route = table.routes[place]
+        return not any(handler.name == table.modules[handler.module].first for handler in route.handlers), place
+
+    for place in sorted(range(len(table.routes)), key=rank):
+        example = table.routes[place].pattern.example()
+        if example is not None and is_address(example):
+            return example
+    return "ADDRESS"

@@ -68,7 +68,7 @@ def daemonize(fork: Callable[[], int], streams: Sequence[int]) -> int:
         if stream is not None and not stream.closed:
             stream.flush()
     # Held back until there is somebody in place who passes them on.
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {*_ASKS, signal.SIGCHLD})
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {*_ASKS, signal.SIGHUP, signal.SIGCHLD})
     try:
         child = fork()
         if child:

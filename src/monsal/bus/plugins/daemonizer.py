@@ -81,11 +81,12 @@ class _Report:
         self._told = False
         bus.subscribe("log", self.hear)
 
-    def hear(self, msg: str, level: int) -> None:
-        """One line of the log; their texts are part of the contract (R10, R13)."""
+    def hear(self, msg: object, level: int) -> None:
+        """One message of the log; the texts that matter are part of the contract (R10, R13)."""
         if level >= 40:
             # The failure itself has been logged, with its traceback, by then.
-            self._say(msg.splitlines()[0] if msg.startswith("Shutting down due to error") else msg)
+            text = str(msg)
+            self._say(text.splitlines()[0] if text.startswith("Shutting down due to error") else text)
         if msg == "Bus STARTED":
             self._end(STARTED)
         elif msg == "Bus EXITED":

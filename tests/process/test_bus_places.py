@@ -23,6 +23,7 @@ from typing import Any
 import pytest
 from harness import PATIENCE, wait_until
 
+import monsal.bus
 from monsal.bus import PIDLock
 
 BEGINNING = """
@@ -77,12 +78,14 @@ class Place:
         (directory / "log").touch()
         (directory / "log").chmod(0o666)
 
-    def start(self, code: str, **options: Any) -> subprocess.Popen[str]:
+    def start(
+        self, code: str, python: str = sys.executable, arguments: tuple[str, ...] = (), **options: Any
+    ) -> subprocess.Popen[str]:
         """Start a program that ends with start and block."""
         script = self.directory / "program.py"
         script.write_text(BEGINNING + textwrap.dedent(code) + END, encoding="utf-8")
         process = subprocess.Popen(
-            [sys.executable, str(script)],
+            [python, str(script), *arguments],
             cwd=self.directory,
             text=True,
             **{
@@ -383,19 +386,26 @@ def nobody() -> pwd.struct_passwd:
     return pwd.getpwnam("nobody")
 
 
-def reachable() -> bool:
-    """Whether that user can run this interpreter and load the bus, so that a restart can succeed."""
-    if os.getuid() != 0:
-        return False
+def another() -> str:
+    """A user to become: nobody, or one who is refused to nobody."""
+    return "root" if os.getuid() == nobody().pw_uid else "nobody"
+
+
+#: Where the bus is, for an interpreter of the system.
+ENVIRON = {**os.environ, "PYTHONPATH": str(Path(monsal.bus.__file__).parents[2])}
+
+
+def interpreter_of_nobody() -> str | None:
+    """An interpreter that user can run, with the bus: without one a restart after the drop cannot succeed."""
     user = nobody()
     options: dict[str, Any] = {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": [user.pw_gid], "cwd": "/"}
-    command = [sys.executable, "-c", "import monsal.bus"]
-    try:
-        return (
-            subprocess.run(command, check=False, stderr=subprocess.DEVNULL, timeout=PATIENCE, **options).returncode == 0
-        )
-    except PermissionError:
-        return False
+    for python in (sys.executable, "/usr/bin/python3", "/usr/local/bin/python3"):
+        with suppress(PermissionError, FileNotFoundError):
+            command = [python, "-c", "import monsal.bus"]
+            done = subprocess.run(command, check=False, capture_output=True, timeout=PATIENCE, env=ENVIRON, **options)
+            if done.returncode == 0:
+                return python
+    return None
 
 
 FACTS = """
@@ -435,13 +445,13 @@ def lives():
 
 threading.Thread(target=lives, daemon=True).start()
 ready.wait()
-DropPrivileges(bus, umask="027", uid="nobody").subscribe()
+DropPrivileges(bus, umask="027", uid=sys.argv[1]).subscribe()
 PIDFile(bus, "root/server.pid").subscribe()
 bus.subscribe("start", facts, 78)
 bus.subscribe("start", lambda: bus.exit(), 90)
 """
     )
-    code, _, err = place.run(program, **extra)
+    code, _, err = place.run(program, arguments=(another(),), **extra)
     if os.getuid() != 0:
         assert code == 1
         assert "only root can become user" in err
@@ -470,9 +480,10 @@ bus.subscribe("start", lambda: bus.exit(), 90)
 def test_a_restart_after_the_drop_goes_on_as_that_user_with_the_pid_file_of_root(place: Place) -> None:
     """(#1211: the fresh process failed, because it could not drop again)"""
     (place.directory / "run").mkdir(mode=0o755)
-    again = reachable()
+    python = interpreter_of_nobody() if os.getuid() == 0 else None
+    again = python is not None
     program = f"""
-        DropPrivileges(bus, umask="022", uid="nobody").subscribe()
+        DropPrivileges(bus, umask="022", uid="{another()}").subscribe()
         PIDFile(bus, "run/server.pid").subscribe()
         marker = Path("/proc/self/environ").read_bytes().count(b"ONCE=yes")
         os.environ["ONCE"] = "yes"
@@ -484,7 +495,7 @@ def test_a_restart_after_the_drop_goes_on_as_that_user_with_the_pid_file_of_root
             from monsal.bus import drop_privileges
             bus.subscribe("start", lambda: (drop_privileges(uid="nobody", log=say), bus.exit()), 90)
         """
-    process = place.start(program)
+    process = place.start(program, python or sys.executable, env=ENVIRON)
     out, err = process.communicate(timeout=PATIENCE)
     if os.getuid() != 0:
         assert process.returncode == 1

@@ -4,7 +4,8 @@
 
 Standard library only, and nothing else of monsal: it can be used without the rest. Importing it starts nothing (P9).
 Start reading at `core.py`. `states.py` is the table of all ways, `steps.py` goes them, `hub.py` has the channels,
-`inner/rounds.py` watches over the time, `plugins/` is what comes with it.
+`inner/rounds.py` watches over the time, `plugins/` is what comes with it. `units.py` starts and stops the parts of a
+program in the order of their needs.
 `manager.py` speaks to the service manager, `inherited.py` has the sockets that one process leaves to the next,
 `launching.py` starts a fresh process and waits for it.
 """

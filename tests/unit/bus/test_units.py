@@ -411,6 +411,33 @@ def test_a_unit_is_not_started_beside_a_former_start_of_itself(
     assert "its start of the last time still hangs" in fault
 
 
+@pytest.mark.rule("bus.B8")
+def test_a_unit_that_cannot_be_started_again_ends_the_start_of_others_at_once(
+    bus: LoggedBus, yard: Yard, gate: threading.Event
+) -> None:
+    hangs = [True]
+
+    async def serve() -> None:
+        if not hangs:
+            await asyncio.Event().wait()
+
+    def stop() -> None:
+        if hangs:
+            hangs.clear()
+            gate.wait(PATIENCE)
+
+    yard.add("web", start=serve)
+    yard.add("store", stop=stop, stop_limit=SHORT)
+    bus.start()
+    with pytest.raises(ChannelFailures, match="stop"):
+        bus.stop()
+    bus.stop()
+    with pytest.raises(ChannelFailures) as caught:
+        bus.start()
+    assert "unit store: its stop of the last time still hangs" in str(caught.value)
+    assert yard.reasons()["web"] == "cancelled: the start was ended"
+
+
 @pytest.mark.rule("bus.B6")
 def test_a_unit_may_extend_its_own_deadline(bus: LoggedBus, yard: Yard) -> None:
     def slow() -> None:
@@ -636,6 +663,23 @@ def test_a_plain_start_under_way_is_waited_for_when_the_bus_exits(
     bus.start()
     assert yard.seen == ["store", "-store"]
     assert bus.phase is Phase.EXITED
+
+
+@pytest.mark.rule("bus.B6", "bus.B10")
+def test_a_start_without_a_limit_has_the_time_of_a_shutdown_when_the_bus_exits(
+    bus: LoggedBus, yard: Yard, gate: threading.Event
+) -> None:
+    def start() -> None:
+        bus.exit()
+        gate.wait(PATIENCE)
+
+    bus.limits = replace(bus.limits, whole=0.1, hurry=0.1)
+    yard.add("store")
+    yard.add("web", start=start, start_limit=float("inf"), requires=("store",))
+    with pytest.raises(ChannelFailures) as caught:
+        bus.start()
+    assert isinstance(caught.value.exceptions[0], TimeoutError)
+    assert yard.seen == ["store", "-store"]
 
 
 @pytest.mark.rule("bus.B10")

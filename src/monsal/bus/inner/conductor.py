@@ -50,9 +50,7 @@ class Conductor:
             waiting = self._begin_start()
             while True:
                 if self._errors or enough():
-                    # What breaks from now on is none of anybody's business.
-                    self.serving = False
-                    self.crew.cancel()
+                    self._leave()
                 else:
                     waiting = self._begin_ready(waiting, enough)
                 if self.crew.under_way:
@@ -61,7 +59,7 @@ class Conductor:
                     break
             self._end_start()
             if self._errors:
-                self.crew.rush = min(self.crew.rush, monotonic() + self._bus.limits.whole)
+                self._leave()
                 self._stop_all(self._unclean)
                 _raise("units failed to start", self._errors)
 
@@ -227,7 +225,7 @@ class Conductor:
             member.enter(UnitPhase.FAILED, text_of(error))
             # SystemExit is the one way to stop everything (R6).
             if not member.unit.optional or not isinstance(error, Exception):
-                self._errors.append(error)
+                self._fail(error)
         else:
             member.started_in = call.took
             member.enter(UnitPhase.STARTED)
@@ -246,14 +244,24 @@ class Conductor:
         self.broken = self.broken or (member.unit.name, reason)
         if self._starting:
             # That fails by it, as if this one had failed to start.
-            self._errors.append(error)
-            self.crew.desk.knock()
+            self._fail(error)
         return not self._starting
+
+    def _fail(self, error: BaseException) -> None:
+        self._errors.append(error)
+        # Also to itself: it may be about to wait for others that it began before.
+        self.crew.desk.knock()
+
+    def _leave(self) -> None:
+        """End the start soon: what is under way has the time of a shutdown, and what breaks now is no news."""
+        if self.serving:
+            self.serving = False
+            self.crew.rush = min(self.crew.rush, monotonic() + self._bus.limits.whole)
+            self.crew.cancel()
 
     def _end_start(self) -> None:
         with self.lock:
             self._starting = False
-            self.serving = self.serving and not self._errors
             for member in self.members.values():
                 if member.phase is UnitPhase.WAITING:
                     member.enter(UnitPhase.INACTIVE, "not started: the start was ended before")

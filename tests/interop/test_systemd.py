@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import smtplib
 import socket
 import subprocess
 import sys
@@ -14,7 +15,7 @@ from typing import Any
 
 import pytest
 from fake_manager import FakeManager
-from harness import background, wait_until
+from harness import Server, background, make_application, monsal_command, wait_until
 
 pytestmark = pytest.mark.interop
 
@@ -192,3 +193,58 @@ def test_a_unit_for_the_bus_is_as_systemd_wants_it(home: Path, program: Callable
     # It would say so otherwise.
     service.write_text(service.read_text().replace("WatchdogSec", "WatchDogSec"))
     assert "Unknown key" in verify(program, service, listening)
+
+
+@pytest.mark.rule("bus.B13")
+def test_the_units_of_a_server_are_as_systemd_wants_them(home: Path, program: Callable[[str], str]) -> None:
+    make_application(home, "from monsal import route\n@route('desk@(host)')\ndef START(message): ...\n")
+    (home / "monsal.toml").write_text('ingress = ["smtp://127.0.0.1:25", "lmtp:run/lmtp.sock"]\n')
+    subprocess.run(
+        [
+            *monsal_command(),
+            "systemd",
+            "--dir",
+            home,
+            "--user",
+            "nobody",
+            "--name",
+            "desk",
+            "--socket",
+            "--write",
+            home,
+        ],
+        check=True,
+        timeout=PATIENCE,
+    )
+    units = [home / "desk.service", *home.glob("*.socket")]
+    assert len(units) == 3
+    assert verify(program, *units) == ""
+    security = subprocess.run(
+        [program("systemd-analyze"), "security", "--offline=true", "--no-pager", units[0]],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=PATIENCE,
+    )
+    exposure = float(security.stdout.splitlines()[-1].split(":")[1].split()[0])
+    assert exposure < 3.0, security.stdout
+
+
+@pytest.mark.rule("bus.B13")
+def test_a_server_that_a_connection_starts(home: Path, program: Callable[[str], str], free_port: int) -> None:
+    make_application(home, "from monsal import route\n@route('desk@(host)')\ndef START(message): ...\n")
+    with ExitStack() as stack:
+        server = stack.enter_context(Server(home))
+        log = stack.enter_context((home / "server.log").open("ab"))
+        command = [program("systemd-socket-activate"), f"--listen=127.0.0.1:{free_port}", "--fdname=smtp"]
+        server.process = stack.enter_context(
+            background([*command, *monsal_command(), "run", "--dir", home], stdout=log, stderr=log)
+        )
+        wait_until(lambda: listens(free_port), "systemd-socket-activate")
+        with smtplib.SMTP("127.0.0.1", free_port, timeout=PATIENCE) as client:
+            client.sendmail("ann@example.net", ["desk@example.com"], "From: ann@example.net\r\n\r\nHi\r\n")
+        server.wait_ready()
+        assert server.ready["smtp"] == [f"127.0.0.1:{free_port}"]
+        server.wait_idle()
+        assert server.ledger()["done"] == 1
+        assert server.stop() == 0

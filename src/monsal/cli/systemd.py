@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import os
 import re
 import shutil
@@ -24,7 +23,7 @@ _SERVICE = """\
 # {name}.service, made by `monsal systemd`
 [Unit]
 Description=monsal: {name}
-After=network.target{after}
+After=network.target
 
 [Service]
 Type=notify
@@ -83,7 +82,7 @@ Description=monsal: sockets of {name}
 NoDelay=yes
 Backlog=1024
 FileDescriptorName={kind}
-Service={name}.service
+Service={service}.service
 
 [Install]
 WantedBy=sockets.target
@@ -93,58 +92,64 @@ WantedBy=sockets.target
 @click.command("systemd")
 @directory_option
 @click.option("--name", help="Name of the unit; by default that of the directory.")
-@click.option("--user", help="Who it runs as; by default you.")
-@click.option("--socket", "as_socket", is_flag=True, help="Print the .socket unit, by which systemd holds the ports.")
-def command(directory: Path, name: str | None, user: str | None, as_socket: bool) -> int:
-    """Print a systemd unit for the application: it waits until it is ready, watches over it, and shuts it in.
+@click.option("--user", help="Who it runs as; by default the owner of the directory.")
+@click.option("--socket", "sockets", is_flag=True, help="Also socket units, by which systemd opens the ports.")
+@click.option(
+    "--write",
+    "target",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Write the units into this directory instead of printing them.",
+)
+def command(directory: Path, name: str | None, user: str | None, sockets: bool, target: Path | None) -> int:
+    """Make a systemd unit for the application: it waits until it is ready, watches over it, and shuts it in.
+
+    With --socket systemd opens the ports, also those below 1024, and keeps them through restarts.
 
     \b
-    monsal systemd --dir desk | sudo tee /etc/systemd/system/desk.service
-    sudo systemctl daemon-reload && sudo systemctl enable --now desk
-
-    With a socket unit systemd opens the ports, also those below 1024, and keeps them through restarts:
-
-    \b
-    monsal systemd --dir desk --socket | sudo tee /etc/systemd/system/desk.socket
+    monsal systemd --dir desk                                     look at it
+    sudo monsal systemd --dir desk --user desk --write /etc/systemd/system
     """
     if not is_application(directory):
         raise no_application(directory)
     home = directory.resolve()
     settings = resolve(directory).settings
     name = name or re.sub(r"[^A-Za-z0-9:_.-]", "-", home.name)
-    if as_socket:
-        click.echo(_socket_units(name, settings, home), nl=False)
+    units = {f"{name}.service": _service(name, user or home.owner(), settings, home)}
+    if sockets:
+        units |= _socket_units(name, settings, home)
+    if target is None:
+        click.echo("\n".join(units.values()), nl=False)
         return OK
-    low = any(0 < port < 1024 for port in _ports(settings))
-    click.echo(
-        _SERVICE.format(
-            name=name,
-            after=f" {name}.socket" if low else "",
-            user=user or getpass.getuser(),
-            directory=_quoted(str(home)),
-            program=_quoted(_program()),
-            stop=round(settings.drain + _BEYOND),
-            capabilities="CAP_NET_BIND_SERVICE" if low else "",
-        ),
-        nl=False,
-    )
+    for file, text in units.items():
+        (target / file).write_text(text, encoding="utf-8")
+        click.echo(f"wrote {target / file}")
+    started = " ".join(file for file in units if file.endswith(".socket")) or f"{name}.service"
+    click.echo(f"  next         systemctl daemon-reload && systemctl enable --now {started}")
     return OK
 
 
-def _socket_units(name: str, settings: Settings, home: Path) -> str:
+def _service(name: str, user: str, settings: Settings, home: Path) -> str:
+    low = any(0 < port < 1024 for port in _ports(settings))
+    return _SERVICE.format(
+        name=name,
+        user=user,
+        directory=_quoted(str(home)),
+        program=_quoted(_program()),
+        stop=round(settings.drain + _BEYOND),
+        capabilities="CAP_NET_BIND_SERVICE" if low else "",
+    )
+
+
+def _socket_units(name: str, settings: Settings, home: Path) -> dict[str, str]:
     """One unit for each kind of protocol: the name of its descriptors says which it is."""
-    units = []
+    units = {}
     for kind in ("smtp", "lmtp"):
         urls = [url for url in settings.ingress if url.startswith(f"{kind}:")]
         if urls:
             listens = "\n".join(f"ListenStream={_listen(url, home)}" for url in urls)
             own = name if kind == "smtp" else f"{name}-{kind}"
-            units.append(
-                _SOCKET.format(name=own, kind=kind, listens=listens).replace(
-                    f"Service={own}.service", f"Service={name}.service"
-                )
-            )
-    return "\n".join(units)
+            units[f"{own}.socket"] = _SOCKET.format(name=own, kind=kind, listens=listens, service=name)
+    return units
 
 
 def _listen(url: str, home: Path) -> str:

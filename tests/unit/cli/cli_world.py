@@ -101,6 +101,8 @@ class Live:
     stops: list[bool] = field(default_factory=list)
     status: dict[str, Any] = field(default_factory=dict)
     settings: list[dict[str, Any]] = field(default_factory=list)
+    reasons: list[str] = field(default_factory=list)
+    blame: dict[str, Any] = field(default_factory=dict)
 
     async def serve(self, ready: Future[None], end: Future[tuple[Any, asyncio.Event]]) -> None:
         stop = asyncio.Event()
@@ -122,7 +124,14 @@ class Live:
 
         control = ControlServer(self.home / "run" / "control.sock")
         control.mount("store", StoreApi(lambda: store, SystemClock()))
-        control.mount("server", ServerApi(status=status, stop=self.stops.append, config=lambda: self.settings))
+        server = ServerApi(
+            status=status,
+            stop=self.stops.append,
+            config=lambda: self.settings,
+            why=lambda: self.reasons,
+            blame=lambda: self.blame,
+        )
+        control.mount("server", server)
         await control.start()
         ready.set_result(None)
         await stop.wait()

@@ -206,7 +206,7 @@ def test_the_units_of_a_server_are_as_systemd_wants_them(home: Path, program: Ca
             "--dir",
             home,
             "--user",
-            "nobody",
+            "mail",
             "--name",
             "desk",
             "--socket",

@@ -27,12 +27,12 @@ class Channel(MutableSet[Listener]):
     Lower priorities come first, equal ones in the order of subscription (B2). `changed` is called after each change.
     """
 
-    __slots__ = ("_changed", "_entries", "_lock", "_next", "calls")
+    __slots__ = ("_changed", "_entries", "_lock", "calls")
 
     def __init__(self, listeners: Iterable[Listener] = (), changed: Callable[[], None] | None = None) -> None:
         self._lock = Lock()
-        self._entries: dict[Listener, tuple[float, int]] = {}
-        self._next = 0
+        #: Listener -> priority, in the order of subscription.
+        self._entries: dict[Listener, float] = {}
         self._changed: Callable[[], None] | None = None
         #: The listeners in order, or None if that is to be found out again; `order()` does so.
         self.calls: tuple[Listener, ...] | None = None
@@ -57,9 +57,7 @@ class Channel(MutableSet[Listener]):
         elif not isinstance(priority, int | float):
             raise TypeError(f"a priority is a number, not {text_of(priority)}")
         with self._lock:
-            _, number = self._entries.get(value, (None, self._next))
-            self._entries[value] = (priority, number)
-            self._next += 1
+            self._entries[value] = priority
             self.calls = None
         if self._changed is not None:
             self._changed()
@@ -77,6 +75,7 @@ class Channel(MutableSet[Listener]):
         calls = self.calls
         if calls is None:
             with self._lock:
+                # Sorting keeps the order of equal ones.
                 self.calls = calls = tuple(sorted(self._entries, key=self._entries.__getitem__))
         return calls
 

@@ -118,6 +118,16 @@ def test_all_of_a_shutdown_has_a_limit_too(bus: LoggedBus, gate: threading.Event
     assert bus.phase is Phase.EXITED
 
 
+@pytest.mark.rule("bus.B6")
+def test_an_exit_long_after_a_stop_has_its_own_time(bus: LoggedBus) -> None:
+    bus.limits = Limits(whole=0.0, hurry=0.0)
+    bus.start()
+    bus.stop()
+    bus.subscribe("exit", lambda: threading.Event().wait(0.3))
+    bus.exit()
+    assert bus.phase is Phase.EXITED
+
+
 @pytest.mark.rule("bus.B9")
 def test_hurry_leaves_a_running_listener_little_time(bus: LoggedBus, gate: threading.Event) -> None:
     bus.limits = replace(bus.limits, stop=PATIENCE, hurry=0.5)

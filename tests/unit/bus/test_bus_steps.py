@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import threading
+import weakref
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from monsal.bus import ChannelFailures, Phase, SimplePlugin, TransitionError, states
+from monsal.bus import Bus, ChannelFailures, Phase, SimplePlugin, TransitionError, states
 
 from .conftest import PATIENCE, LoggedBus
 
@@ -444,6 +446,56 @@ def test_of_restart_and_exit_the_exit_wins(bus: LoggedBus) -> None:
     assert bus.execv is False
     bus.restart()
     assert bus.execv is False
+
+
+@pytest.mark.rule("bus.R14", "bus.B1")
+def test_two_restarts_at_the_same_time_are_one(bus: LoggedBus, monkeypatch: pytest.MonkeyPatch) -> None:
+    leave = bus.exit
+
+    def exits() -> None:
+        # What another thread may do between the two steps of a restart.
+        monkeypatch.setattr(bus, "exit", leave)
+        bus.restart()
+        leave()
+
+    bus.start()
+    monkeypatch.setattr(bus, "exit", exits)
+    bus.restart()
+    assert bus.phase is Phase.EXITED
+    assert bus.execv is True
+
+
+@pytest.mark.rule("bus.B1", "bus.B10")
+def test_a_stop_asked_for_after_an_exit_does_not_take_its_place(bus: LoggedBus) -> None:
+    def asks() -> None:
+        bus.exit()
+        bus.stop()
+
+    bus.subscribe("start", asks)
+    bus.start()
+    assert bus.phase is Phase.EXITED
+
+
+@pytest.mark.rule("bus.B1", "bus.B10")
+def test_an_exit_asked_for_after_a_stop_comes_after_it(bus: LoggedBus) -> None:
+    def asks() -> None:
+        bus.stop()
+        bus.exit()
+
+    bus.subscribe("start", asks)
+    bus.start()
+    assert bus.phase is Phase.EXITED
+
+
+@pytest.mark.rule("bus.R21")
+def test_a_bus_that_has_exited_is_forgotten_by_the_interpreter() -> None:
+    made = Bus()
+    made.start()
+    made.exit()
+    alive = weakref.ref(made)
+    del made
+    gc.collect()
+    assert alive() is None
 
 
 @pytest.mark.rule("bus.R10", "bus.R21")

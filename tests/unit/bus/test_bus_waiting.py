@@ -177,6 +177,35 @@ def test_block_exits_on_system_exit_and_raises_it_again(bus: LoggedBus) -> None:
     assert bus.said[-1] == "Bus EXITED"
 
 
+@pytest.mark.rule("bus.R17")
+def test_block_raises_a_system_exit_only_when_the_exit_of_another_thread_is_over(
+    bus: LoggedBus, in_thread: Run
+) -> None:
+    stopping, raised = threading.Event(), threading.Event()
+
+    def stops() -> None:
+        stopping.set()
+        raised.wait(PATIENCE)
+
+    def ends() -> None:
+        if stopping.is_set():
+            raise SystemExit(3)
+
+    def hears(text: str, level: int) -> None:
+        if text.startswith("SystemExit raised"):
+            raised.set()
+
+    bus.subscribe("stop", stops)
+    bus.subscribe("exit", lambda: threading.Event().wait(0.2))
+    bus.subscribe("main", ends)
+    bus.subscribe("log", hears)
+    bus.start()
+    in_thread(bus.exit)
+    with pytest.raises(SystemExit):
+        bus.block(0.001)
+    assert bus.phase is Phase.EXITED
+
+
 @pytest.mark.rule("bus.R18")
 def test_block_executes_the_program_again_after_a_restart(bus: LoggedBus, monkeypatch: pytest.MonkeyPatch) -> None:
     done: list[tuple[str, list[str], threading.Thread]] = []

@@ -118,6 +118,28 @@ def test_a_restart_does_not_care_how_many_files_may_be_open(run: Callable[..., C
     assert (code, errors) == (0, "")
 
 
+@pytest.mark.rule("bus.R17", "bus.R18")
+def test_a_restart_does_not_wait_for_the_idle_workers_of_an_executor(run: Callable[..., Child]) -> None:
+    child = run("""
+        from concurrent.futures import ThreadPoolExecutor
+
+        if "AGAIN" in os.environ:
+            say("again")
+            sys.exit()
+        os.environ["AGAIN"] = "1"
+        pool = ThreadPoolExecutor(1)
+        pool.submit(say, "worked").result()
+        bus.subscribe("stop", lambda: pool.submit(say, "worked to the end").result())
+        bus.start()
+        bus.restart()
+        bus.block()
+    """)
+    child.until("worked to the end")
+    code, lines, errors = child.end()
+    assert (code, errors) == (0, "")
+    assert lines[-1] == "again"
+
+
 @pytest.mark.rule("bus.R14", "bus.R18")
 def test_of_many_threads_that_restart_one_is_enough_and_the_main_thread_does_it(run: Callable[..., Child]) -> None:
     """(M6) The process was replaced by whichever thread came first."""

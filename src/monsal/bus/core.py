@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from monsal.bus.channels import ChannelFailures
 from monsal.bus.events import BusStatistics, History
+from monsal.bus.inner.children import child_threads
 from monsal.bus.inner.reexec import command_line, execute_again
 from monsal.bus.inner.waiting import Desk, Waiter
 from monsal.bus.limits import Limits
@@ -66,6 +67,8 @@ class Bus(Steps):
     def block(self, interval: float = 0.1) -> None:
         """On the main thread: wait until the bus has exited, join all non-daemon threads, re-execute if asked for.
 
+        The workers of executors are not joined: the interpreter has them finish their work in the end, but a
+        re-execution does not.
         A daemon thread that asked for the exit has a moment to end, as long as a listener has in a hurry.
         The channel `main` is published each `interval` seconds while it has listeners. Raises ChannelFailures in the
         end if the shutdown was not clean, so that the process does not end with code 0.
@@ -85,8 +88,7 @@ class Bus(Steps):
         if self._lent is not None:
             # The one that asked for the exit may be a daemon that has an answer to give, for example a server's.
             self._lent.linger(self.limits.hurry)
-        ours = (threading.main_thread(), threading.current_thread())
-        while left := [thread for thread in threading.enumerate() if not thread.daemon and thread not in ours]:
+        while left := child_threads():
             for thread in left:
                 self.log(f"Waiting for thread {thread.name}.")
                 thread.join()

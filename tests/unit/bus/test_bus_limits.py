@@ -118,6 +118,38 @@ def test_all_of_a_shutdown_has_a_limit_too(bus: LoggedBus, gate: threading.Event
     assert bus.phase is Phase.EXITED
 
 
+@pytest.mark.rule("bus.R6", "bus.B6")
+@pytest.mark.parametrize("channel", ["start", "stop"])
+def test_system_exit_of_a_log_listener_that_hears_of_a_hanging_one_ends_the_step(
+    bus: LoggedBus, gate: threading.Event, channel: str
+) -> None:
+    """Then it is raised by who watches, and neither the watch nor the exit is lost."""
+    seen: list[str] = []
+
+    @short
+    def hangs() -> None:
+        gate.wait(PATIENCE)
+
+    def ends(text: str, level: int) -> None:
+        if "took more than" in text:
+            gate.set()
+            raise SystemExit(5)
+
+    def run() -> None:
+        bus.start()
+        bus.exit()
+
+    bus.subscribe("log", ends)
+    bus.subscribe(channel, hangs)
+    bus.subscribe("exit", lambda: seen.append("exit"))
+    with pytest.raises(SystemExit) as caught:
+        run()
+    assert caught.value.code == 5
+    bus.exit()
+    assert seen == ["exit"]
+    assert bus.phase is Phase.EXITED
+
+
 @pytest.mark.rule("bus.B6")
 def test_an_exit_long_after_a_stop_has_its_own_time(bus: LoggedBus) -> None:
     bus.limits = Limits(whole=0.0, hurry=0.0)

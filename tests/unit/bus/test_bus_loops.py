@@ -105,12 +105,12 @@ def test_a_hanging_async_listener_is_cancelled_and_shown(bus: LoggedBus) -> None
     bus.subscribe("stop", hangs)
     bus.start()
     with pytest.raises(ChannelFailures):
-        bus.exit()
+        bus.stop()
     assert cancelled.wait(PATIENCE)
     shown = bus.text_of("Error in 'stop' listener")
     assert "await inner()" in shown
     assert "await asyncio.Event().wait()" in shown
-    assert bus.phase is Phase.EXITED
+    assert bus.phase is Phase.FAILED
 
 
 @pytest.mark.rule("bus.B6")

@@ -397,6 +397,23 @@ def test_the_exit_code_tells_of_a_failure_in_an_earlier_step(bus: LoggedBus, cod
     assert caught.value.code == (code or 1)
 
 
+@pytest.mark.rule("bus.R6")
+@pytest.mark.parametrize("channel", ["drain", "stop", "exit"])
+def test_the_exit_code_tells_of_a_failure_earlier_in_the_step(bus: LoggedBus, channel: str) -> None:
+    def fails() -> None:
+        raise ValueError("earlier")
+
+    def ends() -> None:
+        raise SystemExit(0)
+
+    bus.subscribe(channel, fails, 10)
+    bus.subscribe(channel, ends, 20)
+    bus.start()
+    with pytest.raises(SystemExit) as caught:
+        bus.exit()
+    assert caught.value.code == 1
+
+
 @pytest.mark.rule("bus.R6", "bus.R17")
 def test_block_raises_the_system_exit_of_an_exit_on_another_thread(bus: LoggedBus, in_thread: Run) -> None:
     def ends() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from queue import SimpleQueue
 from typing import Any
 
@@ -143,6 +144,17 @@ def test_block_waits_for_exit_then_joins_the_other_threads(bus: LoggedBus, in_th
     assert bus.state is states.EXITING
     assert not left.is_alive()
     assert bus.said[-3:] == ["Bus EXITED", "Waiting for child threads to terminate...", "Waiting for thread left over."]
+
+
+@pytest.mark.rule("bus.R17")
+def test_block_does_not_wait_for_the_idle_workers_of_an_executor(bus: LoggedBus) -> None:
+    """They are no daemons, and sleep until the interpreter ends."""
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(int, "1").result(PATIENCE) == 1
+        bus.start()
+        bus.exit()
+        bus.block()
+        assert pool.submit(int, "2").result(PATIENCE) == 2
 
 
 @pytest.mark.rule("bus.R17")

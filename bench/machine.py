@@ -14,7 +14,7 @@ from bench.document import Load, Machine
 __all__ = ["Watch", "commit", "describe", "remark"]
 
 #: CPUs that others may use on average, or that the host may take away, before a row says that it was not quiet.
-_OTHERS, _STEAL = 0.15, 0.05
+_OTHERS, _STEAL = 0.25, 0.05
 #: The load average before the first contest; later ones see that of the bench itself.
 _BUSY = 1.0
 

@@ -6,8 +6,10 @@ CherryPy's own plugins and server adapter run; in the mode "plugins" these are o
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pty
+import random
 import re
 import shlex
 import shutil
@@ -259,6 +261,15 @@ def outcomes(report: Path) -> dict[str, str]:
     return found
 
 
+def quiet_port() -> int:
+    """A free port that no connection gets by itself, for who binds and frees it again and again (ip(7), port range)."""
+    while True:
+        port = random.randrange(20_000, 32_000)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("", port))
+            return port
+
+
 class Suite:
     """The tests of a peer in a throw-away copy of it, so that several can run beside each other.
 
@@ -285,11 +296,7 @@ class Suite:
             self.environ |= {"MONSAL_LAUNCHER": str(launcher), "MONSAL_SEVERAL_LIVES": "1"}
 
     def replace_ports(self, *ports: int) -> None:
-        new = {}
-        with_sockets = [socket.create_server(("127.0.0.1", 0)) for _ in ports]
-        for port, one in zip(ports, with_sockets, strict=True):
-            new[str(port)] = str(one.getsockname()[1])
-            one.close()
+        new = {str(port): str(quiet_port()) for port in ports}
         for path in self.tests.glob("*.py"):
             text = path.read_text(encoding="utf-8")
             path.write_text(re.sub(rf"\b({'|'.join(new)})\b", lambda found: new[found[0]], text), encoding="utf-8")
@@ -313,13 +320,16 @@ class Suite:
         try:
             process.wait(patience)
         finally:
-            try:
-                os.killpg(process.pid, signal.SIGKILL)
-            except ProcessLookupError:
-                process.wait()
+            self.end(process)
         path = self.home / f"{report}.xml"
-        assert path.exists(), (self.home / f"{report}.txt").read_text(encoding="utf-8", errors="replace")
+        assert path.exists(), f"pytest ended with {process.returncode}:\n{self.words(report)}"
         return outcomes(path)
+
+    @staticmethod
+    def end(process: subprocess.Popen[bytes]) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
 
     def run(self, *arguments: str, report: str, patience: float = 100, **options: Any) -> dict[str, str]:
         return self.finish(self.start(*arguments, report=report, **options), report, patience)
@@ -328,7 +338,7 @@ class Suite:
         return (self.home / f"{report}.txt").read_text(encoding="utf-8", errors="replace")
 
 
-CHERRYPY_PORTS = (54583, 8081, 9876)
+CHERRYPY_PORTS = (54583, 8081, 9876, 9877, 9878)
 
 
 @pytest.fixture
@@ -366,8 +376,12 @@ def pytest_arguments(mode: str | None) -> list[str]:
 def test_cherrypys_whole_suite_fares_as_on_its_own_bus(suite: Callable[..., Suite]) -> None:
     """Given its suite on its own bus and on ours, side by side; then nothing fails on ours only, but what is listed."""
     suites = {mode: suite("cherrypy", mode, *CHERRYPY_PORTS) for mode in (None, *MODES)}
-    running = {mode: one.start(*pytest_arguments(mode), report="all") for mode, one in suites.items()}
-    found = {mode: suites[mode].finish(process, "all", 500) for mode, process in running.items()}
+    with contextlib.ExitStack() as stack:
+        running = {}
+        for mode, one in suites.items():
+            running[mode] = one.start(*pytest_arguments(mode), report="all")
+            stack.callback(one.end, running[mode])
+        found = {mode: suites[mode].finish(process, "all", 500) for mode, process in running.items()}
     own = found.pop(None)
     assert len(own) >= 300
     for mode, ours in found.items():

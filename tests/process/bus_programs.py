@@ -81,8 +81,14 @@ class Child:
 
     def end(self) -> tuple[int, list[str], str]:
         """Wait for the end: exit code, the lines not read yet, standard error."""
-        out, err = self.process.communicate(timeout=PATIENCE)
-        return self.process.returncode, out.splitlines(), err or ""
+        stdin, stdout, stderr = self.process.stdin, self.process.stdout, self.process.stderr
+        if stdin is not None:
+            stdin.close()
+        assert stdout is not None
+        # Not `communicate`, which does not know of the lines that came together with the last one that was read.
+        lines = stdout.read().splitlines()
+        errors = stderr.read() if stderr is not None else ""
+        return self.process.wait(PATIENCE), lines, errors
 
     def close(self) -> None:
         if self.process.poll() is None:

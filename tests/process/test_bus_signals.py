@@ -249,6 +249,8 @@ def test_a_second_signal_goes_on_without_a_start_that_hangs(run: Callable[..., C
 def test_a_signal_is_heard_although_the_listener_of_another_one_hangs(run: Callable[..., Child]) -> None:
     child = run(HANGS.format(channel="graceful"))
     child.until("Bus STARTED")
+    # In block, so that it hangs on the main thread.
+    child.until_asleep()
     child.signal(signal.SIGUSR1)
     child.until("hanging")
     child.until_asleep()

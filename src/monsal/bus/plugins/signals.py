@@ -122,6 +122,9 @@ class SignalHandler:
             if self._asked_to_exit > HURRY_AT:
                 _signal.signal(number, _signal.SIG_DFL)
                 _signal.raise_signal(number)
+                # The first process of a container is not ended by a signal that it does not handle (man 7
+                # pid_namespaces, kill(2)), but it is by a fault, which this ends in.
+                os.abort()
         self.bus.call_soon(partial(self._work, number, self._asked_to_exit))
 
     def _work(self, number: int, asked_to_exit: int) -> None:

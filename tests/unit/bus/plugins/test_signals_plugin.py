@@ -134,6 +134,22 @@ def test_a_second_signal_hurries(bus: Bus, handler: SignalHandler) -> None:
     assert told.is_set()
 
 
+@pytest.mark.rule("bus.B9")
+def test_a_third_signal_ends_the_first_process_of_a_container_too(
+    bus: Bus, handler: SignalHandler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To that one a signal that it does not handle does nothing (man 7 pid_namespaces)."""
+    ended: list[int] = []
+    monkeypatch.setattr(signal, "raise_signal", ended.append)
+    monkeypatch.setattr(os, "abort", lambda: ended.append(-1))
+    handler.subscribe()
+    for _ in range(3):
+        assert ended == []
+        handler._on_signal(signal.SIGTERM, None)
+    assert ended == [signal.SIGTERM, -1]
+    bus.wait(Phase.EXITED)
+
+
 def test_elsewhere_than_on_the_main_thread_no_signal_is_touched(bus: Bus, handler: SignalHandler) -> None:
     before = [signal.getsignal(number) for number in TAKEN]
     thread = threading.Thread(target=handler.subscribe)

@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from monsal.bus import Bus, Units, UnitStatistics
+from monsal.errors import StoreUnavailable
 from monsal.ingress import LmtpIngress
 from monsal.server import Server
 
@@ -72,7 +73,11 @@ class Account:
         }
         if engine is None:
             return facts
-        ledger = await engine.store.ledger()
+        try:
+            ledger = await engine.store.ledger()
+            outbox = await engine.store.outbox_counts()
+        except StoreUnavailable:
+            return facts  # it was closed a moment ago: who asks reads the file
         total: dict[str, int] = {}
         for entry in ledger.values():
             for name, value in msgspec.structs.asdict(entry).items():
@@ -80,7 +85,7 @@ class Account:
         return {
             **facts,
             "ledger": total,
-            "outbox": await engine.store.outbox_counts(),
+            "outbox": outbox,
             "sources": {source: msgspec.structs.asdict(entry) for source, entry in ledger.items()},
             "ingress": {
                 address: msgspec.structs.asdict(ingress.statistics())

@@ -161,7 +161,7 @@ class _Life:
             stop=server.close_store,
             requires=("control",),
             start_limit=_OPENING,
-            doing=lambda: mask_secrets(server.settings.store),
+            doing=lambda: server.waits_for or mask_secrets(server.settings.store),
         )
         yield Unit(
             "outbox",
@@ -333,15 +333,21 @@ class _Life:
         """
         if not self._renewing.acquire(blocking=False):
             raise ReloadFailed("a reload is under way already")
+        doors = self.server.doors
         try:
-            launch([*command_line(), "--check"], until="end", limit=_CHECKING, stdout=subprocess.DEVNULL)
+            launch(
+                [*command_line(), "--check"],
+                sockets=doors.kept() if doors is not None else {},
+                until="end",
+                limit=_CHECKING,
+                stdout=subprocess.DEVNULL,
+            )
         except LaunchFailed as failure:
             self._renewing.release()
             self._notifier.reload_failed("the new code cannot serve")
-            log.error("the code as it is now cannot serve; going on with the old one", extra={"action": "reload"})
-            raise ReloadFailed(
-                "the code as it is now cannot serve; the server goes on with the old one", details=failure.output
-            ) from None
+            text = "the code as it is now cannot serve; the server goes on with the old one"
+            log.error("%s\n%s", text, failure.output or failure, extra={"action": "reload"})
+            raise ReloadFailed(text, details=failure.output or str(failure)) from None
         except BaseException:
             self._renewing.release()
             raise
@@ -353,7 +359,7 @@ class _Life:
         try:
             self.bus.graceful()
         except ChannelFailures as failures:
-            log.error("%s", getattr(_first(failures), "details", failures), extra={"action": "reload"})
+            log.debug("the reload failed: %s", failures, extra={"action": "reload"})
 
     async def status(self) -> dict[str, Any]:
         return await self.account.status()
@@ -379,7 +385,8 @@ class _Life:
         threading.Thread(target=call, name=f"monsal-{method.__name__}", daemon=True).start()
 
     def _log(self, message: str, level: int = logging.INFO) -> None:
-        if self._told and level >= logging.ERROR:
+        if level >= logging.ERROR and (self._told or message.startswith("Error in 'graceful'")):
+            # Told in other words by whoever called `serve`, or by who asked for the reload.
             level = logging.DEBUG
         elif level == logging.INFO and not message.startswith("Caught signal"):
             # What the bus does at each start and stop is for those who look for a fault.

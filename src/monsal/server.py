@@ -17,7 +17,7 @@ from monsal.config import Resolved
 from monsal.control import ControlServer, ServerApi, StoreApi
 from monsal.delivery import open_relay
 from monsal.engine import DrainReport, Engine, OnFailure, Parts
-from monsal.errors import StoreUnavailable
+from monsal.errors import StoreLocked, StoreUnavailable
 from monsal.ingress import Doors, IngressSettings, MemoryBudget, SmtpIngress
 from monsal.smtp.settings import ServerSettings
 from monsal.store import Store
@@ -27,6 +27,9 @@ __all__ = ["Conduct", "Server"]
 
 log = logging.getLogger("monsal.server")
 
+#: Seconds that a command may have the store when the server wants it, and between two looks: a lock tells nobody.
+_PATIENCE = 5.0
+_LOOK_AGAIN = 0.05
 #: Seconds that a session may go on with the mail that it is sending when the doors are shut.
 _LAST_MAIL = 5.0
 
@@ -72,6 +75,8 @@ class Server:
         self.control: ControlServer | None = None
         self.report: DrainReport | None = None
         self._drain_ends = 0.0
+        #: Who has what the server needs, in words; empty if nobody.
+        self.waits_for = ""
 
     # Before the loop is needed
 
@@ -136,8 +141,26 @@ class Server:
             relay=relay,
             page=self.run_directory / "turns.page" if has_files else None,
         )
-        await engine.open()
+        await self._open_when_free(engine)
         self.engine = engine
+
+    async def _open_when_free(self, engine: Engine) -> None:
+        """Open the store once nobody else has it. Raises StoreLocked if that takes too long.
+
+        No other server has it, for this directory is ours; a command that came while none was running may.
+        """
+        end = time.monotonic() + _PATIENCE
+        while True:
+            try:
+                await engine.open()
+            except StoreLocked as error:
+                if time.monotonic() > end:
+                    raise
+                self.waits_for = str(error)
+                await asyncio.sleep(_LOOK_AGAIN)
+            else:
+                self.waits_for = ""
+                return
 
     async def close_store(self) -> None:
         if self.engine is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import pty
@@ -232,6 +233,38 @@ def test_code_that_does_not_load_leaves_the_old_one_serving(home: Path) -> None:
         assert json.loads(server.ready_file.read_bytes())["pid"] == pid
         assert server.stop() == 0
     assert monsal("reload", "--dir", home).returncode == 75
+
+
+@pytest.mark.rule("bus.B11")
+def test_settings_that_cannot_be_had_leave_the_old_ones_in_force(home: Path) -> None:
+    make_application(home, QUIET)
+    with Server(home) as server, socket.create_server(("127.0.0.1", 0)) as taken:
+        server.start()
+        (home / "monsal.toml").write_text(f'ingress = ["smtp://127.0.0.1:{taken.getsockname()[1]}"]\n')
+        failed = monsal("reload", "--dir", home)
+        assert failed.returncode == 1
+        assert f"cannot listen on smtp://127.0.0.1:{taken.getsockname()[1]}" in failed.stderr
+        (home / "monsal.toml").write_text('ingress = ["smtp://127.0.0.1:0", "lmtp:run/lmtp.sock"]\n')
+        assert monsal("reload", "--dir", home).returncode == 0
+        before = server.port
+        server.ready = json.loads(server.ready_file.read_bytes())
+        assert (server.port, server.ready["lmtp"]) == (before, ["run/lmtp.sock"])
+        write(server)
+        server.wait_idle()
+        assert server.stop() == 0
+
+
+def test_a_server_waits_for_a_command_that_has_the_store(home: Path) -> None:
+    make_application(home, QUIET)
+    (home / "run").mkdir()
+    with Server(home) as server, (home / "run" / "store.lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        server.spawn()
+        wait_until(lambda: (home / "run" / "control.sock").exists(), "the control socket")
+        wait_until(lambda: "store" in "\n".join(control(server, "server.why")), "a reason to wait")
+        fcntl.flock(lock, fcntl.LOCK_UN)
+        server.wait_ready()
+        assert server.stop() == 0
 
 
 @pytest.mark.rule("bus.B11")

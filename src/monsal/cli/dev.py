@@ -14,7 +14,7 @@ import click
 from monsal.cli.exits import OK
 from monsal.cli.loading import load_app
 from monsal.cli.options import app_option, directory_option
-from monsal.cli.serving import Serving, serve_here
+from monsal.cli.serving import Serving, check_here, serve_here
 from monsal.config import CONFIG_FILE
 
 __all__ = ["command"]
@@ -44,7 +44,7 @@ def command(directory: Path, target: str, check: bool) -> int:
     home = directory.resolve()
     settings = app.settings(home).override({"relay": _RELAY, "log": "text"}, "monsal dev")
     if check:  # of new code, before it takes over
-        app.load()
+        check_here(app, directory, settings)
         return OK
 
     def reloader(bus: Any, reload: Callable[[], None]) -> Any:

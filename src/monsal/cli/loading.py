@@ -73,11 +73,13 @@ def store_url(directory: Path) -> str:
     return (outside if "store" in outside.origins else resolve(directory)).settings.store
 
 
-def make_room(store: str, home: Path) -> None:
-    """Make the directory of the store `store`. Raises CannotCreate if there cannot be a store."""
+def make_room(store: str, home: Path, *, create: bool = True) -> None:
+    """Make the directory of the store `store`, unless not to `create`. Raises CannotCreate if there cannot be one."""
     if not store.startswith("sqlite:///"):
         return
     path = home / store.removeprefix("sqlite:///")
+    if not create and not path.parent.exists():
+        return
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:

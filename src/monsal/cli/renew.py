@@ -13,7 +13,7 @@ import click
 from monsal.cli.exits import FAILED, OK
 from monsal.cli.reach import control_client, not_running
 from monsal.cli.stop import watch_process
-from monsal.errors import NoAnswer, NotRunning
+from monsal.errors import NotRunning, RemoteError
 
 __all__ = ["renew", "timeout_option"]
 
@@ -53,7 +53,7 @@ def _wait(directory: Path, wanted: int, ended: Any, began: float, timeout: float
 
 
 def _look(directory: Path) -> dict[str, Any]:
-    with control_client(directory, timeout=5.0) as client, contextlib.suppress(NotRunning, NoAnswer):
+    with control_client(directory, timeout=5.0) as client, contextlib.suppress(RemoteError):
         found: dict[str, Any] = client.call("server.status")
         return found
     return {}

@@ -10,7 +10,7 @@ from monsal.cli.called import typed
 from monsal.cli.exits import OK
 from monsal.cli.loading import load_app
 from monsal.cli.options import app_option, directory_option
-from monsal.cli.serving import Serving, in_the_background, serve_here, to_log_file
+from monsal.cli.serving import Serving, check_here, in_the_background, serve_here, to_log_file
 from monsal.errors import UsageError
 
 __all__ = ["command"]
@@ -84,7 +84,7 @@ def command(
     app = load_app(directory, target)
     settings = app.settings(directory.resolve()).override({"workers": workers, "log": log, "log_level": log_level})
     if check:
-        app.load()
+        check_here(app, directory, settings)
         click.echo(
             f"{directory}: {len(app.router.table.routes)} routes; `{typed('run', directory=directory)}` serves it"
         )

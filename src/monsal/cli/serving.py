@@ -17,12 +17,13 @@ from monsal.cli.called import typed
 from monsal.cli.exits import FAILED, OK, UNAVAILABLE
 from monsal.cli.loading import make_room
 from monsal.config import CONFIG_FILE, Resolved, Settings, mask_secrets
+from monsal.errors import UsageError
 
 if TYPE_CHECKING:
     from monsal.app import App
     from monsal.routing import Table
 
-__all__ = ["Serving", "in_the_background", "serve_here", "to_log_file"]
+__all__ = ["Serving", "check_here", "in_the_background", "serve_here", "to_log_file"]
 
 #: Where the output of a daemon goes, below the application's directory.
 LOG_FILE = Path("run/monsal.log")
@@ -82,6 +83,26 @@ def serve_here(serving: Serving) -> int:
         said = _taken(error, settings.ingress) or f"cannot serve {serving.directory}: {error}"
         click.echo(f"monsal: {said}", err=True)
         return UNAVAILABLE
+
+
+def check_here(app: App, directory: Path, settings: Resolved) -> None:
+    """Whether the application could be served: raises what would hinder it. Nothing is served or kept.
+
+    A running server that checks new code passes its listening sockets: then the addresses that are new are tried, too.
+    """
+    app.load()
+    make_room(settings.settings.store, directory.resolve(), create=False)
+    if "MONSAL_LISTEN_FDS" not in os.environ:
+        return
+    from monsal.bus.inherited import listen_fds
+    from monsal.ingress import Doors
+
+    doors = Doors(settings.settings.ingress, directory.resolve(), listen_fds())
+    try:
+        doors.open()
+    except OSError as error:
+        raise UsageError(str(error)) from None
+    doors.leave()
 
 
 def _abandon(code: int) -> None:

@@ -130,7 +130,8 @@ class Runner:
         """End the idle threads; a stuck handler's thread is a daemon and ends with the process."""
         if self._watch is not None:
             self._watch.cancel()
-        for _ in self._threads:
+        # By their number: the threads that hear it leave the set meanwhile.
+        for _ in range(len(self._threads)):
             self._jobs.put(None)
         for job in self._running:
             # Who is past its deadline stays in the page: it may hang at each start. The others are not to blame.

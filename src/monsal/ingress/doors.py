@@ -138,6 +138,13 @@ class Doors:
         """All sockets by name, for the image of the program that comes after this one."""
         return {door.name: list(door.sockets) for door in self._doors}
 
+    def leave(self) -> None:
+        """Close our descriptors and nothing else: somebody else listens there, and keeps the files."""
+        for door in self._doors:
+            for each in door.sockets:
+                each.close()
+        self._doors = []
+
     def close(self) -> None:
         """Close every door."""
         for door in self._doors:

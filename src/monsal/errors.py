@@ -7,9 +7,14 @@
     ├─ AddressError          whoever gave an address that is none
     ├─ ProtocolError         the peer on the other end of a socket
     ├─ RemoteError           the program at the other end of a call
-    │   ├─ NotRunning            nobody listens there
+    │   ├─ NotRunning            nobody listens there (also ConnectionError)
     │   ├─ NoAnswer              it hung up or took too long: what it did is not known
+    │   │   ├─ ConnectionLost        the link broke; `sent` says whether the call may have arrived (ConnectionError)
+    │   │   └─ CallExpired           the deadline of the call has passed (also TimeoutError)
     │   └─ RemoteFault           it answered with an error
+    │       ├─ Busy                  it has too much to do; `retry_after` says when to come again
+    │       ├─ Unauthenticated       it does not know who we are
+    │       └─ Forbidden             it knows, and we may not
     ├─ ReloadFailed          the author of the new code; the old one goes on
     ├─ StoreError            the operator of the store
     │   ├─ StoreUnavailable      cannot commit now; the same call may work later (451, 503, exit 75)
@@ -28,8 +33,12 @@ Foreign exceptions (of a database, of a socket) are mapped to these where they e
 
 __all__ = [
     "AddressError",
+    "Busy",
+    "CallExpired",
     "ConfigError",
+    "ConnectionLost",
     "DeadlineExceeded",
+    "Forbidden",
     "MonsalError",
     "NoAnswer",
     "NotRunning",
@@ -48,6 +57,7 @@ __all__ = [
     "StoreNewer",
     "StoreUnavailable",
     "TurnError",
+    "Unauthenticated",
     "UsageError",
 ]
 
@@ -83,12 +93,27 @@ class RemoteError(MonsalError):
     """A call to another program failed; the text says what to do."""
 
 
-class NotRunning(RemoteError):
+class NotRunning(RemoteError, ConnectionError):
     """Nobody listens at the other end; nothing was done."""
 
 
 class NoAnswer(RemoteError):
     """The other program hung up or did not answer in time; whether it did what was asked is not known."""
+
+
+class ConnectionLost(NoAnswer, ConnectionError):
+    """The link broke before the answer came.
+
+    `sent` is false if the other side cannot have heard of the call: then it is safe to make it again (rpc.B3).
+    """
+
+    def __init__(self, message: str, sent: bool) -> None:
+        super().__init__(message)
+        self.sent = sent
+
+
+class CallExpired(NoAnswer, TimeoutError):
+    """No answer came before the deadline of the call; the other side was told to give it up (rpc.B4)."""
 
 
 class RemoteFault(RemoteError):
@@ -103,6 +128,25 @@ class RemoteFault(RemoteError):
         self.code = code
         self.kind = kind
         self.details = details
+
+
+class Busy(RemoteFault):
+    """The other program has too much to do, or does not read fast enough; nothing was done.
+
+    `retry_after` is the number of seconds after which it may have time (rpc.B7).
+    """
+
+    def __init__(self, message: str, retry_after: float = 1.0, *, code: int = -32000, details: str = "") -> None:
+        super().__init__(message, code=code, kind="Busy", details=details)
+        self.retry_after = retry_after
+
+
+class Unauthenticated(RemoteFault):
+    """The other program does not know who we are, or does not believe it; nothing was done."""
+
+
+class Forbidden(RemoteFault):
+    """The other program knows who we are, and does not let us; nothing was done."""
 
 
 class ReloadFailed(MonsalError):

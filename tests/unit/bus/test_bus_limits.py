@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable
 from dataclasses import replace
@@ -161,13 +162,19 @@ def test_an_exit_long_after_a_stop_has_its_own_time(bus: LoggedBus) -> None:
 
 
 @pytest.mark.rule("bus.B9")
-def test_hurry_leaves_a_running_listener_little_time(bus: LoggedBus, gate: threading.Event) -> None:
-    bus.limits = replace(bus.limits, stop=PATIENCE, hurry=0.5)
+def test_hurry_leaves_a_running_listener_little_time(bus: LoggedBus, gate: threading.Event, in_thread: Run) -> None:
+    bus.limits = replace(bus.limits, stop=math.inf, whole=math.inf, hurry=0.5)
     told: list[bool] = []
 
     def hangs() -> None:
+        in_thread(hurries)
+        gate.wait()
+
+    def hurries() -> None:
+        # Who watches sleeps by now, and must be woken.
+        while not (bus._round is not None and bus._round.desk.attended):
+            threading.Event().wait(0.001)
         bus.hurry.set()
-        gate.wait(PATIENCE)
 
     bus.subscribe("stop", hangs, 10)
     bus.subscribe("stop", lambda: told.append(bus.hurry.is_set()), 20)
@@ -175,6 +182,16 @@ def test_hurry_leaves_a_running_listener_little_time(bus: LoggedBus, gate: threa
     with pytest.raises(ChannelFailures):
         bus.exit()
     assert told == [True]
+
+
+@pytest.mark.rule("bus.B9")
+def test_hurry_counts_from_the_first_time_it_was_asked_for(bus: LoggedBus) -> None:
+    bus.hurry.set()
+    first = bus.hurry.since
+    bus.hurry.set()
+    assert bus.hurry.since == first
+    bus.hurry.clear()
+    assert bus.hurry.since == math.inf
 
 
 @pytest.mark.rule("bus.B1")

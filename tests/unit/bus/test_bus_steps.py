@@ -256,6 +256,28 @@ def test_after_a_start_that_was_cut_short_only_what_was_reached_is_stopped(bus: 
     assert done[2:] == ["+one", "+two", "-two", "-one"]
 
 
+@pytest.mark.rule("bus.B4")
+def test_a_part_that_was_started_half_is_stopped(bus: LoggedBus) -> None:
+    class Half(SimplePlugin):
+        def first(self) -> None:
+            done.append("first")
+
+        def second(self) -> None:
+            done.append("second")
+
+        def stop(self) -> None:
+            done.append("stop")
+
+    done: list[str] = []
+    half = Half(bus)
+    bus.subscribe("start", half.first, 10)
+    bus.subscribe("start", bus.stop, 20)
+    bus.subscribe("start", half.second, 30)
+    bus.subscribe("stop", half.stop)
+    bus.start()
+    assert done == ["first", "stop"]
+
+
 @pytest.mark.rule("bus.R11")
 def test_errors_of_the_shutdown_after_a_failed_start_are_swallowed(bus: LoggedBus) -> None:
     def fails(text: str) -> Callable[[], None]:

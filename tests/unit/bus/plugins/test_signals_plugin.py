@@ -25,10 +25,14 @@ def bus() -> Bus:
 @pytest.fixture
 def handler(bus: Bus) -> Iterator[SignalHandler]:
     before = [signal.getsignal(number) for number in TAKEN]
+    wakeup = signal.set_wakeup_fd(-1)
+    signal.set_wakeup_fd(wakeup)
     made = SignalHandler(bus)
     yield made
     made.unsubscribe()
     assert [signal.getsignal(number) for number in TAKEN] == before
+    left = signal.set_wakeup_fd(wakeup)
+    assert left == wakeup, "the descriptor of another who listens is put back"
 
 
 def test_a_bus_alone_touches_no_signal(bus: Bus) -> None:

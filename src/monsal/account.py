@@ -27,6 +27,8 @@ class Account:
         self._units = units
         self._ready_file = server.run_directory / "ready.json"
         self._announced = False
+        #: When and why the last reload failed, in words; empty if it did not.
+        self.failed_reload = ""
 
     def announce(self) -> dict[str, Any]:
         """Write `run/ready.json` in one step: from now on the server is ready."""
@@ -69,7 +71,7 @@ class Account:
             "pid": os.getpid(),
             "phase": self._bus.phase.value,
             "units": [_as_json(unit) for unit in self._units.statistics()],
-            "health": self._units.faults(),
+            "health": [*self._units.faults(), *([self.failed_reload] if self.failed_reload else [])],
         }
         if engine is None:
             return facts

@@ -68,13 +68,18 @@ class DrainReport(msgspec.Struct, frozen=True, kw_only=True):
     def __str__(self) -> str:
         left = []
         if self.waiting:
-            again = f" ({self.abandoned} were running and are handled again)" if self.abandoned else ""
-            left.append(f"{self.waiting} messages{again}")
+            again = f" ({self.abandoned} of them ran and will be handled again)" if self.abandoned else ""
+            left.append(f"{_count(self.waiting, 'message')}{again}")
         if self.outbox:
-            again = f" ({self.in_flight} were being sent and are sent again)" if self.in_flight else ""
-            left.append(f"{self.outbox} outgoing mails{again}")
+            again = f" ({self.in_flight} of them had no answer yet and will be sent again)" if self.in_flight else ""
+            left.append(f"{_count(self.outbox, 'outgoing mail')}{again}")
         kept = f"; stored for the next start: {' and '.join(left)}" if left else "; nothing is left"
-        return f"drained in {self.seconds:.1f} s: {self.turns} turns ended, {self.sent} mails left{kept}"
+        done = f"{_count(self.turns, 'turn')} ended, {_count(self.sent, 'mail')} sent"
+        return f"drained in {self.seconds:.1f} s: {done}{kept}"
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 class Engine:

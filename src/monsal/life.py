@@ -18,6 +18,7 @@ import os
 import pwd
 import subprocess
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -30,7 +31,7 @@ from monsal.bus.inherited import listen_fds
 from monsal.bus.inner.reexec import command_line
 from monsal.bus.launching import LaunchFailed, launch
 from monsal.bus.plugins.pidfile import PIDFile, PIDFileHeld, PIDLock
-from monsal.bus.plugins.privileges import DropPrivileges, find_gid, find_uid
+from monsal.bus.plugins.privileges import DropPrivileges, blocked_for, find_gid, find_uid
 from monsal.bus.plugins.signals import SignalHandler
 from monsal.bus.plugins.systemd import Notifier
 from monsal.config import Resolved, mask_secrets
@@ -152,7 +153,7 @@ class _Life:
 
     def _units(self) -> Iterator[Unit]:
         server, account, tells = self.server, self.account, self._tells
-        drain = server.settings.drain + 10.0
+        drain = server.settings.drain + 1.0  # the worker and the outbox mind the time by themselves
         progress = Progress(lambda: server.engine, self.loop.loop)
         yield Unit("control", start=tells(server.start_control), stop=server.stop_control)
         yield Unit(
@@ -237,7 +238,19 @@ class _Life:
             raise MonsalError(f"the sockets that were passed to this process cannot be used: {error}") from None
         self.server.open_doors(given)
         if self.options.user:
+            self._check_reader(self.options.user)
             self._give_away(self.options.user)
+
+    def _check_reader(self, user: str) -> None:
+        """Raises UsageError if that user cannot read this Python: a lazy import would fail at any time later."""
+        uid = find_uid(user)
+        for path in (os.__file__, __file__):
+            blocked = blocked_for(uid, os.path.realpath(path))
+            if blocked is not None:
+                raise UsageError(
+                    f"the user {user} may not read {path} (see the rights of {blocked}), so modules could not be "
+                    "imported; run a Python that is installed where this user can read it"
+                )
 
     def _give_away(self, user: str) -> None:
         """Let the user that this process becomes own what root made in `run`."""
@@ -250,12 +263,6 @@ class _Life:
             os.chown(path, uid, gid, follow_symlinks=False)
 
     def _prepare(self) -> None:
-        for path in (os.__file__, __file__) if self.options.user else ():
-            if not os.access(path, os.R_OK):
-                raise UsageError(
-                    f"the user {self.options.user} may not read {path}, so modules could not be imported; "
-                    "run a Python that is installed where this user can read it"
-                )
         self.options.prepare()
 
     def _ready(self) -> None:
@@ -346,6 +353,8 @@ class _Life:
             self._renewing.release()
             self._notifier.reload_failed("the new code cannot serve")
             text = "the code as it is now cannot serve; the server goes on with the old one"
+            why = (failure.output.strip() or str(failure)).splitlines()[-1]
+            self.account.failed_reload = f"the reload at {time.strftime('%H:%M:%S')} failed: {why}"
             log.error("%s\n%s", text, failure.output or failure, extra={"action": "reload"})
             raise ReloadFailed(text, details=failure.output or str(failure)) from None
         except BaseException:

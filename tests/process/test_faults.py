@@ -250,7 +250,7 @@ def test_a_second_signal_leaves_a_running_handler_to_the_next_start(home: Path) 
         wait_until((home / "begun").exists, "the handler")
         assert server.process is not None
         server.process.send_signal(signal.SIGINT)
-        wait_until(lambda: "waiting up to 30 s for 1 messages" in server.log(), "the drain")
+        wait_until(lambda: "waiting up to 30 s for 1 message" in server.log(), "the drain")
         server.process.send_signal(signal.SIGINT)
         assert server.process.wait(20) == 0
         assert "Traceback" not in server.log()

@@ -119,13 +119,14 @@ def test_a_drain_says_what_it_waits_for_and_what_is_left(home: Path) -> None:
         server.process.send_signal(signal.SIGTERM)
         wait_until(lambda: control(server, "server.status")["phase"] == "draining", "the drain")
         waiting = wait_until(lambda: [line for line in control(server, "server.why") if "workers" in line], "a reason")
-        assert ADDRESS in "\n".join(waiting)
+        assert "handlers:START for ann@example.net" in "\n".join(waiting), "the handler is named"
+        assert "threading.Event().wait()" in "\n".join(waiting), "and the line it is at"
         assert not server.ready_file.exists()
         with pytest.raises(ConnectionRefusedError):
             socket.create_connection(("127.0.0.1", server.port))
         stopped = monsal("stop", "--now", "--dir", home)
         assert stopped.returncode == 0, stopped.stderr
-        assert "stored for the next start: 2 messages (1 were running and are handled again)" in stopped.stdout
+        assert "stored for the next start: 2 messages (1 of them ran and will be handled again)" in stopped.stdout
         assert server.process.wait(30) == 0
         assert server.ledger()["waiting"] == 2
 
@@ -168,7 +169,7 @@ def test_replies_of_the_last_turns_still_leave(home: Path) -> None:
         (home / "go").touch()
         assert server.process.wait(30) == 0
         assert len(list((home / "run" / "sent" / "new").iterdir())) == 1
-        assert "1 turns ended, 1 mails left; nothing is left" in server.log()
+        assert "1 turn ended, 1 mail sent; nothing is left" in server.log()
 
 
 @pytest.mark.rule("bus.B15")

@@ -130,5 +130,8 @@ def test_a_hanging_relay_does_not_hold_up_the_end(home: Path) -> None:
             mute, _ = silent.accept()
             with mute:
                 assert server.stop() == 0
-            assert "stored for the next start: 1 outgoing mails (1 were being sent and are sent again)" in server.log()
+            assert (
+                "stored for the next start: 1 outgoing mail (1 of them had no answer yet and will be sent again)"
+                in server.log()
+            )
             assert [row[0] for row in server.rows("select status from v_outbox")] == ["waiting"]

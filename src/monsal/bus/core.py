@@ -53,7 +53,10 @@ class Bus(Steps):
         While `channel` has listeners it is published each `interval` seconds; their failures are only logged.
         Waiting is by event. Raises TransitionError if the bus exits, so that the state cannot come any more.
         """
-        wanted = (state,) if isinstance(state, State | Phase) else state
+        wanted = (state,) if isinstance(state, State | Phase) else tuple(state)
+        for one in wanted:
+            if not isinstance(one, State | Phase):
+                raise TypeError(f"the bus is never in {one!r}; wait for states.STARTED, Phase.DRAINING and the like")
         name = channel or ""
         self._lobby.wait(wanted, interval, lambda: bool(name and self.listeners.get(name)), lambda: self._tick(name))
 

@@ -31,7 +31,7 @@ __all__ = ["Units"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-CHANNELS = ("start", "drain", "stop")
+CHANNELS = ("start", "drain", "stop", "exit")
 
 
 def _at(priority: float) -> Callable[[F], F]:
@@ -52,7 +52,7 @@ class Units:
         self._conductor = Conductor(bus)
 
     def subscribe(self) -> None:
-        """Have the bus start, drain and stop the units."""
+        """Have the bus start, drain and stop the units, and raise at its exit if one broke."""
         for channel in CHANNELS:
             self.bus.subscribe(channel, getattr(self, channel))
 
@@ -129,13 +129,20 @@ class Units:
         """Stop what is started, one by one in exact reverse. Raises the failures after the last."""
         self._conductor.stop()
 
+    @_at(99)
+    def exit(self) -> None:
+        """Raise UnitError if a unit broke while it ran: so `block` raises, and the process does not end with code 0."""
+        if self.broken is not None:
+            name, reason = self.broken
+            raise UnitError(f"unit {name!r} broke: {reason}")
+
     # What one may ask
 
     @property
     def broken(self) -> tuple[str, str] | None:
         """The name of the unit that broke first and so took the bus down since the last start, and why.
 
-        That the exit after it was clean says nothing of this: who ends the process looks here for its exit code.
+        The exit raises it, also if it was clean itself, and so does `block`.
         """
         return self._conductor.broken
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import sys
 import threading
 import time
@@ -147,6 +148,13 @@ class Runner:
 
     def statistics(self) -> RunnerStatistics:
         return RunnerStatistics(running=len(self._running), stuck=self._stuck(), threads=len(self._threads))
+
+    def describe(self) -> list[str]:
+        """The handlers that run now, longest first: each with its correspondent, its time and the line it is at."""
+        now = time.monotonic()
+        begun = [(job.started, job) for job in tuple(self._running) if job.started is not None and job.turn is not None]
+        begun.sort(key=lambda pair: pair[0])
+        return [_in_words(job, now - started) for started, job in begun]
 
     def _stuck(self) -> int:
         return sum(job.expired for job in self._running)
@@ -318,6 +326,32 @@ def _stack(thread: threading.Thread | None) -> str:
     return "".join(traceback.format_stack(frame)[-12:]) if frame is not None else "(no stack)"
 
 
+#: Where Python and this package live: a line there says little to the author of a handler.
+_NOT_THEIRS = (os.path.dirname(os.__file__) + os.sep, os.path.dirname(os.path.dirname(__file__)) + os.sep)
+
+
+def _in_words(job: _Job, seconds: float) -> str:
+    message = job.turn.message if job.turn is not None else None
+    who = f" for {message.sender}" if message is not None else ""
+    frames = _frames(job)
+    own = [each for each in frames if not each.filename.startswith(_NOT_THEIRS)] or frames
+    place = f", at {own[-1].filename}:{own[-1].lineno} in {own[-1].name}: {own[-1].line}" if own else ""
+    return f"{job.name}{who}, {seconds:.1f} s{place}"
+
+
+def _frames(job: _Job) -> list[traceback.FrameSummary]:
+    """Where a handler is, outermost first; empty if it has just ended."""
+    if job.thread is not None:
+        frame = sys._current_frames().get(job.thread.ident or 0)
+        return list(traceback.extract_stack(frame)) if frame is not None else []
+    coroutine = job.home.coroutine_of(job) if job.home is not None else None
+    frames = []
+    while (frame := getattr(coroutine, "cr_frame", None)) is not None:
+        frames.append((frame, frame.f_lineno))
+        coroutine = getattr(coroutine, "cr_await", None)
+    return list(traceback.StackSummary.extract(iter(frames)))
+
+
 class _HandlerLoop:
     """A loop in a thread of its own, for `async def` handlers."""
 
@@ -368,6 +402,11 @@ class _HandlerLoop:
         finally:
             del self._tasks[job]
             self._done(job)
+
+    def coroutine_of(self, job: _Job) -> Any:
+        """The coroutine of a job that runs here, or None."""
+        task = self._tasks.get(job)
+        return task.get_coro() if task is not None else None
 
     def cancel(self, job: _Job) -> None:
         """Cancel a job's task, and learn by the way whether this loop still answers."""

@@ -119,12 +119,13 @@ class Worker:
         )
 
     def describe(self) -> str:
-        """What is being handled now, for people: how many messages, and the first few; empty if there are none."""
+        """What is being handled now, for people: how many messages, and where the first handlers are; else empty."""
         rows = [row for row, _ in list(self._running.values())]
         if not rows:
             return ""
-        named = ", ".join(f"{row.message_id or row.id} to {row.recipient}" for row in rows[:5])
-        return f"{len(rows)} messages: {named}{', ...' if len(rows) > 5 else ''}"
+        named = self._runner.describe() or [f"{row.message_id or row.id} to {row.recipient}" for row in rows]
+        more = f"; and {len(named) - 5} more" if len(named) > 5 else ""
+        return f"{len(rows)} message{'s' * (len(rows) != 1)}: {'; '.join(named[:5])}{more}"
 
     async def run(self) -> None:
         """Handle messages until `stop`. Waits by events; an idle worker costs nothing."""

@@ -18,7 +18,7 @@ __all__ = ["UnitStep", "report"]
 UnitStep = tuple[Event, str | None]
 
 #: The listeners in whose time the units are; they are left out, their time is that of the units.
-_UNITS = frozenset(f"monsal.bus.units.Units.{channel}" for channel in ("start", "drain", "stop"))
+_UNITS = frozenset(f"monsal.bus.units.Units.{channel}" for channel in ("start", "drain", "stop", "exit"))
 
 #: The phases that make up a stop.
 _STOP = ("draining", "stopping", "exiting")

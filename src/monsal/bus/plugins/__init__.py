@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from monsal.bus.plugins.autoreload import Autoreloader, PollingWatcher, Watcher
 from monsal.bus.plugins.daemonizer import Daemonizer
 from monsal.bus.plugins.pidfile import PIDFile, PIDFileHeld, PIDLock
-from monsal.bus.plugins.privileges import DropPrivileges, drop_privileges, find_gid, find_uid, find_umask
+from monsal.bus.plugins.privileges import DropPrivileges, blocked_for, drop_privileges, find_gid, find_uid, find_umask
 from monsal.bus.plugins.signals import SignalHandler
 from monsal.bus.plugins.simple import SimplePlugin
 from monsal.bus.plugins.tasks import BackgroundTask, Monitor, PeriodicTask, PerpetualTimer
@@ -47,6 +47,7 @@ __all__ = [
     "Successor",
     "ThreadManager",
     "Watcher",
+    "blocked_for",
     "drop_privileges",
     "find_gid",
     "find_uid",

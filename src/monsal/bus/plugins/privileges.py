@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from monsal.bus.core import Bus
 from monsal.bus.plugins.simple import SimplePlugin
 
-__all__ = ["DropPrivileges", "drop_privileges", "find_gid", "find_uid", "find_umask"]
+__all__ = ["DropPrivileges", "blocked_for", "drop_privileges", "find_gid", "find_uid", "find_umask"]
 
 #: The largest number of a user or group; the next one means "no change" to setresuid(2).
 _LAST_ID = 2**32 - 2
@@ -229,3 +229,24 @@ def _ids() -> str:
 def _one(ids: tuple[int, int, int]) -> str:
     """Real, effective and saved, or one number if they are the same."""
     return str(ids[0]) if len(set(ids)) == 1 else "/".join(map(str, ids))
+
+
+def blocked_for(uid: int, path: str, wanted: int = os.R_OK) -> str | None:
+    """The part of an absolute `path` whose mode keeps a user from it, a directory on the way or the file itself.
+
+    None if there is none. `wanted` is what is to be done with the last part (`os.R_OK`, `os.W_OK`). Raises OSError if
+    there is no such file, KeyError if there is no such user.
+    """
+    if uid == 0:
+        return None
+    user = pwd.getpwuid(uid)
+    groups = set(os.getgrouplist(user.pw_name, user.pw_gid))
+    place = os.sep
+    for part in ("", *os.path.normpath(path).strip(os.sep).split(os.sep)):
+        place = os.path.join(place, part)
+        found = os.stat(place)
+        shift = 6 if found.st_uid == uid else 3 if found.st_gid in groups else 0
+        needed = wanted if place == os.path.normpath(path) else os.X_OK
+        if (found.st_mode >> shift) & needed != needed:
+            return place
+    return None

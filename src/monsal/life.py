@@ -16,6 +16,7 @@ import asyncio
 import logging
 import os
 import pwd
+import shlex
 import subprocess
 import threading
 import time
@@ -227,8 +228,8 @@ class _Life:
             self._lock.take()
         except PIDFileHeld as held:
             raise StoreLocked(
-                f"process {held.pid} already serves {self.server.directory}; `monsal status` looks at it, "
-                "`monsal stop` ends it"
+                f"process {held.pid} already serves {self.server.directory}; "
+                f"`monsal stop --dir {shlex.quote(str(self.server.directory))}` ends it"
             ) from None
 
     def _open_doors(self) -> None:
@@ -296,7 +297,8 @@ class _Life:
             self._have_an_end()
         if not self.bus.execv:
             self.server.close_doors()
-        self._lock.give_back()
+            # Before a restart the file stays: the process is the same, and commands wait for it.
+            self._lock.give_back()
 
     def _have_an_end(self) -> None:
         """Have the process end soon, whatever a handler left running in threads, for which Python waits for ever.

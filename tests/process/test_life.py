@@ -118,9 +118,12 @@ def test_a_drain_says_what_it_waits_for_and_what_is_left(home: Path) -> None:
         assert server.process is not None
         server.process.send_signal(signal.SIGTERM)
         wait_until(lambda: control(server, "server.status")["phase"] == "draining", "the drain")
-        waiting = wait_until(lambda: [line for line in control(server, "server.why") if "workers" in line], "a reason")
-        assert "handlers:START for ann@example.net" in "\n".join(waiting), "the handler is named"
-        assert "threading.Event().wait()" in "\n".join(waiting), "and the line it is at"
+        # The handler is named, and the line it is at.
+        waiting = wait_until(
+            lambda: [line for line in control(server, "server.why") if "handlers:START for ann@example.net" in line],
+            "the handler that is waited for",
+        )
+        assert "threading.Event().wait()" in "\n".join(waiting)
         assert not server.ready_file.exists()
         with pytest.raises(ConnectionRefusedError):
             socket.create_connection(("127.0.0.1", server.port))
@@ -442,7 +445,7 @@ def test_an_unknown_user_is_a_usage_error(home: Path) -> None:
 
 def test_check_says_whether_an_application_is_fit(home: Path) -> None:
     make_application(home, QUIET)
-    assert "1 routes" in monsal("run", "--check", "--dir", home).stdout
+    assert "can be served, with 1 routes" in monsal("run", "--check", "--dir", home).stdout
     assert not (home / "run").exists()
     (home / "handlers.py").write_text("from monsal import route\n@route('x@(nope)')\ndef START(m): ...\n")
     assert monsal("run", "--check", "--dir", home).returncode == 64

@@ -50,13 +50,19 @@ def _facts(directory: Path) -> dict[str, Any]:
     with control_client(directory) as client:
         try:
             found: dict[str, Any] = client.call("server.blame")
-        except NotRunning as error:
+        except NotRunning:
             try:
                 noted = msgspec.json.decode((directory / "run" / "last-stop.json").read_bytes(), type=dict[str, Any])
             except (OSError, msgspec.MsgspecError):
-                raise not_running(directory) from error
+                raise not_running(directory) from None
             found = noted["blame"]
     return found
+
+
+def _title(step: Mapping[str, Any], what: str) -> str:
+    """The name of a step; at the stop with what was done, because a unit is drained and stopped."""
+    name = clean(str(step["name"]).removeprefix("monsal.life."))
+    return name if what == "start" else f"{name} ({step['channel']})"
 
 
 def _print(what: str, found: Mapping[str, Any]) -> None:
@@ -64,11 +70,12 @@ def _print(what: str, found: Mapping[str, Any]) -> None:
     whole = max(float(found["seconds"]), 1e-9)
     click.echo(f"{what}: {whole:.3f} s")
     begun = min((float(step["at"]) for step in steps), default=0.0)
-    names = max((len(step["name"]) for step in steps), default=0)
+    titles = [_title(step, what) for step in steps]
+    names = max((len(title) for title in titles), default=0)
     width = max(10, min(_WIDEST, shutil.get_terminal_size().columns - names - 16))
-    for step in steps:
+    for step, title in zip(steps, titles, strict=True):
         left = round((float(step["at"]) - begun) / whole * width)
         bar = "#" * max(1, round(float(step["seconds"]) / whole * width))
         mark = "*" if step["name"] in found["chain"] else " "
         cause = f"  {clean(step['cause'])}" if step.get("cause") else ""
-        click.echo(f"{mark} {clean(step['name']):<{names}} {step['seconds']:8.3f} s  {' ' * left}{bar}{cause}".rstrip())
+        click.echo(f"{mark} {title:<{names}} {step['seconds']:8.3f} s  {' ' * left}{bar}{cause}".rstrip())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from collections.abc import Callable, Iterable
@@ -46,6 +47,9 @@ def command(directory: Path, target: str, check: bool) -> int:
     if check:  # of new code, before it takes over
         check_here(app, directory, settings)
         return OK
+
+    logging.getLogger("watchfiles").setLevel(logging.WARNING)
+    click.echo(f"dev: taking up changes below {home}; outgoing mail is filed in {home / 'run' / 'sent'}", err=True)
 
     def reloader(bus: Any, reload: Callable[[], None]) -> Any:
         return _reloader(bus, reload, home, home / app.parts().templates)

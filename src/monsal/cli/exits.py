@@ -9,7 +9,9 @@ from monsal.errors import (
     NoAnswer,
     NotRunning,
     RemoteFault,
+    StoreCorrupt,
     StoreLocked,
+    StoreNewer,
     StoreUnavailable,
     UsageError,
 )
@@ -46,6 +48,8 @@ _CODES: tuple[tuple[type[MonsalError], int], ...] = (
     (UsageError, USAGE),
     (CannotCreate, CANNOT_CREATE),
     (AddressError, DATA),
+    (StoreCorrupt, DATA),
+    (StoreNewer, DATA),
     (StoreLocked, TRY_AGAIN),
     (StoreUnavailable, TRY_AGAIN),
     (NotRunning, TRY_AGAIN),

@@ -14,13 +14,16 @@ from monsal.cli.exits import OK
 from monsal.cli.loading import load_app, make_room
 from monsal.cli.options import app_option, directory_option
 from monsal.cli.output import clean
-from monsal.cli.reach import not_running, read_ready
+from monsal.cli.reach import not_running, wait_ready
 from monsal.cli.speak import Answer, Unreachable, deliver, door, worst_code
 
 if TYPE_CHECKING:
     from monsal.smtp.replies import Reply
 
 __all__ = ["command"]
+
+#: Seconds that a server which is not ready is waited for; who pipes mail here tries again at exit code 75.
+_WAITING = 10.0
 
 
 @click.command("ingest")
@@ -57,7 +60,7 @@ def _message(raw: bytes) -> bytes:
 
 def _by_server(directory: Path, sender: str, recipients: tuple[str, ...], message: bytes) -> list[Answer] | None:
     """The answers of the running server, by LMTP if it has that; None if none runs."""
-    ready = read_ready(directory)
+    ready = wait_ready(directory, _WAITING)
     doors = [] if ready is None else [door(text, directory, lmtp=True) for text in ready.lmtp]
     doors += [] if ready is None else [door(text, directory) for text in ready.smtp]
     for each in doors:

@@ -6,11 +6,15 @@ is opened, which takes its lock: two writers there never are.
 
 from __future__ import annotations
 
+import os
+import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
+import click
 import msgspec
 
 from monsal.cli.called import typed
@@ -30,7 +34,13 @@ __all__ = [
     "looking_at_file",
     "not_running",
     "read_ready",
+    "server_pid",
+    "wait_ready",
 ]
+
+#: Seconds that a living server may be without its control socket: it has just begun, or is replaced by a fresh image.
+_REPLACING = 5.0
+_LOOK_AGAIN = 0.05
 
 What = Literal["queue", "dead", "states", "outbox"]
 
@@ -58,9 +68,57 @@ def read_ready(directory: Path) -> Ready | None:
         return None
 
 
+def server_pid(directory: Path) -> int | None:
+    """The process that serves from a directory, or is on its way to that or from it; None if none lives."""
+    try:
+        pid = int((directory / "run" / "server.pid").read_text(encoding="ascii"))
+        os.kill(pid, 0)
+    except PermissionError:
+        return pid
+    except (OSError, ValueError, OverflowError):
+        return None
+    return pid
+
+
+def wait_ready(directory: Path, patience: float = 30.0) -> Ready | None:
+    """What the server of a directory announced; one that is starting, draining or reloading is waited for.
+
+    None if none lives, or none was ready within `patience` seconds.
+    """
+    end = time.monotonic() + patience
+    said = False
+    pause = threading.Event()
+    while (ready := read_ready(directory)) is None and server_pid(directory) and time.monotonic() < end:
+        if not said:
+            why = typed("why", directory=directory)
+            click.echo(f"the server is starting, draining or reloading; waiting for it (`{why}` says why)", err=True)
+            said = True
+        pause.wait(_LOOK_AGAIN)
+    return ready
+
+
+class _Patient(ControlClient):
+    """Connects to a server that is just being replaced by a fresh image of itself, too."""
+
+    def __init__(self, directory: Path, timeout: float) -> None:
+        super().__init__(directory / "run" / "control.sock", timeout)
+        self._directory = directory
+
+    def connect(self) -> None:
+        end = time.monotonic() + _REPLACING
+        pause = threading.Event()
+        while True:
+            try:
+                return super().connect()
+            except NotRunning:
+                if time.monotonic() > end or server_pid(self._directory) is None:
+                    raise
+            pause.wait(_LOOK_AGAIN)
+
+
 def control_client(directory: Path, timeout: float = 10.0) -> ControlClient:
     """A client of the directory's server; it connects at its first call."""
-    return ControlClient(directory / "run" / "control.sock", timeout)
+    return _Patient(directory, timeout)
 
 
 def not_running(directory: Path, *, also: str = "") -> MonsalError:

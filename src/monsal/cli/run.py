@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -68,8 +69,8 @@ def command(
     next start. A second signal does not wait for turns, a third ends the process at once. SIGHUP and SIGUSR1 load the
     code anew (on a terminal SIGHUP exits).
 
-    Exit code 0: a clean end; 64: the application or a setting is wrong; 69: an address cannot be listened on; 73: the
-    store cannot be made; 75: another process serves here.
+    Exit code 0: a clean end; 64: the application or a setting is wrong; 65: the store is damaged or of a later version;
+    69: an address cannot be listened on; 73: the store cannot be made; 75: another process serves here.
 
     \b
     monsal run --dir desk
@@ -79,6 +80,7 @@ def command(
     monsal run --dir desk --check                           is it fit to run?
     """
     _check_names(user, group)
+    _check_places(pid_file, log_file)
     if daemon and not check:
         return in_the_background(directory, log_file)
     app = load_app(directory, target)
@@ -86,14 +88,21 @@ def command(
     if check:
         check_here(app, directory, settings)
         click.echo(
-            f"{directory}: {len(app.router.table.routes)} routes; `{typed('run', directory=directory)}` serves it"
+            f"{directory.resolve()} can be served, with {len(app.router.table.routes)} routes: "
+            f"`{typed('run', directory=directory)}`"
         )
         return OK
     if log_file is not None:
         to_log_file(log_file)
-    return serve_here(
-        Serving(app, directory, settings, pid_file=pid_file, user=user, group=group, umask=umask),
-    )
+    serving = Serving(app, directory, settings, pid_file=pid_file, user=user, group=group, umask=umask)
+    return serve_here(replace(serving, quiet=log_file is not None))
+
+
+def _check_places(*files: Path | None) -> None:
+    """Raises UsageError if a file is to be in a directory that is not there."""
+    for file in files:
+        if file is not None and not file.parent.is_dir():
+            raise UsageError(f"there is no directory {file.parent}, so {file.name} cannot be made there")
 
 
 def _check_names(user: str | None, group: str | None) -> None:

@@ -19,7 +19,7 @@ from monsal.cli.exits import OK
 from monsal.cli.options import directory_option
 from monsal.cli.outcome import outcome_lines, stored_rows
 from monsal.cli.output import clean
-from monsal.cli.reach import control_client, not_running, read_ready
+from monsal.cli.reach import control_client, not_running, wait_ready
 from monsal.cli.speak import Answer, Door, Unreachable, deliver, door, worst_code
 from monsal.control import ControlClient
 from monsal.errors import RemoteError
@@ -47,7 +47,7 @@ def command(address: str, text: str | None, sender: str | None, subject: str, wa
     """
     split_address(address)
     sender = sender or f"{getpass.getuser()}@localhost"
-    ready = read_ready(directory)
+    ready = wait_ready(directory)
     if ready is None or not (ready.smtp or ready.lmtp):
         raise not_running(directory)
     target = door(ready.smtp[0], directory) if ready.smtp else door(ready.lmtp[0], directory, lmtp=True)

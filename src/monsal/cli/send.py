@@ -12,7 +12,7 @@ from monsal.cli.compose import compose
 from monsal.cli.exits import DATA, OK, UNAVAILABLE
 from monsal.cli.options import directory_option
 from monsal.cli.output import clean
-from monsal.cli.reach import not_running, read_ready
+from monsal.cli.reach import not_running, wait_ready
 from monsal.cli.speak import Door, Unreachable, deliver, door, worst_code
 from monsal.errors import UsageError
 
@@ -71,5 +71,5 @@ def _target(host: str | None, port: int | None, directory: Path) -> Door | None:
         return Door(host, port or 25)
     if port is not None:
         return Door("127.0.0.1", port)
-    ready = read_ready(directory)
+    ready = wait_ready(directory)
     return door(ready.smtp[0], directory) if ready is not None and ready.smtp else None

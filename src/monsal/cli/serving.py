@@ -47,6 +47,7 @@ class Serving:
     group: str | None = None
     umask: int | None = None
     plugins: tuple[Callable[..., Any], ...] = ()
+    quiet: bool = False
 
 
 def serve_here(serving: Serving) -> int:
@@ -56,7 +57,7 @@ def serve_here(serving: Serving) -> int:
     settings = serving.settings.settings
 
     def welcome(facts: Mapping[str, Any]) -> None:
-        if settings.log == "text":
+        if settings.log == "text" and facts["generation"] == 1 and not serving.quiet:
             _welcome(facts, serving.directory, settings, serving.app.router.table)
 
     def prepare() -> None:
@@ -119,7 +120,8 @@ def in_the_background(directory: Path, log_file: Path | None) -> int:
 
     home = directory.resolve()
     path = (log_file or home / LOG_FILE).resolve()
-    path.parent.mkdir(parents=True, exist_ok=True)
+    if log_file is None:
+        path.parent.mkdir(parents=True, exist_ok=True)
     options = [word for word in sys.orig_argv[1:] if word != "--daemon"]
     if log_file is None:
         options += ["--log-file", str(path)]
@@ -159,7 +161,6 @@ def to_log_file(path: Path) -> None:
 
     A process that was launched keeps its standard error until it is ready: who launched it shows what goes wrong.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     sys.stdout.flush()
     sys.stderr.flush()
     descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)

@@ -77,7 +77,7 @@ def _print(facts: Mapping[str, Any], directory: Path) -> None:
         start = typed("run", directory=directory)
         why = typed("why", directory=directory)
         up = f"no, process {facts.get('pid')} is {facts.get('phase', 'not ready')}; `{why}` says what it waits for"
-        _line("ready", up if "pid" in facts else f"no server is ready; `{start}` starts one")
+        _line("ready", up if "pid" in facts else f"no, none runs here; `{start}` starts one")
     parts = " + ".join(f"{ledger[name]} {name}" for name in LEDGER[1:-1])
     _line("ledger", f"{ledger['accepted']} accepted = {parts}; {ledger['duplicates']} duplicates")
     _line("outbox", ", ".join(f"{facts['outbox'][name]} {name}" for name in OUTBOX))

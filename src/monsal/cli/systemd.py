@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import shutil
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
 
+from monsal.bus.plugins.privileges import blocked_for, find_uid
 from monsal.cli.exits import OK
 from monsal.cli.loading import is_application, no_application, resolve
 from monsal.cli.options import directory_option
-from monsal.config import Settings
+from monsal.config import Resolved, Settings
+from monsal.errors import UsageError
 
 __all__ = ["command"]
 
@@ -30,12 +34,12 @@ Type=notify
 NotifyAccess=main
 User={user}
 WorkingDirectory={directory}
-ExecStart={program} run --dir {directory}
+{environment}ExecStart={program} run --dir {directory}
 ExecReload={program} reload --dir {directory}
 Restart=on-failure
 RestartSec=1
 # What is wrong with the application or its place is not mended by trying again (sysexits.h).
-RestartPreventExitStatus=64 73
+RestartPreventExitStatus=64 65 73
 # It asks for more while a store is migrated, and feeds the watchdog only while messages get done.
 TimeoutStartSec=60
 TimeoutStopSec={stop}
@@ -43,13 +47,13 @@ WatchdogSec=60
 KillMode=mixed
 UMask=0027
 
-# It reads its code, writes below run, and speaks to the network: nothing else.
+# It reads its code, writes where mail is kept, and speaks to the network: nothing else.
 NoNewPrivileges=yes
 CapabilityBoundingSet={capabilities}
 AmbientCapabilities={capabilities}
 ProtectSystem=strict
 ProtectHome=read-only
-ReadWritePaths={directory}
+ReadWritePaths={written}
 PrivateTmp=yes
 PrivateDevices=yes
 ProtectClock=yes
@@ -112,9 +116,11 @@ def command(directory: Path, name: str | None, user: str | None, sockets: bool, 
     if not is_application(directory):
         raise no_application(directory)
     home = directory.resolve()
-    settings = resolve(directory).settings
-    name = name or re.sub(r"[^A-Za-z0-9:_.-]", "-", home.name)
-    units = {f"{name}.service": _service(name, user or home.owner(), settings, home)}
+    resolved = resolve(directory)
+    settings = resolved.settings
+    name = _unit_name(name, home)
+    user = user or home.owner()
+    units = {f"{name}.service": _service(name, user, resolved, home)}
     if sockets:
         units |= _socket_units(name, settings, home)
     if target is None:
@@ -123,16 +129,71 @@ def command(directory: Path, name: str | None, user: str | None, sockets: bool, 
     for file, text in units.items():
         (target / file).write_text(text, encoding="utf-8")
         click.echo(f"wrote {target / file}")
-    started = " ".join(file for file in units if file.endswith(".socket")) or f"{name}.service"
-    click.echo(f"  next         systemctl daemon-reload && systemctl enable --now {started}")
+    started = " ".join([*(file for file in units if file.endswith(".socket")), f"{name}.service"])
+    for step in (*_before(user, home), f"systemctl daemon-reload && systemctl enable --now {started}"):
+        click.echo(f"  next         {step}")
     return OK
 
 
-def _service(name: str, user: str, settings: Settings, home: Path) -> str:
+def _unit_name(given: str | None, home: Path) -> str:
+    if given is None:
+        return re.sub(r"[^A-Za-z0-9:_.-]", "-", home.name)
+    name = given.removesuffix(".service")
+    if not re.fullmatch(r"[A-Za-z0-9:_.-]+", name):
+        raise UsageError(f"{given!r} is no name of a unit: letters, digits and : _ . - (systemd.unit(5))")
+    return name
+
+
+def _before(user: str, home: Path) -> Iterator[str]:
+    """What has to be done before the unit can start, as commands; and what will not work, on standard error."""
+
+    def warn(text: str) -> None:
+        click.echo(f"monsal: {text}", err=True)
+
+    run = shlex.quote(str(home / "run"))
+    if user == "root":
+        warn("it will run as root; --user names another user")
+    try:
+        uid = find_uid(user)
+    except LookupError:
+        yield f"useradd --system --home-dir {shlex.quote(str(home))} {shlex.quote(user)}"
+        yield f"install -d -o {shlex.quote(user)} {run} && chown -R {shlex.quote(user)} {run}"
+        return
+    for path in (os.path.realpath(os.__file__), os.path.realpath(__file__), str(home)):
+        if (place := blocked_for(uid, path)) is not None:
+            warn(f"the user {user} may not read {path} (see the rights of {place}): the service would not start")
+    if str(home).startswith(("/tmp/", "/var/tmp/")):
+        warn(f"{home} lies below a directory that the service has one of its own of (PrivateTmp=)")
+    if not (home / "run").is_dir() or any(place.stat().st_uid != uid for place in (home / "run").glob("**/*")):
+        yield f"install -d -o {shlex.quote(user)} {run} && chown -R {shlex.quote(user)} {run}"
+
+
+def _written(settings: Settings, home: Path) -> str:
+    """Where it writes: below run, and where the store and a relay that files mail are."""
+    places = {str(home / "run")}
+    for scheme, text in (("sqlite:///", settings.store), ("capture:", settings.relay)):
+        if text.startswith(scheme):
+            path = home / text.removeprefix(scheme)
+            place = path.parent if scheme == "sqlite:///" else path
+            if not place.is_relative_to(home / "run"):
+                places.add(str(place))
+    return " ".join(_quoted(place) for place in sorted(places))
+
+
+def _environment(resolved: Resolved) -> str:
+    """The settings that came from the environment of this command: the service has another one."""
+    names = [origin for origin in resolved.origins.values() if origin.startswith("MONSAL_")]
+    return "".join(f"Environment={_quoted(f'{name}={os.environ[name]}')}\n" for name in sorted(names))
+
+
+def _service(name: str, user: str, resolved: Resolved, home: Path) -> str:
+    settings = resolved.settings
     low = any(0 < port < 1024 for port in _ports(settings))
     return _SERVICE.format(
         name=name,
         user=user,
+        written=_written(settings, home),
+        environment=_environment(resolved),
         directory=_quoted(str(home)),
         program=_quoted(_program()),
         stop=round(settings.drain + _BEYOND),

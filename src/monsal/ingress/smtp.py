@@ -157,7 +157,7 @@ class SmtpIngress:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        _log.info("no longer listening", extra={"action": "stop"})
+        _log.info("serving no more connections", extra={"action": "stop"})
 
     def _close_servers(self) -> None:
         for server in self._servers:

@@ -92,7 +92,7 @@ def test_the_list_of_commands_is_what_there_is() -> None:
         (StoreUnavailable("x"), 75),
         (NotRunning("x"), 75),
         (NoAnswer("x"), 75),
-        (StoreCorrupt("x"), 1),
+        (StoreCorrupt("x"), 65),
         (MonsalError("x"), 1),
         (RemoteFault("x", code=-32010, kind="StoreUnavailable"), 75),
         (RemoteFault("x", code=-32010, kind="UsageError"), 64),

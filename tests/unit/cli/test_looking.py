@@ -173,7 +173,7 @@ def test_a_damaged_store_is_named(home: Path, invoke: Invoke) -> None:
     (home / "run").mkdir()
     (home / "run" / "monsal.db").write_bytes(b"no database" * 500)
     result = invoke("queue", "--dir", home)
-    assert result.exit_code == 1
+    assert result.exit_code == 65
     assert "monsal.db" in result.stderr
     assert "Traceback" not in result.stderr
 

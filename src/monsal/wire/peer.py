@@ -17,6 +17,7 @@
 without a call to answer (of a cast) may take room by `hold()` and give it back by `release()`.
 With `JsonRpc(raw=True)` or `MsgPack(raw=True)`, `Called.params` and `Answered.result` are `msgspec.Raw`: `codec.value(
 raw, type)` makes them what they are declared to be. `nonce` is 16 random octets, for a signed link.
+`cancel` is the cast by which a call is given up, for a side that is known to understand it without hello.
 """
 
 from __future__ import annotations
@@ -87,6 +88,7 @@ class Peer:
         first_id: int = 1,
         hello: HelloFacts | None = None,
         nonce: bytes = b"",
+        cancel: str = "",
     ) -> None:
         self.codec = codec
         self.limits = limits or PeerLimits()
@@ -97,6 +99,7 @@ class Peer:
         self._incoming = Incoming(codec, out, self.limits)
         self._silence = Silence()
         self._facts = hello
+        self._cancel = cancel
         self._decode, self._encode = codec.decode, codec.encode
         self._cut, self._put = frames.receive_data, out.put
         self._header: dict[str, Any] | None = None
@@ -164,14 +167,14 @@ class Peer:
         return ids
 
     def give_up(self, call_id: int, *, now: float) -> None:
-        """Forget a call of ours, and tell the other side if it said hello (rpc.B4). Its answer is passed over."""
+        """Forget a call of ours, and tell the other side if it knows of that (rpc.B4). Its answer is passed over."""
         if self._pending.pop(call_id, None) is None:
             return
         self._given_up[call_id] = None
         if len(self._given_up) > _GIVEN_UP:
             del self._given_up[next(iter(self._given_up))]
-        if self.theirs is not None:
-            self._put(self._encode(Cast(_CANCEL, {"id": call_id})))
+        if self._cancel or self.theirs is not None:
+            self._put(self._encode(Cast(self._cancel or _CANCEL, {"id": call_id})))
 
     def reply(self, call_id: Id, result: Any, *, now: float) -> Fault | None:
         """Answer a call. If its result cannot be said, a fault goes out instead, which is given back (rpc.R19, B8).

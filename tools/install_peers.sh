@@ -11,6 +11,8 @@ peers=(
     "smtp-sink postfix"
     "strace strace"
     "sqlite3 sqlite3"
+    "node nodejs"
+    "npm npm"
     "systemd-analyze systemd"
     "systemd-socket-activate systemd"
 )

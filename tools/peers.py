@@ -1,6 +1,7 @@
-"""Foreign programs from the package index, each in an environment of its own that can be thrown away.
+"""Foreign programs from the package indexes, each in an environment of its own that can be thrown away.
 
     python = environment("cherrypy")            # requirements/peers/cherrypy.txt, made once, below .peers/
+    modules = npm_environment("jsonrpc")        # requirements/peers/jsonrpc/package-lock.json; for NODE_PATH
 
 Neither the project nor its tests are installed there; what a peer needs of ours is put on its PYTHONPATH.
 """
@@ -13,9 +14,10 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-__all__ = ["environment"]
+__all__ = ["environment", "npm_environment"]
 
 ROOT = Path(__file__).resolve().parent.parent
 #: Where the environments are; `make clean` removes it.
@@ -28,22 +30,62 @@ def environment(name: str) -> Path:
     Raises FileNotFoundError if there is no such list, RuntimeError with pip's words if it cannot be installed.
     """
     pins = ROOT / "requirements" / "peers" / f"{name}.txt"
-    mark = hashlib.sha256(pins.read_bytes() + sys.version.encode()).hexdigest()[:12]
-    home = PLACE / f"{name}-{mark}"
-    python = home / "bin" / "python"
-    if python.exists():
-        return python
+    home = _home(name, pins.read_bytes() + sys.version.encode())
+
+    def make(place: Path) -> None:
+        subprocess.run([sys.executable, "-m", "venv", place], check=True)
+        command = [str(place / "bin" / "python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+        _install([*command, "-r", str(pins)], pins)
+
+    # Its interpreter is called by its path, never its scripts, whose first lines name the place where they were made.
+    _make_once(home, make)
+    return home / "bin" / "python"
+
+
+def npm_environment(name: str) -> Path:
+    """The `node_modules` of `requirements/peers/<name>/package-lock.json`; made if they are not there yet.
+
+    The lock has no addresses, only versions and hashes: whatever registry npm is set to serves. Raises
+    FileNotFoundError if there is no such list or no npm, RuntimeError with npm's words if it cannot be installed.
+    """
+    pins = ROOT / "requirements" / "peers" / name
+    files = [pins / "package.json", pins / "package-lock.json"]
+    home = _home(name, b"".join(file.read_bytes() for file in files))
+
+    def make(place: Path) -> None:
+        for file in files:
+            shutil.copy(file, place)
+        # No peer has a native part: nothing that a package wants to run when it is installed is needed.
+        quiet = ["--no-audit", "--no-fund", "--loglevel=error", "--ignore-scripts"]
+        _install(["npm", "ci", "--prefix", str(place), *quiet], pins)
+
+    _make_once(home, make)
+    return home / "node_modules"
+
+
+def _home(name: str, pins: bytes) -> Path:
+    """Where an environment of these pins is: other pins, another place."""
+    return PLACE / f"{name}-{hashlib.sha256(pins).hexdigest()[:12]}"
+
+
+def _make_once(home: Path, make: Callable[[Path], None]) -> None:
+    """Have `home` made beside itself and moved there: whoever finds it finds it whole."""
+    if home.exists():
+        return
     PLACE.mkdir(exist_ok=True)
-    # Made beside and moved: whoever finds it finds it whole. Its interpreter is called by its path, never its scripts,
-    # whose first lines name the place where they were made.
-    made = Path(tempfile.mkdtemp(prefix=f"{name}-", dir=PLACE))
+    made = Path(tempfile.mkdtemp(prefix=f"{home.name}-", dir=PLACE))
     try:
-        subprocess.run([sys.executable, "-m", "venv", made], check=True)
-        command = [str(made / "bin" / "python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-        done = subprocess.run([*command, "-r", str(pins)], capture_output=True, text=True, check=False)
-        if done.returncode:
-            raise RuntimeError(f"cannot install {pins.relative_to(ROOT)}:\n{done.stdout}{done.stderr}")
-        os.rename(made, home)
+        make(made)
+        try:
+            os.rename(made, home)
+        except OSError:
+            if not home.exists():  # else somebody was faster, with the same pins
+                raise
     finally:
         shutil.rmtree(made, ignore_errors=True)
-    return python
+
+
+def _install(command: Sequence[str], pins: Path) -> None:
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError(f"cannot install {pins.relative_to(ROOT)}:\n{done.stdout}{done.stderr}")

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from monsal.wire.codec import INVALID_REQUEST, MAX_NESTING, PARSE_ERROR, Malformed, decode, encode
-from monsal.wire.packets import Call, Cast, Fault, Packet, Reply
+from monsal.wire.packets import Call, Cast, EncodeError, Fault, Packet, Reply
 
 EXAMPLES: list[tuple[str, Packet]] = [
     (
@@ -109,7 +109,7 @@ def test_a_megabyte_of_quotes_is_judged_in_linear_time() -> None:
 
 
 def test_a_value_without_a_json_form_cannot_be_encoded() -> None:
-    with pytest.raises(TypeError):
+    with pytest.raises(EncodeError):
         encode(Reply(1, object()))
 
 

@@ -1,0 +1,251 @@
+"""JSON-RPC 2.0 (https://www.jsonrpc.org/specification) in full, batches included (rpc.R31, rpc.B8)."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Callable, Sequence
+from typing import Any, Final, Literal
+
+import msgspec
+from msgspec import UNSET, Raw, UnsetType
+
+from monsal.wire.batches import batch_type, items_of
+from monsal.wire.codes import INVALID_REQUEST, MESSAGES, PARSE_ERROR, TOO_LARGE
+from monsal.wire.nesting import is_too_deep
+from monsal.wire.packets import Batch, Call, Cast, EncodeError, Fault, Id, Malformed, Meta, Packet, Reply
+
+__all__ = ["MAX_NESTING", "SECINFO", "JsonRpc", "bytes_of"]
+
+#: Lists and objects within each other (rpc.B7).
+MAX_NESTING = 64
+#: The method of the notification that carries secinfo (rpc.R32).
+SECINFO = "rpc.secinfo"
+
+
+class _Error(msgspec.Struct, omit_defaults=True):
+    code: int
+    message: str
+    data: Any = None
+
+
+class _Object(msgspec.Struct):
+    jsonrpc: Literal["2.0"]
+    method: str | UnsetType = UNSET
+    params: dict[str, Any] | list[Any] | UnsetType = UNSET
+    id: Id | UnsetType = UNSET
+    result: Any = UNSET
+    error: _Error | UnsetType = UNSET
+    meta: Raw = Raw()
+
+
+class _RawObject(msgspec.Struct):
+    jsonrpc: Literal["2.0"]
+    method: str | UnsetType = UNSET
+    params: Raw | UnsetType = UNSET
+    id: Id | UnsetType = UNSET
+    result: Raw | UnsetType = UNSET
+    error: _Error | UnsetType = UNSET
+    meta: Raw = Raw()
+
+
+class _Meta(msgspec.Struct, omit_defaults=True):
+    deadline_ms: int | float | None = None
+    trace: str = ""
+    key: str = ""
+
+
+# The tag comes first, then the members as they stand here: the order of the specification's examples.
+class _Request(msgspec.Struct, tag_field="jsonrpc", tag="2.0", gc=False):
+    method: str
+    params: Any
+    id: Id | UnsetType = UNSET
+    meta: _Meta | UnsetType = UNSET
+
+
+class _Result(msgspec.Struct, tag_field="jsonrpc", tag="2.0", gc=False):
+    result: Any
+    id: Id
+
+
+class _Failure(msgspec.Struct, tag_field="jsonrpc", tag="2.0"):
+    error: _Error
+    id: Id
+
+
+_encode: Final = msgspec.json.Encoder().encode
+_decode: Final = msgspec.json.Decoder().decode
+_meta: Final = msgspec.json.Decoder(_Meta).decode
+_NO_PARAMS: Final = Raw(b"{}")
+#: What stands in JSON as it is; other values may have bytes in them.
+_SIMPLE: Final = frozenset({int, str, float, bool, type(None), Raw})
+_BYTES: Final = (bytes, bytearray, memoryview)
+
+
+class JsonRpc:
+    """The codec `jrpc`. Bytes travel as `{"__bytes": base64}`; they come back where a declaration says so (rpc.B15).
+
+    With `raw`, params and results are left undecoded (`msgspec.Raw`), for whoever knows their types: see `value`.
+    """
+
+    name = "jrpc"
+
+    def __init__(self, *, raw: bool = False, depth: int = MAX_NESTING, batch: int = 100) -> None:
+        self._raw = raw
+        self._depth = depth
+        self._most = batch
+        self._decode: Callable[[bytes | Raw], Any] = msgspec.json.Decoder(_RawObject if raw else _Object).decode
+        self._batch = msgspec.json.Decoder(batch_type(batch))
+
+    def encode(self, packet: Packet) -> bytes:
+        """The object of a packet. Raises EncodeError if a value in it has no JSON form."""
+        try:
+            if isinstance(packet, Reply):
+                return _encode(_Result(_plain(packet.result), packet.id))
+            if isinstance(packet, Call):
+                return _encode(_Request(packet.method, _plain(packet.params), packet.id, _said_about(packet.meta)))
+            if isinstance(packet, Fault):
+                return _encode(_Failure(_Error(packet.code, packet.message, _plain(packet.data)), packet.id))
+            return _encode(_Request(packet.method, _plain(packet.params), UNSET, _said_about(packet.meta)))
+        except (TypeError, ValueError, OverflowError, RecursionError, msgspec.MsgspecError) as error:
+            raise EncodeError(f"it has no JSON form: {error}") from error
+
+    def join(self, payloads: Sequence[bytes]) -> bytes:
+        """A batch of what was encoded."""
+        return b"[" + b",".join(payloads) + b"]"
+
+    def decode(self, payload: bytes) -> Packet | Batch:
+        """The packet or batch in a payload. Raises Malformed, and nothing else, for any other bytes (rpc.B1)."""
+        if is_too_deep(payload, self._depth):
+            raise _malformed(PARSE_ERROR, f"unbalanced, or nested more than {self._depth} deep")
+        if payload.lstrip()[:1] == b"[":
+            return self._decode_batch(payload)
+        return self._decode_object(payload)
+
+    def value(self, raw: Any, kind: Any = Any) -> Any:
+        """Params or a result as a value of the type `kind`. Raises msgspec.ValidationError if it does not fit."""
+        if type(raw) is Raw:
+            return msgspec.json.decode(raw, type=kind)
+        return raw if kind is Any else msgspec.convert(raw, kind)
+
+    def with_secinfo(self, secinfo: dict[str, Any], payload: bytes | None) -> list[bytes]:
+        """A notification with the secinfo, then what it belongs to (rpc.R32)."""
+        header = _encode(_Request(SECINFO, _plain(secinfo)))
+        return [header] if payload is None else [header, payload]
+
+    def split_secinfo(self, payload: bytes) -> tuple[dict[str, Any], bytes | None] | None:
+        """The secinfo of a notification; what it belongs to comes next."""
+        if b"rpc.secinfo" not in payload:
+            return None
+        try:
+            packet = self.decode(payload)
+        except Malformed:
+            return None
+        if type(packet) is not Cast or packet.method != SECINFO:
+            return None
+        params = self.value(packet.params)
+        return (params, None) if isinstance(params, dict) else None
+
+    def _decode_object(self, payload: bytes | Raw) -> Packet:
+        try:
+            said = self._decode(payload)
+            # A Raw is checked for its syntax only, and JSON between systems is UTF-8 (RFC 8259, section 8.1).
+            if self._raw and not (text := bytes(payload)).isascii():
+                text.decode()
+        except msgspec.ValidationError as error:
+            raise _explain(payload, str(error)) from None
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise _malformed(PARSE_ERROR, f"this is no JSON: {error}") from None
+        if (said.method is not UNSET) + (said.result is not UNSET) + (said.error is not UNSET) != 1:
+            raise _explain(payload, "exactly one of `method`, `result` and `error` is needed")
+        known = said.id
+        if (method := said.method) is not UNSET:
+            params = said.params
+            if params is UNSET:
+                params = _NO_PARAMS if self._raw else {}
+            elif self._raw and memoryview(params)[0] not in b"[{":
+                raise _explain(payload, "Expected `object | array` - at `$.params`")
+            meta = _heard_about(said.meta) if said.meta else None
+            return Cast(method, params, meta) if known is UNSET else Call(known, method, params, meta)
+        if known is UNSET:
+            raise _explain(payload, "Object missing required field `id`")
+        if (failed := said.error) is not UNSET:
+            return Fault(known, failed.code, failed.message, failed.data)
+        return Reply(known, said.result)
+
+    def _decode_batch(self, payload: bytes) -> Batch:
+        try:
+            found = items_of(self._batch.decode(payload))
+        except msgspec.ValidationError:
+            raise _malformed(TOO_LARGE, f"a batch of more than {self._most}") from None
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise _malformed(PARSE_ERROR, f"this is no JSON: {error}") from None
+        if not found:
+            raise _malformed(INVALID_REQUEST, "an empty batch")
+        items: list[Packet | Malformed] = []
+        for raw in found:
+            try:
+                items.append(self._decode_object(raw))
+            except Malformed as error:
+                items.append(error)
+        return Batch(tuple(items))
+
+
+def bytes_of(value: Any) -> bytes:
+    """The bytes that travelled as `{"__bytes": base64}`. Raises ValueError if it is anything else (rpc.B15)."""
+    if isinstance(value, dict) and len(value) == 1 and isinstance(text := value.get("__bytes"), str):
+        try:
+            return base64.b64decode(text, validate=True)
+        except binascii.Error as error:
+            raise ValueError(f"no base 64: {error}") from None
+    raise ValueError('bytes are an object with the one member "__bytes"')
+
+
+def _plain(value: Any) -> Any:
+    """`value` with its bytes as `{"__bytes": base64}`; itself if there are none to be seen at once."""
+    kind = type(value)
+    if kind in _SIMPLE:
+        return value
+    if kind is dict:
+        if _SIMPLE.issuperset(map(type, value.values())):
+            return value
+        return {key: _plain(item) for key, item in value.items()}
+    if kind is list or kind is tuple:
+        return value if _SIMPLE.issuperset(map(type, value)) else [_plain(item) for item in value]
+    if kind in _BYTES:
+        return {"__bytes": base64.b64encode(value).decode()}
+    # Records, times, sets, numbers of other kinds. What msgspec does not know, it says itself.
+    plain = msgspec.to_builtins(value, builtin_types=_BYTES)
+    return _plain(plain) if type(plain) in (dict, list, *_BYTES) else plain
+
+
+def _said_about(meta: Meta | None) -> _Meta | UnsetType:
+    if meta is None:
+        return UNSET
+    return _Meta(None if meta.deadline is None else max(0, round(meta.deadline * 1000)), meta.trace, meta.key)
+
+
+def _heard_about(raw: Raw) -> Meta | None:
+    """What is said about a call; None if it is in some other way, because the member is ours and not of JSON-RPC."""
+    try:
+        said = _meta(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+    return Meta(None if said.deadline_ms is None else said.deadline_ms / 1000, said.trace, said.key)
+
+
+def _malformed(code: int, detail: str, known: Id = None) -> Malformed:
+    return Malformed(Fault(known, code, MESSAGES[code]), detail)
+
+
+def _explain(payload: bytes | Raw, why: str) -> Malformed:
+    """What is wrong with a text that is no packet, with the id if one can be made out."""
+    try:
+        said = _decode(payload)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        return _malformed(PARSE_ERROR, f"this is no JSON: {error}")
+    if not isinstance(said, dict):
+        return _malformed(INVALID_REQUEST, "not a JSON-RPC object")
+    given = said.get("id")
+    known: Id = given if isinstance(given, int | float | str) and not isinstance(given, bool) else None
+    return _malformed(INVALID_REQUEST, f"not a JSON-RPC 2.0 object: {why}", known)

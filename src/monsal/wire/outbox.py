@@ -1,0 +1,84 @@
+"""What is on its way to the other side: bounded, sealed, framed, and counted until it has left."""
+
+from __future__ import annotations
+
+from monsal.wire.codec import Codec
+from monsal.wire.codes import TOO_LARGE
+from monsal.wire.frames import Frames
+from monsal.wire.packets import EncodeError
+from monsal.wire.security import Session
+
+__all__ = ["Outbox"]
+
+
+class Outbox:
+    """Takes payloads, gives frames. `buffered` are the octets not yet sent, `limit` what one payload may have.
+
+    `unsent` are the calls of which nothing was handed out yet: whoever fills it puts their payloads in first.
+    """
+
+    __slots__ = ("_codec", "_frames", "_session", "_unsealed", "_wrap", "buffered", "limit", "unsent")
+
+    def __init__(self, codec: Codec, frames: Frames, session: Session | None, limit: int) -> None:
+        self.buffered = 0
+        self.limit = limit
+        self.unsent: list[int] = []
+        self._codec = codec
+        self._wrap = frames.wrap
+        self._session = session
+        self._frames: list[bytes] = []
+        self._unsealed: list[bytes] = []
+        if session is not None and (greeting := session.greeting) is not None:
+            for payload in codec.with_secinfo(greeting, None):
+                self._add(self._wrap(payload))
+
+    def put(self, payload: bytes) -> None:
+        """Send a payload. Raises EncodeError if it is longer than the other side takes, or cannot be framed."""
+        if len(payload) > self.limit:
+            raise EncodeError(f"{len(payload)} octets, and the other side takes {self.limit}", TOO_LARGE)
+        frame = self._wrap(payload)
+        if self._session is None:
+            self._frames.append(frame)
+        else:
+            self._unsealed.append(payload)
+        self.buffered += len(frame)
+
+    @property
+    def wants_to_write(self) -> bool:
+        """Whether `data_to_send` has something."""
+        return bool(self._frames) or bool(self._unsealed and self._session is not None and self._session.is_ready)
+
+    def data_to_send(self) -> list[bytes]:
+        """The frames that wait. They are not given again: report their octets as `sent` when they are gone."""
+        if self._unsealed:
+            self._seal()
+        if not self._unsealed:
+            self.unsent.clear()
+        frames, self._frames = self._frames, []
+        return frames
+
+    def sent(self, octets: int) -> None:
+        """So many octets of `data_to_send` have left."""
+        self.buffered -= octets
+
+    def clear(self) -> None:
+        """Let go of all that waits."""
+        self._frames.clear()
+        self._unsealed.clear()
+
+    def _add(self, frame: bytes) -> None:
+        self._frames.append(frame)
+        self.buffered += len(frame)
+
+    def _seal(self) -> None:
+        # Not before the greeting of the other side is here, which signatures cover (rpc.B6).
+        session = self._session
+        if session is None or not session.is_ready:
+            return
+        unsealed, self._unsealed = self._unsealed, []
+        for payload in unsealed:
+            self.buffered -= len(self._wrap(payload))
+            secinfo, changed = session.seal(payload)
+            sealed = payload if changed is None else changed
+            for part in self._codec.with_secinfo(secinfo, sealed) if secinfo else [sealed]:
+                self._add(self._wrap(part))

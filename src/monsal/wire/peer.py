@@ -1,0 +1,494 @@
+"""One end of a link, without its socket, clock and randomness: bytes and times in, events and bytes out.
+
+    peer = Peer(JsonRpc(raw=True), LineFrames(), limits=PeerLimits(), hello=HelloFacts(beat=10.0))
+    peer.say_hello(now)                         # the side that connected; the other one only answers
+    call_id = peer.call("add", {"a": 1, "b": 2}, now=now, timeout=5.0)
+    write(peer.data_to_send())                  # and peer.sent(octets) when they are gone
+
+    events = peer.receive_data(data, now)
+    while events:
+        for event in events:
+            ...                                 # Called -> peer.reply(event.id, result, now=now) or peer.fault(...)
+        events = peer.next_calls(now)           # calls that were held back and have room now
+    if not peer.reading: ...                    # too much is unread by the other side: read no more for now
+    wake_at(peer.next_deadline())               # -> events = peer.on_time(now)
+
+`next_calls` is also asked after each later answer while `waiting` is not 0. A handler that goes on in the background
+without a call to answer (of a cast) may take room by `hold()` and give it back by `release()`.
+With `JsonRpc(raw=True)` or `MsgPack(raw=True)`, `Called.params` and `Answered.result` are `msgspec.Raw`: `codec.value(
+raw, type)` makes them what they are declared to be. `nonce` is 16 random octets, for a signed link.
+`cancel` is the cast by which a call is given up, for a side that is known to understand it without hello.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, Final
+
+import msgspec
+
+from monsal.errors import ProtocolError, UsageError
+from monsal.wire.codec import Codec
+from monsal.wire.codes import (
+    INVALID_PARAMS,
+    INVALID_REQUEST,
+    MESSAGES,
+    METHOD_NOT_FOUND,
+    TOO_LARGE,
+    UNAUTHENTICATED,
+)
+from monsal.wire.events import Alive, Answered, Event, Expired, Failed, Greeted, Lost, PeerStatistics, Trouble
+from monsal.wire.frames import Frames, TooLong
+from monsal.wire.hello import CancelParams, HelloFacts, our_facts
+from monsal.wire.incoming import Incoming
+from monsal.wire.limits import PeerLimits
+from monsal.wire.outbox import Outbox
+from monsal.wire.packets import Batch, Call, Cast, EncodeError, Fault, Id, Malformed, Meta, Packet, Params, Reply
+from monsal.wire.security import Null, Security, SecurityError
+from monsal.wire.silence import Silence, Verdict
+from monsal.wire.waiting import Gathering, Held, Slot
+
+__all__ = ["Peer"]
+
+#: Ids of our own calls; those of the shell are numbers.
+_HELLO: Final = "rpc.hello"
+_PING: Final = "rpc.ping"
+_CANCEL: Final = "rpc.cancel"
+_RESERVED: Final = frozenset({_HELLO, _PING, _CANCEL, "$/cancelRequest", "rpc.secinfo"})
+#: How many calls that were given up are known as such, when their answers come after all.
+_GIVEN_UP: Final = 4096
+
+
+class _Heard:
+    """What belongs to the packets of one piece of data."""
+
+    __slots__ = ("events", "now", "octets", "secinfo")
+
+    def __init__(self, now: float) -> None:
+        self.now = now
+        self.events: list[Event] = []
+        self.secinfo: dict[str, Any] = {}
+        self.octets = 0
+
+
+class Peer:
+    """Knows ids, pending calls, deadlines, limits and keep-alive of one link. The top of the module shows its use.
+
+    `theirs` is what the other side said in hello, None if it said none; `is_lost` whether Lost was told.
+    """
+
+    def __init__(
+        self,
+        codec: Codec,
+        frames: Frames,
+        *,
+        security: Security | None = None,
+        limits: PeerLimits | None = None,
+        first_id: int = 1,
+        hello: HelloFacts | None = None,
+        nonce: bytes = b"",
+        cancel: str = "",
+    ) -> None:
+        self.codec = codec
+        self.limits = limits or PeerLimits()
+        self.theirs: HelloFacts | None = None
+        self.is_lost = False
+        self._session = (security or Null()).session(nonce)
+        self._out = out = Outbox(codec, frames, self._session, self.limits.frame)
+        self._incoming = Incoming(codec, out, self.limits)
+        self._silence = Silence()
+        self._facts = hello
+        self._cancel = cancel
+        self._decode, self._encode = codec.decode, codec.encode
+        self._cut, self._put = frames.receive_data, out.put
+        self._header: dict[str, Any] | None = None
+        self._pending: dict[Id, float] = {}
+        self._given_up: dict[Id, None] = {}
+        self._asked: set[Id] = set()
+        self._first_id = self._next_id = first_id
+        self._heard_calls = self._troubles = self._garbage = 0
+        self._their_timeout = math.inf
+        # A lower bound: the next time at which it is worth to look at all deadlines.
+        self._soonest = math.inf
+        #: The frames that wait; they are given once, and reported as `sent(octets)` when they are gone.
+        self.data_to_send = out.data_to_send
+        self.sent = out.sent
+        #: Take the room of one call, for a cast whose handler goes on, and give it back.
+        self.hold, self.release = self._incoming.hold, self._incoming.release
+
+    # -- what we say ------------------------------------------------------------------------------------------
+
+    def call(
+        self, method: str, params: Params, *, now: float, timeout: float | None = None, meta: Meta | None = None
+    ) -> int:
+        """Make a call; its id. `timeout` is that of the limits if not given (rpc.B4).
+
+        Raises EncodeError if it cannot be said, and then no id is used; ProtocolError if the other side is lost.
+        """
+        self._check_alive()
+        call_id = self._next_id
+        if self.theirs is None:
+            meta = None
+        elif timeout is not None:
+            meta = Meta(timeout) if meta is None else Meta(timeout, meta.trace, meta.key)
+        self._put(self._encode(Call(call_id, method, params, meta)))
+        self._next_id = call_id + 1
+        self._expect(call_id, now + (self.limits.timeout if timeout is None else timeout))
+        return call_id
+
+    def cast(self, method: str, params: Params, *, now: float, meta: Meta | None = None) -> None:
+        """Say something that is not answered. Raises as `call`."""
+        self._check_alive()
+        self._put(self._encode(Cast(method, params, None if self.theirs is None else meta)))
+
+    def batch(
+        self, items: Sequence[tuple[str, Params, bool]], *, now: float, timeout: float | None = None
+    ) -> list[int | None]:
+        """Say several (method, params, is it a call) in one frame; their ids, None for casts. Raises as `call`."""
+        self._check_alive()
+        if not 0 < len(items) <= self.limits.batch:
+            raise EncodeError(f"a batch has from 1 to {self.limits.batch} items, not {len(items)}", TOO_LARGE)
+        meta = None if self.theirs is None or timeout is None else Meta(timeout)
+        ids: list[int | None] = []
+        payloads: list[bytes] = []
+        next_id = self._next_id
+        for method, params, is_call in items:
+            ids.append(next_id if is_call else None)
+            packet = Call(next_id, method, params, meta) if is_call else Cast(method, params, meta)
+            payloads.append(self._encode(packet))
+            next_id += is_call
+        self._put(self.codec.join(payloads))
+        self._next_id = next_id
+        deadline = now + (self.limits.timeout if timeout is None else timeout)
+        for call_id in ids:
+            if call_id is not None:
+                self._expect(call_id, deadline)
+        return ids
+
+    def give_up(self, call_id: int, *, now: float) -> None:
+        """Forget a call of ours, and tell the other side if it knows of that (rpc.B4). Its answer is passed over."""
+        if self._pending.pop(call_id, None) is None:
+            return
+        self._given_up[call_id] = None
+        if len(self._given_up) > _GIVEN_UP:
+            del self._given_up[next(iter(self._given_up))]
+        if self._cancel or self.theirs is not None:
+            self._put(self._encode(Cast(self._cancel or _CANCEL, {"id": call_id})))
+
+    def reply(self, call_id: Id, result: Any, *, now: float) -> Fault | None:
+        """Answer a call. If its result cannot be said, a fault goes out instead, which is given back (rpc.R19, B8).
+
+        Raises UsageError if no call with this id runs. After the link was lost nothing is done.
+        """
+        return self._finish(Reply(call_id, result))
+
+    def fault(self, call_id: Id, code: int, message: str, data: Any = None, *, now: float) -> Fault | None:
+        """Answer a call with a fault; otherwise as `reply`."""
+        return self._finish(Fault(call_id, code, message, data))
+
+    def say_hello(self, now: float) -> None:
+        """Tell the other side of us and learn of it: Greeted comes, or nothing if it knows no hello (rpc.B11).
+
+        Raises UsageError if the peer was made without facts.
+        """
+        if self._facts is None:
+            raise UsageError("a peer that says hello is made with hello=HelloFacts(...)")
+        self._asked.add(_HELLO)
+        self._put(self._encode(Call(_HELLO, _HELLO, our_facts(self._facts, self.limits))))
+
+    # -- what we hear -----------------------------------------------------------------------------------------
+
+    def receive_data(self, data: bytes, now: float) -> list[Event]:
+        """Take in bytes of the other side; what they mean."""
+        heard = _Heard(now)
+        self._silence.heard_at = now
+        for frame in self._cut(data):
+            if self.is_lost:
+                break
+            if isinstance(frame, TooLong):
+                detail = f"a frame of more than {self.limits.frame} octets"
+                self._hear_garbage(Malformed(Fault(None, TOO_LARGE, MESSAGES[TOO_LARGE]), detail), None, heard)
+                continue
+            if self._session is not None:
+                opened = self._open(frame, heard)
+                if opened is None:
+                    continue
+                frame = opened
+            try:
+                packet = self._decode(frame)
+            except Malformed as error:
+                self._hear_garbage(error, None, heard)
+                continue
+            heard.octets = len(frame)
+            if type(packet) is Batch:
+                self._hear_batch(packet, heard)
+            else:
+                self._hear(packet, None, heard)  # type: ignore[arg-type] # what is no Batch is a Packet
+        return heard.events
+
+    def receive_eof(self, now: float) -> list[Event]:
+        """The other side will say no more."""
+        events: list[Event] = []
+        self._lose("the other side hung up", events, may_answer=True)
+        return events
+
+    def next_calls(self, now: float) -> list[Event]:
+        """Calls that were held back and have room now. Those whose time has passed are answered, not run (rpc.B4)."""
+        events: list[Event] = []
+        if self._incoming.waiting:
+            self._incoming.next_calls(now, events)
+        return events
+
+    def next_deadline(self) -> float | None:
+        """When to come with `on_time` at the latest; None if nothing waits."""
+        soonest = min(self._soonest, self._incoming.soonest, self._silence.due)
+        return None if soonest == math.inf else soonest
+
+    def on_time(self, now: float) -> list[Event]:
+        """What the time alone brings: calls that expire, silence."""
+        events: list[Event] = []
+        if self.is_lost:
+            return events
+        if now >= self._soonest:
+            self._expire(now, events)
+        if now >= self._incoming.soonest:
+            self._incoming.stop_late(now, events)
+        if now >= self._silence.due:
+            verdict = self._silence.look(now, self.reading)
+            if verdict is Verdict.PING:
+                self._asked.add(_PING)
+                self._put(self._encode(Call(_PING, _PING, {})))
+            elif verdict is Verdict.LOST:
+                self._lose("nothing was heard for two beats", events)
+        return events
+
+    @property
+    def reading(self) -> bool:
+        """Whether to read on. Not while the other side leaves unread what we say (rpc.B7)."""
+        return self._out.buffered <= self.limits.write_buffer and not self.is_lost
+
+    @property
+    def wants_to_write(self) -> bool:
+        """Whether `data_to_send` has something."""
+        return self._out.wants_to_write
+
+    @property
+    def buffered(self) -> int:
+        """Octets that are not yet sent."""
+        return self._out.buffered
+
+    @property
+    def pending(self) -> int:
+        """Calls of ours that are not answered."""
+        return len(self._pending)
+
+    @property
+    def in_flight(self) -> int:
+        """Calls of the other side that run."""
+        return self._incoming.in_flight
+
+    @property
+    def waiting(self) -> int:
+        """Calls of the other side that are held back."""
+        return self._incoming.waiting
+
+    def statistics(self) -> PeerStatistics:
+        return PeerStatistics(
+            made=self._next_id - self._first_id,
+            heard=self._heard_calls,
+            troubles=self._troubles,
+            pending=self.pending,
+            in_flight=self.in_flight,
+            waiting=self.waiting,
+            buffered=self.buffered,
+        )
+
+    # -- inside -----------------------------------------------------------------------------------------------
+
+    def _check_alive(self) -> None:
+        if self.is_lost:
+            raise ProtocolError("the other side is lost")
+
+    def _expect(self, call_id: int, deadline: float) -> None:
+        self._pending[call_id] = deadline
+        if deadline < self._soonest:
+            self._soonest = deadline
+        self._out.unsent.append(call_id)
+
+    def _finish(self, answer: Reply | Fault) -> Fault | None:
+        try:
+            slot = self._incoming.finish(answer.id)
+        except KeyError:
+            if self.is_lost:
+                return None
+            raise UsageError(f"no call with the id {answer.id!r} waits for an answer") from None
+        return self._incoming.answer(answer, slot)
+
+    def _expire(self, now: float, events: list[Event]) -> None:
+        for known in [known for known, deadline in self._pending.items() if deadline <= now]:
+            assert isinstance(known, int)
+            self.give_up(known, now=now)
+            events.append(Expired(known))
+        # A look costs about 0.1 us a call; with thousands pending it is not taken for each of them alone.
+        rest = now + len(self._pending) * 2e-6
+        self._soonest = max(min(self._pending.values(), default=math.inf), rest) if self._pending else math.inf
+
+    def _open(self, frame: bytes, heard: _Heard) -> bytes | None:
+        """The payload of a frame of a link with security; None if there is none, or it is refused (rpc.B6)."""
+        session = self._session
+        assert session is not None
+        payload: bytes | None = frame
+        try:
+            secinfo, self._header = self._header, None
+            if secinfo is None and (found := self.codec.split_secinfo(frame)) is not None:
+                secinfo, payload = found
+                if session.greeted(secinfo):
+                    return None
+                if payload is None:
+                    self._header = secinfo
+                    return None
+            assert payload is not None
+            opened, heard.secinfo = session.open(payload, secinfo)
+        except SecurityError as error:
+            self._hear_unauthenticated(payload or b"", str(error), heard)
+            return None
+        return opened
+
+    def _hear_unauthenticated(self, payload: bytes, why: str, heard: _Heard) -> None:
+        try:
+            packet: Packet | Batch | None = self._decode(payload)
+        except Malformed:
+            packet = None
+        call = packet if isinstance(packet, Call) else None
+        fault = Fault(call.id if call else None, UNAUTHENTICATED, MESSAGES[UNAUTHENTICATED])
+        # What asks for no answer gets none: two sides that do not trust each other must not go on about it for ever.
+        is_owed = call is not None or isinstance(packet, Batch)
+        self._trouble(fault, why, heard.events, in_reply_to=call, is_answered=is_owed)
+        if is_owed:
+            self._incoming.answer(fault, None)
+
+    def _hear_garbage(self, error: Malformed, slot: Slot | None, heard: _Heard) -> None:
+        fault = error.fault
+        self._trouble(fault, error.detail, heard.events, is_answered=True)
+        # The detail is an extra, for those who said hello (rpc.B11).
+        said = fault if self.theirs is None else Fault(fault.id, fault.code, fault.message, error.detail[:1000])
+        self._incoming.answer(said, slot)
+
+    def _trouble(
+        self,
+        fault: Fault,
+        detail: str,
+        events: list[Event],
+        *,
+        in_reply_to: Call | None = None,
+        is_answered: bool = False,
+    ) -> None:
+        self._troubles += 1
+        self._garbage += 1
+        events.append(Trouble(Fault(fault.id, fault.code, fault.message, detail), in_reply_to, is_answered))
+        if self._garbage >= self.limits.garbage:
+            self._lose("too much garbage", events)
+
+    def _hear_batch(self, batch: Batch, heard: _Heard) -> None:
+        gathering = Gathering()
+        heard.octets //= len(batch.items)
+        for item in batch.items:
+            if type(item) is Malformed:
+                self._hear_garbage(item, gathering.slot(), heard)
+            else:
+                self._hear(item, gathering.slot() if type(item) is Call else None, heard)
+        self._incoming.close_batch(gathering)
+
+    def _hear(self, packet: Packet, slot: Slot | None, heard: _Heard) -> None:
+        if isinstance(packet, Call | Cast):
+            if packet.method in _RESERVED:
+                self._hear_reserved(packet, slot, heard)
+                return
+            self._garbage = 0
+            self._heard_calls += 1
+            deadline = None
+            if self.theirs is not None:
+                said = packet.meta.deadline if packet.meta is not None else None
+                deadline = heard.now + (self._their_timeout if said is None else said)
+            incoming = self._incoming
+            if incoming.waiting or incoming.in_flight >= self.limits.in_flight:
+                incoming.take(Held(packet, deadline, heard.secinfo, slot, octets=heard.octets), heard.events)
+            else:
+                incoming.start(packet, deadline, heard.secinfo, slot, heard.events)
+        elif self._pending.pop(packet.id, None) is not None:
+            self._garbage = 0
+            if isinstance(packet, Fault):
+                heard.events.append(Failed(packet.id, packet))
+            else:
+                heard.events.append(Answered(packet.id, packet.result))
+        elif packet.id in self._given_up:
+            del self._given_up[packet.id]
+        elif packet.id in self._asked:
+            self._hear_own_answer(packet, heard)
+        else:
+            # A fault without id is theirs about a frame of ours; none of these is answered, or it would never end.
+            fault = (
+                packet if isinstance(packet, Fault) else Fault(packet.id, INVALID_REQUEST, MESSAGES[INVALID_REQUEST])
+            )
+            self._trouble(fault, f"an answer to no call of ours: {packet!r:.200}", heard.events)
+
+    def _hear_reserved(self, packet: Call | Cast, slot: Slot | None, heard: _Heard) -> None:
+        """What the peer itself answers. It never waits for room, so that a busy peer is not taken for a frozen one."""
+        try:
+            result = self._reserved(packet, heard)
+            answer: Reply | Fault = Reply(None, result)
+        except msgspec.ValidationError as error:
+            answer = Fault(None, INVALID_PARAMS, MESSAGES[INVALID_PARAMS], str(error))
+        except LookupError:
+            answer = Fault(None, METHOD_NOT_FOUND, MESSAGES[METHOD_NOT_FOUND])
+        if isinstance(packet, Call):
+            self._incoming.answer(msgspec.structs.replace(answer, id=packet.id), slot)
+
+    def _reserved(self, packet: Call | Cast, heard: _Heard) -> Any:
+        if packet.method == _HELLO:
+            if self._facts is None:
+                raise LookupError(_HELLO)
+            theirs = self.codec.value(packet.params, HelloFacts)
+            if isinstance(packet, Call):
+                self._agree(theirs, heard)
+            return our_facts(self._facts, self.limits)
+        if packet.method in (_CANCEL, "$/cancelRequest"):
+            return self._incoming.cancel(self.codec.value(packet.params, CancelParams).id, heard.events)
+        return None
+
+    def _hear_own_answer(self, packet: Reply | Fault, heard: _Heard) -> None:
+        self._asked.discard(packet.id)
+        self._garbage = 0
+        if packet.id == _PING:
+            heard.events.append(Alive())
+        elif isinstance(packet, Reply):
+            try:
+                self._agree(self.codec.value(packet.result, HelloFacts), heard)
+            except msgspec.ValidationError as error:
+                fault = Fault(packet.id, INVALID_REQUEST, MESSAGES[INVALID_REQUEST])
+                self._trouble(fault, f"its hello is none: {error}", heard.events)
+
+    def _agree(self, theirs: HelloFacts, heard: _Heard) -> None:
+        """Take over what the other side said of itself (rpc.B11)."""
+        self.theirs = theirs
+        self._out.limit = int(theirs.limits.get("frame", self._out.limit))
+        self._their_timeout = theirs.limits.get("timeout", math.inf)
+        if self.limits.beat is not None and theirs.beat is not None:
+            self._silence.start(self.limits.beat, heard.now)
+        heard.events.append(Greeted(theirs))
+
+    def _lose(self, reason: str, events: list[Event], *, may_answer: bool = False) -> None:
+        if self.is_lost:
+            return
+        self.is_lost = True
+        unsent = set(self._out.unsent)
+        calls = {known: known not in unsent for known in self._pending if isinstance(known, int)}
+        running = self._incoming.running
+        may_answer = may_answer and bool(running or self._incoming.waiting)
+        events.append(Lost(reason, calls, running, may_answer))
+        self._pending.clear()
+        self._given_up.clear()
+        self._soonest = self._silence.due = math.inf
+        if not may_answer:
+            self._incoming.clear()

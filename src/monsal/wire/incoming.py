@@ -43,12 +43,10 @@ class Incoming:
         """The ids of the calls that run."""
         return tuple(self._running)
 
-    def take(self, held: Held, events: list[Event]) -> None:
-        """Start a call or cast, hold it back, or refuse it (rpc.B7)."""
+    def hold_back(self, held: Held, events: list[Event]) -> None:
+        """Hold a call or cast back, or refuse it (rpc.B7)."""
         limits = self._limits
-        if self.in_flight < limits.in_flight and not self.waiting:
-            self.start(held.packet, held.deadline, held.secinfo, held.slot, events)
-        elif self.waiting < limits.queue and self._held.octets + held.octets <= limits.held:
+        if self.waiting < limits.queue and self._held.octets + held.octets <= limits.held:
             self._held.push(held)
             self.waiting += 1
         elif isinstance(held.packet, Call):

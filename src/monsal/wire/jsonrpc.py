@@ -76,6 +76,7 @@ class _Failure(msgspec.Struct, tag_field="jsonrpc", tag="2.0"):
 _encode: Final = msgspec.json.Encoder().encode
 _decode: Final = msgspec.json.Decoder().decode
 _meta: Final = msgspec.json.Decoder(_Meta).decode
+_BRACE: Final = ord("{")
 _NO_PARAMS: Final = Raw(b"{}")
 #: What stands in JSON as it is; other values may have bytes in them.
 _SIMPLE: Final = frozenset({int, str, float, bool, type(None), Raw})
@@ -95,7 +96,6 @@ class JsonRpc:
         self._depth = depth
         self._most = batch
         self._decode: Callable[[bytes | Raw], Any] = msgspec.json.Decoder(_RawObject if raw else _Object).decode
-        self._batch = msgspec.json.Decoder(batch_type(batch))
 
     def encode(self, packet: Packet) -> bytes:
         """The object of a packet. Raises EncodeError if a value in it has no JSON form."""
@@ -118,7 +118,8 @@ class JsonRpc:
         """The packet or batch in a payload. Raises Malformed, and nothing else, for any other bytes (rpc.B1)."""
         if is_too_deep(payload, self._depth):
             raise _malformed(PARSE_ERROR, f"unbalanced, or nested more than {self._depth} deep")
-        if payload.lstrip()[:1] == b"[":
+        # A number, not a slice: this is asked of every frame.
+        if payload and payload[0] != _BRACE and payload.lstrip()[:1] == b"[":
             return self._decode_batch(payload)
         return self._decode_object(payload)
 
@@ -175,7 +176,7 @@ class JsonRpc:
 
     def _decode_batch(self, payload: bytes) -> Batch:
         try:
-            found = items_of(self._batch.decode(payload))
+            found = items_of(msgspec.json.decode(payload, type=batch_type(self._most)))
         except msgspec.ValidationError:
             raise _malformed(TOO_LARGE, f"a batch of more than {self._most}") from None
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -209,9 +210,17 @@ def _plain(value: Any) -> Any:
     if kind is dict:
         if _SIMPLE.issuperset(map(type, value.values())):
             return value
-        return {key: _plain(item) for key, item in value.items()}
+        for item in value.values():
+            if type(item) not in _SIMPLE and _plain(item) is not item:
+                return {key: _plain(item) for key, item in value.items()}
+        return value
     if kind is list or kind is tuple:
-        return value if _SIMPLE.issuperset(map(type, value)) else [_plain(item) for item in value]
+        if _SIMPLE.issuperset(map(type, value)):
+            return value
+        for item in value:
+            if type(item) not in _SIMPLE and _plain(item) is not item:
+                return [_plain(item) for item in value]
+        return value
     if kind in _BYTES:
         return {"__bytes": base64.b64encode(value).decode()}
     # Records, times, sets, numbers of other kinds. What msgspec does not know, it says itself.

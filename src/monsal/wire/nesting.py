@@ -18,6 +18,8 @@ def is_too_deep(text: bytes, depth: int) -> bool:
 
     A text with few brackets is not looked at: whether they balance is then for the parser.
     """
+    if len(text) <= 2 * depth:
+        return False
     if text.count(b"[") + text.count(b"{") <= depth:
         return False
     brackets = _STRING.sub(b"", text).translate(_ONE_KIND, _NO_BRACKETS)

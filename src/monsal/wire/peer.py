@@ -101,7 +101,8 @@ class Peer:
         self._facts = hello
         self._cancel = cancel
         self._decode, self._encode = codec.decode, codec.encode
-        self._cut, self._put = frames.receive_data, out.put
+        self._cut, self._put, self._unsent = frames.receive_data, out.put, out.unsent
+        self._timeout, self._most = self.limits.timeout, self.limits.in_flight
         self._header: dict[str, Any] | None = None
         self._pending: dict[Id, float] = {}
         self._given_up: dict[Id, None] = {}
@@ -126,7 +127,8 @@ class Peer:
 
         Raises EncodeError if it cannot be said, and then no id is used; ProtocolError if the other side is lost.
         """
-        self._check_alive()
+        if self.is_lost:
+            raise _lost()
         call_id = self._next_id
         if self.theirs is None:
             meta = None
@@ -134,19 +136,25 @@ class Peer:
             meta = Meta(timeout) if meta is None else Meta(timeout, meta.trace, meta.key)
         self._put(self._encode(Call(call_id, method, params, meta)))
         self._next_id = call_id + 1
-        self._expect(call_id, now + (self.limits.timeout if timeout is None else timeout))
+        deadline = now + (self._timeout if timeout is None else timeout)
+        self._pending[call_id] = deadline
+        if deadline < self._soonest:
+            self._soonest = deadline
+        self._unsent.append(call_id)
         return call_id
 
     def cast(self, method: str, params: Params, *, now: float, meta: Meta | None = None) -> None:
         """Say something that is not answered. Raises as `call`."""
-        self._check_alive()
+        if self.is_lost:
+            raise _lost()
         self._put(self._encode(Cast(method, params, None if self.theirs is None else meta)))
 
     def batch(
         self, items: Sequence[tuple[str, Params, bool]], *, now: float, timeout: float | None = None
     ) -> list[int | None]:
         """Say several (method, params, is it a call) in one frame; their ids, None for casts. Raises as `call`."""
-        self._check_alive()
+        if self.is_lost:
+            raise _lost()
         if not 0 < len(items) <= self.limits.batch:
             raise EncodeError(f"a batch has from 1 to {self.limits.batch} items, not {len(items)}", TOO_LARGE)
         meta = None if self.theirs is None or timeout is None else Meta(timeout)
@@ -160,10 +168,12 @@ class Peer:
             next_id += is_call
         self._put(self.codec.join(payloads))
         self._next_id = next_id
-        deadline = now + (self.limits.timeout if timeout is None else timeout)
+        deadline = now + (self._timeout if timeout is None else timeout)
+        self._soonest = min(self._soonest, deadline)
         for call_id in ids:
             if call_id is not None:
-                self._expect(call_id, deadline)
+                self._pending[call_id] = deadline
+                self._unsent.append(call_id)
         return ids
 
     def give_up(self, call_id: int, *, now: float) -> None:
@@ -306,16 +316,6 @@ class Peer:
 
     # -- inside -----------------------------------------------------------------------------------------------
 
-    def _check_alive(self) -> None:
-        if self.is_lost:
-            raise ProtocolError("the other side is lost")
-
-    def _expect(self, call_id: int, deadline: float) -> None:
-        self._pending[call_id] = deadline
-        if deadline < self._soonest:
-            self._soonest = deadline
-        self._out.unsent.append(call_id)
-
     def _finish(self, answer: Reply | Fault) -> Fault | None:
         try:
             slot = self._incoming.finish(answer.id)
@@ -401,7 +401,7 @@ class Peer:
         self._incoming.close_batch(gathering)
 
     def _hear(self, packet: Packet, slot: Slot | None, heard: _Heard) -> None:
-        if isinstance(packet, Call | Cast):
+        if isinstance(packet, (Call, Cast)):  # a union of them would be made at each frame
             if packet.method in _RESERVED:
                 self._hear_reserved(packet, slot, heard)
                 return
@@ -412,8 +412,8 @@ class Peer:
                 said = packet.meta.deadline if packet.meta is not None else None
                 deadline = heard.now + (self._their_timeout if said is None else said)
             incoming = self._incoming
-            if incoming.waiting or incoming.in_flight >= self.limits.in_flight:
-                incoming.take(Held(packet, deadline, heard.secinfo, slot, octets=heard.octets), heard.events)
+            if incoming.waiting or incoming.in_flight >= self._most:
+                incoming.hold_back(Held(packet, deadline, heard.secinfo, slot, octets=heard.octets), heard.events)
             else:
                 incoming.start(packet, deadline, heard.secinfo, slot, heard.events)
         elif self._pending.pop(packet.id, None) is not None:
@@ -482,7 +482,7 @@ class Peer:
         if self.is_lost:
             return
         self.is_lost = True
-        unsent = set(self._out.unsent)
+        unsent = set(self._unsent)
         calls = {known: known not in unsent for known in self._pending if isinstance(known, int)}
         running = self._incoming.running
         may_answer = may_answer and bool(running or self._incoming.waiting)
@@ -492,3 +492,7 @@ class Peer:
         self._soonest = self._silence.due = math.inf
         if not may_answer:
             self._incoming.clear()
+
+
+def _lost() -> ProtocolError:
+    return ProtocolError("the other side is lost")

@@ -90,7 +90,14 @@ class ProtocolError(MonsalError):
 
 
 class RemoteError(MonsalError):
-    """A call to another program failed; the text says what to do."""
+    """A call to another program failed; the text says what to do.
+
+    `details` helps the author of the other program: a traceback, if it sent one (rule rpc.R30).
+    """
+
+    def __init__(self, message: str = "", details: str = "") -> None:
+        super().__init__(message)
+        self.details = details
 
 
 class NotRunning(RemoteError, ConnectionError):
@@ -117,17 +124,23 @@ class CallExpired(NoAnswer, TimeoutError):
 
 
 class RemoteFault(RemoteError):
-    """The other program answered with an error.
+    """The other program answered with an error. A handler of a call raises one to answer with it.
 
     `code` is that of JSON-RPC 2.0, `kind` the name of the exception there (`StoreUnavailable`, or empty if it did not
-    say), `details` what helps its author, for example a traceback.
+    say), `data` what came with it for programs, `details` what helps its author, for example a traceback.
     """
 
-    def __init__(self, message: str, *, code: int, kind: str = "", details: str = "") -> None:
-        super().__init__(message)
-        self.code = code
+    #: The code of this class; -32603 is that of an internal error (JSON-RPC 2.0, section 5.1).
+    code: int = -32603
+
+    def __init__(
+        self, message: str = "", *, code: int | None = None, kind: str = "", data: object = None, details: str = ""
+    ) -> None:
+        super().__init__(message or type(self).__name__, details)
+        if code is not None:
+            self.code = code
         self.kind = kind
-        self.details = details
+        self.data = data
 
 
 class Busy(RemoteFault):
@@ -136,17 +149,25 @@ class Busy(RemoteFault):
     `retry_after` is the number of seconds after which it may have time (rpc.B7).
     """
 
-    def __init__(self, message: str, retry_after: float = 1.0, *, code: int = -32000, details: str = "") -> None:
-        super().__init__(message, code=code, kind="Busy", details=details)
+    code = -32000
+
+    def __init__(
+        self, message: str = "", retry_after: float = 1.0, *, code: int | None = None, details: str = ""
+    ) -> None:
+        super().__init__(message, code=code, kind="Busy", data={"retry_after": retry_after}, details=details)
         self.retry_after = retry_after
 
 
 class Unauthenticated(RemoteFault):
     """The other program does not know who we are, or does not believe it; nothing was done."""
 
+    code = -32002
+
 
 class Forbidden(RemoteFault):
     """The other program knows who we are, and does not let us; nothing was done."""
+
+    code = -32003
 
 
 class ReloadFailed(MonsalError):

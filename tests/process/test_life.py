@@ -175,6 +175,35 @@ def test_replies_of_the_last_turns_still_leave(home: Path) -> None:
         assert "1 turn ended, 1 mail sent; nothing is left" in server.log()
 
 
+def test_a_command_waits_for_a_server_that_is_being_replaced(home: Path) -> None:
+    handlers = (
+        "import threading\nfrom pathlib import Path\nfrom monsal import route, reply\n"
+        "HERE = Path(__file__).parent\n"
+        '@route("desk@(host)")\ndef START(message):\n'
+        '    if message.subject == "slow":\n'
+        '        (HERE / "begun").touch()\n'
+        '        while not (HERE / "go").exists():\n            threading.Event().wait(0.01)\n'
+        '    reply("here you are")\n'
+    )
+    make_application(home, handlers)
+    with Server(home) as server:
+        server.start()
+        write(server, "slow")
+        wait_until((home / "begun").exists, "the slow handler")
+        assert server.process is not None
+        server.process.send_signal(signal.SIGHUP)
+        wait_until(lambda: not server.ready_file.exists(), "the drain before the restart")
+        command = [*monsal_command(), "say", ADDRESS, "--dir", str(home), "--from", "bob@example.net", "Hello"]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as saying:
+            assert saying.stderr is not None
+            assert "waiting for it" in saying.stderr.readline()
+            (home / "go").touch()
+            assert "here you are" in saying.communicate(timeout=60)[0]
+            assert saying.returncode == 0
+        assert _generation(server) == 2
+        assert server.stop() == 0
+
+
 @pytest.mark.rule("bus.B15")
 def test_a_hangup_without_a_terminal_takes_up_new_code(home: Path) -> None:
     make_application(home, QUIET)

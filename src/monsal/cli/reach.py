@@ -22,6 +22,7 @@ from monsal.cli.loading import is_application, no_application, store_url
 from monsal.config import mask_secrets
 from monsal.control import ControlClient
 from monsal.errors import MonsalError, NotRunning
+from monsal.wire.jsonrpc import bytes_of
 
 __all__ = [
     "LEDGER",
@@ -162,8 +163,8 @@ class _Live:
 
     def dead_detail(self, row: int) -> Mapping[str, Any] | None:
         found: dict[str, Any] | None = self._client.call("store.dead_detail", row=row)
-        if found and isinstance(found.get("raw"), str):
-            found["raw"] = msgspec.convert(found["raw"], bytes, strict=False)
+        if found and found.get("raw") is not None:
+            found["raw"] = bytes_of(found["raw"])
         return found
 
 

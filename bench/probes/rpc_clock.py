@@ -123,9 +123,10 @@ def sliding(
         finish(waiting.popleft())
         waiting.append(begin())
         count += 1
+    found = meter.over(count)
     while waiting:
         finish(waiting.popleft())
-    return meter.over(count + flight)
+    return found
 
 
 async def flood(call: Callable[[], Awaitable[object]], pid: int, flight: int, seconds: float) -> dict[str, float]:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 __all__ = ["NAMES", "suite"]
 
-NAMES = ("accept", "bus")
+NAMES = ("accept", "bus", "rpc")
 
 
 def suite(name: str) -> Suite:

@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from monsal.wire.frames import LengthFrames as LengthFrames
     from monsal.wire.frames import LineFrames as LineFrames
     from monsal.wire.frames import TooLong as TooLong
+    from monsal.wire.gate import Gate as Gate
     from monsal.wire.hello import CancelParams as CancelParams
     from monsal.wire.hello import HelloFacts as HelloFacts
     from monsal.wire.hello import our_facts as our_facts
@@ -123,6 +124,7 @@ _HOME = {
     "Failed": "events",
     "Fault": "packets",
     "Frames": "frames",
+    "Gate": "gate",
     "Gathering": "waiting",
     "Greeted": "events",
     "HeaderFrames": "frames",

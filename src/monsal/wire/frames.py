@@ -59,7 +59,7 @@ class DelimiterFrames:
             raise ValueError("a delimiter has at least one octet")
         self._delimiter = delimiter
         # Looking for a number in bytes takes a fifth of the time of looking for bytes in bytes.
-        self._mark: bytes | int = delimiter if len(delimiter) > 1 else delimiter[0]
+        self._mark = delimiter[0]
         self._limit = limit
         self._held = bytearray()
         self._skipping = False
@@ -95,9 +95,11 @@ class DelimiterFrames:
 
     def wrap(self, payload: bytes) -> bytes:
         """The payload with its delimiter. Raises EncodeError if the delimiter is in it (rpc.R31)."""
-        if self._mark in payload:
+        frame = payload + self._delimiter
+        # A longer delimiter may also begin in the payload and end in itself.
+        if self._mark in payload if not self._tail else frame.find(self._delimiter) < len(payload):
             raise EncodeError(f"the delimiter {self._delimiter!r} is in what is to be sent")
-        return payload + self._delimiter
+        return frame
 
     def _add(self, frame: bytes, frames: list[bytes | TooLong]) -> None:
         if self._skipping:

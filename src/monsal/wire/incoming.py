@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from typing import Any, Final
 
@@ -174,11 +175,9 @@ class Incoming:
         self.soonest = math.inf
 
     def _put_fault(self, fault: Fault) -> None:
-        try:
-            self._out.put(self._encode(fault))
-        except EncodeError:
-            # Its id alone is longer than the other side takes.
-            self._out.put(self._encode(Fault(None, fault.code, fault.message)))
+        # An id is no longer than the frame in which it came, and without it the fault would help nobody.
+        with contextlib.suppress(EncodeError):  # a delimiter that is in everything: `answer` tells the shell
+            self._out.put(self._encode(fault), is_short=True)
 
     def _lay(self, payload: bytes, slot: Slot) -> None:
         gathering = slot.gathering

@@ -76,6 +76,8 @@ class _Failure(msgspec.Struct, tag_field="jsonrpc", tag="2.0"):
 _encode: Final = msgspec.json.Encoder().encode
 _decode: Final = msgspec.json.Decoder().decode
 _meta: Final = msgspec.json.Decoder(_Meta).decode
+#: A deadline in seconds that is none: JSON has no infinity.
+_LONG: Final = 1e9
 _BRACE: Final = ord("{")
 _NO_PARAMS: Final = Raw(b"{}")
 #: What stands in JSON as it is; other values may have bytes in them.
@@ -231,7 +233,8 @@ def _plain(value: Any) -> Any:
 def _said_about(meta: Meta | None) -> _Meta | UnsetType:
     if meta is None:
         return UNSET
-    return _Meta(None if meta.deadline is None else max(0, round(meta.deadline * 1000)), meta.trace, meta.key)
+    left = None if meta.deadline is None else round(max(0.0, min(meta.deadline, _LONG)) * 1000)
+    return _Meta(left, meta.trace, meta.key)
 
 
 def _heard_about(raw: Raw) -> Meta | None:

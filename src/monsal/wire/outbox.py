@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from monsal.errors import UsageError
 from monsal.wire.codec import Codec
 from monsal.wire.codes import TOO_LARGE
 from monsal.wire.frames import Frames
@@ -28,13 +29,20 @@ class Outbox:
         self._session = session
         self._frames: list[bytes] = []
         self._unsealed: list[bytes] = []
-        if session is not None and (greeting := session.greeting) is not None:
-            for payload in codec.with_secinfo(greeting, None):
+        if session is not None:
+            try:
+                greeting = codec.with_secinfo(session.greeting or {}, None)
+            except EncodeError as error:
+                raise UsageError(f"{codec.name}: {error}") from None
+            for payload in greeting if session.greeting else ():
                 self._add(self._wrap(payload))
 
-    def put(self, payload: bytes) -> None:
-        """Send a payload. Raises EncodeError if it is longer than the other side takes, or cannot be framed."""
-        if len(payload) > self.limit:
+    def put(self, payload: bytes, *, is_short: bool = False) -> None:
+        """Send a payload. Raises EncodeError if it is longer than the other side takes, or cannot be framed.
+
+        What `is_short` by its nature goes out whatever limit the other side told us.
+        """
+        if len(payload) > self.limit and not is_short:
             raise EncodeError(f"{len(payload)} octets, and the other side takes {self.limit}", TOO_LARGE)
         frame = self._wrap(payload)
         if self._session is None:
@@ -60,11 +68,6 @@ class Outbox:
     def sent(self, octets: int) -> None:
         """So many octets of `data_to_send` have left."""
         self.buffered -= octets
-
-    def clear(self) -> None:
-        """Let go of all that waits."""
-        self._frames.clear()
-        self._unsealed.clear()
 
     def _add(self, frame: bytes) -> None:
         self._frames.append(frame)

@@ -40,6 +40,7 @@ from monsal.wire.codes import (
 )
 from monsal.wire.events import Alive, Answered, Event, Expired, Failed, Greeted, Lost, PeerStatistics, Trouble
 from monsal.wire.frames import Frames, TooLong
+from monsal.wire.gate import Gate
 from monsal.wire.hello import CancelParams, HelloFacts, our_facts
 from monsal.wire.incoming import Incoming
 from monsal.wire.limits import PeerLimits
@@ -94,8 +95,9 @@ class Peer:
         self.limits = limits or PeerLimits()
         self.theirs: HelloFacts | None = None
         self.is_lost = False
-        self._session = (security or Null()).session(nonce)
-        self._out = out = Outbox(codec, frames, self._session, self.limits.frame)
+        session = (security or Null()).session(nonce)
+        self._gate = None if session is None else Gate(codec, session)
+        self._out = out = Outbox(codec, frames, session, self.limits.frame)
         self._incoming = Incoming(codec, out, self.limits)
         self._silence = Silence()
         self._facts = hello
@@ -103,7 +105,6 @@ class Peer:
         self._decode, self._encode = codec.decode, codec.encode
         self._cut, self._put, self._unsent = frames.receive_data, out.put, out.unsent
         self._timeout, self._most = self.limits.timeout, self.limits.in_flight
-        self._header: dict[str, Any] | None = None
         self._pending: dict[Id, float] = {}
         self._given_up: dict[Id, None] = {}
         self._asked: set[Id] = set()
@@ -184,7 +185,7 @@ class Peer:
         if len(self._given_up) > _GIVEN_UP:
             del self._given_up[next(iter(self._given_up))]
         if self._cancel or self.theirs is not None:
-            self._put(self._encode(Cast(self._cancel or _CANCEL, {"id": call_id})))
+            self._put(self._encode(Cast(self._cancel or _CANCEL, {"id": call_id})), is_short=True)
 
     def reply(self, call_id: Id, result: Any, *, now: float) -> Fault | None:
         """Answer a call. If its result cannot be said, a fault goes out instead, which is given back (rpc.R19, B8).
@@ -204,8 +205,10 @@ class Peer:
         """
         if self._facts is None:
             raise UsageError("a peer that says hello is made with hello=HelloFacts(...)")
-        self._asked.add(_HELLO)
-        self._put(self._encode(Call(_HELLO, _HELLO, our_facts(self._facts, self.limits))))
+        self._ask(_HELLO, our_facts(self._facts, self.limits))
+        # Whoever never answers it may be frozen already; a strict peer says that it does not know it.
+        if self.limits.beat is not None:
+            self._silence.start(self.limits.beat, now)
 
     # -- what we hear -----------------------------------------------------------------------------------------
 
@@ -220,13 +223,16 @@ class Peer:
                 detail = f"a frame of more than {self.limits.frame} octets"
                 self._hear_garbage(Malformed(Fault(None, TOO_LARGE, MESSAGES[TOO_LARGE]), detail), None, heard)
                 continue
-            if self._session is not None:
-                opened = self._open(frame, heard)
-                if opened is None:
-                    continue
-                frame = opened
             try:
+                if self._gate is not None:
+                    opened = self._gate.open(frame)
+                    if opened is None:
+                        continue
+                    frame, heard.secinfo = opened
                 packet = self._decode(frame)
+            except SecurityError as error:
+                self._hear_unauthenticated(str(error), heard)
+                continue
             except Malformed as error:
                 self._hear_garbage(error, None, heard)
                 continue
@@ -267,8 +273,7 @@ class Peer:
         if now >= self._silence.due:
             verdict = self._silence.look(now, self.reading)
             if verdict is Verdict.PING:
-                self._asked.add(_PING)
-                self._put(self._encode(Call(_PING, _PING, {})))
+                self._ask(_PING, {})
             elif verdict is Verdict.LOST:
                 self._lose("nothing was heard for two beats", events)
         return events
@@ -316,6 +321,11 @@ class Peer:
 
     # -- inside -----------------------------------------------------------------------------------------------
 
+    def _ask(self, method: str, params: dict[str, Any]) -> None:
+        """A call of the peer itself; its id is its name, so that those of the shell have no gaps."""
+        self._asked.add(method)
+        self._put(self._encode(Call(method, method, params)), is_short=True)
+
     def _finish(self, answer: Reply | Fault) -> Fault | None:
         try:
             slot = self._incoming.finish(answer.id)
@@ -334,30 +344,11 @@ class Peer:
         rest = now + len(self._pending) * 2e-6
         self._soonest = max(min(self._pending.values(), default=math.inf), rest) if self._pending else math.inf
 
-    def _open(self, frame: bytes, heard: _Heard) -> bytes | None:
-        """The payload of a frame of a link with security; None if there is none, or it is refused (rpc.B6)."""
-        session = self._session
-        assert session is not None
-        payload: bytes | None = frame
+    def _hear_unauthenticated(self, why: str, heard: _Heard) -> None:
+        """Refuse what security does not let in, before anything is dispatched (rpc.B6)."""
+        assert self._gate is not None
         try:
-            secinfo, self._header = self._header, None
-            if secinfo is None and (found := self.codec.split_secinfo(frame)) is not None:
-                secinfo, payload = found
-                if session.greeted(secinfo):
-                    return None
-                if payload is None:
-                    self._header = secinfo
-                    return None
-            assert payload is not None
-            opened, heard.secinfo = session.open(payload, secinfo)
-        except SecurityError as error:
-            self._hear_unauthenticated(payload or b"", str(error), heard)
-            return None
-        return opened
-
-    def _hear_unauthenticated(self, payload: bytes, why: str, heard: _Heard) -> None:
-        try:
-            packet: Packet | Batch | None = self._decode(payload)
+            packet: Packet | Batch | None = self._decode(self._gate.payload)
         except Malformed:
             packet = None
         call = packet if isinstance(packet, Call) else None
@@ -394,6 +385,8 @@ class Peer:
         gathering = Gathering()
         heard.octets //= len(batch.items)
         for item in batch.items:
+            if self.is_lost:
+                return
             if type(item) is Malformed:
                 self._hear_garbage(item, gathering.slot(), heard)
             else:
@@ -462,7 +455,9 @@ class Peer:
         self._garbage = 0
         if packet.id == _PING:
             heard.events.append(Alive())
-        elif isinstance(packet, Reply):
+        elif isinstance(packet, Fault):
+            self._silence.stop()
+        else:
             try:
                 self._agree(self.codec.value(packet.result, HelloFacts), heard)
             except msgspec.ValidationError as error:
@@ -472,10 +467,14 @@ class Peer:
     def _agree(self, theirs: HelloFacts, heard: _Heard) -> None:
         """Take over what the other side said of itself (rpc.B11)."""
         self.theirs = theirs
-        self._out.limit = int(theirs.limits.get("frame", self._out.limit))
-        self._their_timeout = theirs.limits.get("timeout", math.inf)
+        frame, timeout = theirs.limits.get("frame", 0), theirs.limits.get("timeout", 0)
+        if 0 < frame < math.inf:
+            self._out.limit = int(frame)
+        self._their_timeout = timeout if timeout > 0 else math.inf
         if self.limits.beat is not None and theirs.beat is not None:
             self._silence.start(self.limits.beat, heard.now)
+        else:
+            self._silence.stop()
         heard.events.append(Greeted(theirs))
 
     def _lose(self, reason: str, events: list[Event], *, may_answer: bool = False) -> None:

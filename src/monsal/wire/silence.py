@@ -32,6 +32,10 @@ class Silence:
         self._beat = beat
         self.due = now + beat
 
+    def stop(self) -> None:
+        """Watch no more."""
+        self.due = math.inf
+
     def look(self, now: float, is_reading: bool) -> Verdict:
         """What is to be done now. Nothing can be heard while nothing is read, and that is no silence."""
         if not is_reading:

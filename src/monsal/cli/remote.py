@@ -82,7 +82,7 @@ def tell(target: Target, method: str, params: dict[str, Any] | list[Any]) -> Non
 def _with_link(target: Target, work: Callable[[Link], Awaitable[Any]]) -> Any:
     import asyncio
 
-    from monsal.transport.connect import CONNECT_TIMEOUT, connect
+    from monsal.transport.connector import CONNECT_TIMEOUT, connect
     from monsal.transport.setup import LinkSetup
     from monsal.wire.limits import PeerLimits
 

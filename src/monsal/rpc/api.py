@@ -40,7 +40,7 @@ from monsal.rpc.wirecodec import codec as codec_of
 from monsal.rpc.wirecodec import wiring_of
 from monsal.transport.acceptor import AcceptSetup, listen
 from monsal.transport.address import Address, Tcp, Tls, Unix, parse
-from monsal.transport.connect import connect
+from monsal.transport.connector import connect
 from monsal.transport.endpoint import Endpoint, Single
 from monsal.transport.link import Link
 from monsal.transport.mux import open_endpoint

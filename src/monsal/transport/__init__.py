@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from monsal.transport.address import Unix as Unix
     from monsal.transport.address import UnixServer as UnixServer
     from monsal.transport.address import parse as parse
-    from monsal.transport.connect import CONNECT_TIMEOUT as CONNECT_TIMEOUT
-    from monsal.transport.connect import connect as connect
+    from monsal.transport.connector import CONNECT_TIMEOUT as CONNECT_TIMEOUT
+    from monsal.transport.connector import connect as connect
     from monsal.transport.driver import Connected as Connected
     from monsal.transport.driver import Disconnected as Disconnected
     from monsal.transport.driver import Driver as Driver
@@ -51,8 +51,8 @@ if TYPE_CHECKING:
     from monsal.transport.pipes import MAX_CHUNKS as MAX_CHUNKS
     from monsal.transport.pipes import DescriptorTransport as DescriptorTransport
     from monsal.transport.pipes import MemoryTransport as MemoryTransport
-    from monsal.transport.reconnect import Reconnecting as Reconnecting
-    from monsal.transport.reconnect import reconnect as reconnect
+    from monsal.transport.reconnector import Reconnecting as Reconnecting
+    from monsal.transport.reconnector import reconnect as reconnect
     from monsal.transport.setup import NEWLINE_JSON as NEWLINE_JSON
     from monsal.transport.setup import LinkOptions as LinkOptions
     from monsal.transport.setup import LinkSetup as LinkSetup
@@ -72,7 +72,7 @@ if TYPE_CHECKING:
     from monsal.transport.unix import socket_name as socket_name
 
 _HOME = {
-    "CONNECT_TIMEOUT": "connect",
+    "CONNECT_TIMEOUT": "connector",
     "MAX_CHUNKS": "pipes",
     "NEWLINE_JSON": "setup",
     "AcceptSetup": "acceptor",
@@ -96,7 +96,7 @@ _HOME = {
     "Mux": "address",
     "Nowhere": "address",
     "Place": "memory",
-    "Reconnecting": "reconnect",
+    "Reconnecting": "reconnector",
     "Restart": "address",
     "Several": "mux",
     "Single": "endpoint",
@@ -109,7 +109,7 @@ _HOME = {
     "Wiring": "setup",
     "background": "threaded",
     "client_context": "tls",
-    "connect": "connect",
+    "connect": "connector",
     "credentials_of": "unix",
     "error_of": "faults",
     "join_bus": "memory",
@@ -121,7 +121,7 @@ _HOME = {
     "open_endpoint": "mux",
     "open_stdio": "stdio",
     "parse": "address",
-    "reconnect": "reconnect",
+    "reconnect": "reconnector",
     "remove_socket_file": "unix",
     "run": "threaded",
     "server_context": "tls",

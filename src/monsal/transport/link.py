@@ -113,6 +113,15 @@ class Link(Driver):
         self._wake()
         return self.peer.fault(identifier, code, message, data, now=0.0)
 
+    def hold(self) -> None:
+        """Take the room of one call, for a cast whose handler goes on: a flood of them is held back (rpc.B7)."""
+        self.peer.hold()
+
+    def release(self) -> None:
+        """Give back what `hold` took; what waits for room is heard then."""
+        self.peer.release()
+        self._wake()
+
     # -- inside -----------------------------------------------------------------------------------------------
 
     def _begin(

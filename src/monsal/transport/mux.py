@@ -28,11 +28,11 @@ from monsal.transport.address import (
     UnixServer,
     parse,
 )
-from monsal.transport.connect import connect
+from monsal.transport.connector import connect
 from monsal.transport.endpoint import Endpoint, Single
 from monsal.transport.link import Link
 from monsal.transport.memory import join_bus
-from monsal.transport.reconnect import Reconnecting
+from monsal.transport.reconnector import Reconnecting
 from monsal.transport.setup import LinkOptions, LinkSetup, merged
 
 __all__ = ["Several", "open_endpoint"]

@@ -12,7 +12,7 @@ from typing import Any, Final, Unpack
 from monsal.backoff import exponential
 from monsal.errors import Busy, CallExpired, ConnectionLost, NotRunning, RemoteError
 from monsal.transport.address import Address
-from monsal.transport.connect import connect
+from monsal.transport.connector import connect
 from monsal.transport.endpoint import Endpoint, Single
 from monsal.transport.link import Link
 from monsal.transport.setup import LinkOptions, LinkSetup, merged

@@ -13,6 +13,7 @@ from tools.peers import environment
 
 from bench.document import Column
 from bench.harness import Absent, Contest, Goal, Sample, Suite, Table, TimesBetter, in_turn
+from bench.probes.rpc_unkind import ATTACKS
 from bench.processes import ROOT, Child, our_environment, plain_environment, probe
 
 __all__ = ["SUITE"]
@@ -50,6 +51,9 @@ _ADDRESSES = {"unix": "unix:{place}/echo.sock", "tcp": "tcp:127.0.0.1:0"}
 _RATE = Column(key="rate", heading="calls/s", spread=True, more_is_better=True)
 _CPU = Column(key="cpu_us", heading="CPU us a call", digits=1, spread=True)
 _IS = f"CPU, {OURS} is"
+_TIMES_QUIET = Column(key="times", heading="times", digits=2, spread=True)
+#: A window of calls beside others takes so many times the seconds of another measurement.
+_WINDOW = 2.0
 _COLUMNS = (
     _CPU,
     Column(key="client_us", heading="client us", digits=1),
@@ -91,6 +95,32 @@ def _measure(name: str, carrier: str, flight: int, seconds: float, turn: int) ->
         return probe([python, "-m", module, "call", address, str(pid), str(flight), str(seconds)], variables)
 
 
+def _beside(attack: str, seconds: float, turn: int) -> Sample:
+    contestant = CONTESTANTS[OURS]
+    python, variables = _interpreter(contestant)
+    with _server(contestant, "unix") as (address, _):
+        return probe([python, "-m", "bench.probes.rpc_calm", address, attack, str(seconds)], variables)
+
+
+def _robust(seconds: float) -> Table:
+    window = _WINDOW * seconds
+    return Table(
+        name="beside",
+        title="Beside a caller that means no good",
+        text="99 of 100 calls of another caller, which calls each 2 ms, are answered within so many microseconds: "
+        "alone, and beside\none that sends such a piece ten times a second, over a connection of its own, and a new "
+        "one whenever it is cut off. A piece\nis 1000 lines of garbage, 100 calls of 10 kB, or a frame of 1 MB.",
+        columns=(
+            Column(key="quiet_us", heading="alone us", spread=True),
+            Column(key="p99_us", heading="beside us", spread=True),
+            Column(key="worst_ms", heading="worst ms", digits=1),
+            _TIMES_QUIET,
+        ),
+        contests=[Contest(attack, in_turn({OURS: partial(_beside, attack, window)})) for attack in ATTACKS],
+        goals=[Goal(contest=attack, contestant=OURS, of=_TIMES_QUIET.key, at_most=3.0) for attack in ATTACKS],
+    )
+
+
 def _in_flight(number: int) -> str:
     return f"{number} in flight"
 
@@ -130,8 +160,11 @@ _TEXT = (
 def _tables(seconds: float, with_peers: bool) -> Sequence[Table]:
     known = {name: one for name, one in CONTESTANTS.items() if with_peers or one.peer is None}
     return [
-        _echo(carrier, title, [name for name, one in known.items() if carrier in one.carriers], seconds)
-        for carrier, title in (("unix", "Echo over a unix socket"), ("tcp", "Echo over TCP on loopback"))
+        *(
+            _echo(carrier, title, [name for name, one in known.items() if carrier in one.carriers], seconds)
+            for carrier, title in (("unix", "Echo over a unix socket"), ("tcp", "Echo over TCP on loopback"))
+        ),
+        _robust(seconds),
     ]
 
 

@@ -5,11 +5,16 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import socket
+import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
+from bench.probes import rpc_unkind
 from bench.probes.rpc_clock import VALUE, Meter, cpu_time, flood, in_batches, main, one_by_one, percentile, sliding
+from bench.probes.rpc_unkind import ATTACKS
 from bench.suites.rpc import CONTESTANTS, OURS, SUITE
 
 ME = os.getpid()
@@ -119,8 +124,36 @@ def test_a_probe_serves_or_calls(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_each_peer_is_to_be_beaten_on_each_carrier_that_it_has() -> None:
-    tables = SUITE.tables(0.1, True)
+    tables = SUITE.tables(0.1, True)[:2]
     for carrier, table in zip(("unix", "tcp"), tables, strict=True):
         peers = {name for name, one in CONTESTANTS.items() if one.peer is not None and carrier in one.carriers}
         assert {goal.contestant for goal in table.goals} == peers | {OURS}
     assert not any(one.peer for one in CONTESTANTS.values() if "tcp" not in one.carriers)
+
+
+@pytest.mark.parametrize("attack", ATTACKS)
+def test_an_attack_goes_on_until_its_time_is_over(
+    attack: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # Given a server that takes one connection and hangs up at the first bytes
+    heard: list[bytes] = []
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / "echo.sock"))
+        listener.listen()
+
+        def hang_up() -> None:
+            while len(heard) < 2:
+                connection, _ = listener.accept()
+                with connection:
+                    heard.append(connection.recv(100))
+
+        server = threading.Thread(target=hang_up)
+        server.start()
+        # When it is attacked
+        rpc_unkind.main(f"unix:{tmp_path / 'echo.sock'}", attack, "0.15")
+        server.join()
+    # Then the attacker comes again
+    begun, told = capsys.readouterr().out.splitlines()
+    assert begun == "begun"
+    assert json.loads(told)["cut"] >= 1
+    assert heard[0]

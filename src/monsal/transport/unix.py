@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import stat
@@ -97,7 +98,7 @@ def _remove_stale(path: str, name: str) -> None:
             return
         except BlockingIOError:
             pass
-    raise OSError(f"another process listens on {path}")
+    raise OSError(errno.EADDRINUSE, "another process listens on it", path)
 
 
 def remove_socket_file(path: str, inode: int) -> None:

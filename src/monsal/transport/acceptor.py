@@ -10,6 +10,7 @@ import socket
 import ssl
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final, Unpack
 
 from monsal.forks import close_in_children
@@ -117,6 +118,8 @@ class Acceptor:
 
     async def close(self, grace: float = 1.0) -> None:
         """Accept no more, let calls that run be answered within `grace` seconds, and hang up."""
+        for link in self._links.values():
+            link.finish()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -157,10 +160,11 @@ class Acceptor:
 
     # -- inside -----------------------------------------------------------------------------------------------
 
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
 
     async def _accept_all(self, listener: socket.socket) -> None:
         loop = asyncio.get_running_loop()
@@ -186,7 +190,9 @@ class Acceptor:
             self._beginning += 1
             # All who connect to a unix socket have the same address: its own.
             name = _display(address) if isinstance(address, tuple) else f"{own}#{number}"
-            self._spawn(self._begin(connection, name))
+            beginning = self._spawn(self._begin(connection, name))
+            # One that is cancelled before it has begun has nobody else to hang up.
+            beginning.add_done_callback(partial(_hang_up, connection))
 
     async def _begin(self, connection: socket.socket, name: str) -> None:
         loop = asyncio.get_running_loop()
@@ -227,6 +233,11 @@ class Acceptor:
         if problem is not None and not made_all:
             raise problem
         return made_all
+
+
+def _hang_up(connection: socket.socket, beginning: asyncio.Task[None]) -> None:
+    if beginning.cancelled():
+        connection.close()
 
 
 #: What socket(2) and bind(2) say of a family that the machine does not speak.

@@ -45,6 +45,7 @@ ROOMS = {
     "config": (5, 0),
     "logs": (5, 0),
     "control": (5, 1),
+    "exposure": (5, 1),
     "engine": (5, 2),
     "progress": (5, 3),
     "server": (5, 3),

@@ -1,7 +1,7 @@
 """monsal, an application server for stateful conversations.
 
     cli  testing                      F6  what people touch
-    config  control  app              F5  one App owns everything and joins the floors below
+    config  control  exposure  app    F5  one App owns everything and joins the floors below
     ingress  delivery                 F4  mail comes in, mail goes out
     conversation                      F3  one turn, one commit
     store  bus                        F2  the one durable thing; the life of the process
@@ -24,6 +24,11 @@ if TYPE_CHECKING:
     from monsal.conversation.context import reply as reply
     from monsal.conversation.context import send as send
     from monsal.conversation.context import start as start
+    from monsal.conversation.gate import deliver as deliver
+    from monsal.conversation.gate import deliver_async as deliver_async
+    from monsal.conversation.gate import notify as notify
+    from monsal.conversation.gate import read as read
+    from monsal.conversation.gate import read_async as read_async
     from monsal.errors import Reject as Reject
     from monsal.errors import Retry as Retry
     from monsal.mail import Draft as Draft
@@ -46,8 +51,13 @@ _HOME = {
     "Retry": "monsal.errors",
     "after": "monsal.conversation.context",
     "current": "monsal.conversation.context",
+    "deliver": "monsal.conversation.gate",
+    "deliver_async": "monsal.conversation.gate",
     "literal": "monsal.routing",
+    "notify": "monsal.conversation.gate",
     "otherwise": "monsal.routing",
+    "read": "monsal.conversation.gate",
+    "read_async": "monsal.conversation.gate",
     "reject": "monsal.conversation.context",
     "reply": "monsal.conversation.context",
     "requires_authenticated": "monsal.routing",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,8 @@ class Account:
         for ingress in server.ingresses:
             kind = "lmtp" if isinstance(ingress, LmtpIngress) else "smtp"
             addresses[kind].extend(address.removeprefix(f"{server.directory}/") for address in ingress.addresses)
+        rpc = [] if server.engine is None else server.engine.apis.addresses
+        addresses["rpc"] = [address.replace(f"{server.directory}/", "") for address in rpc]
         facts = {"pid": os.getpid(), "generation": server.generation, **addresses, "control": "run/control.sock"}
         _write(self._ready_file, facts)
         self._announced = True
@@ -97,6 +100,7 @@ class Account:
             "worker": msgspec.structs.asdict(engine.worker.statistics()),
             "spool": msgspec.structs.asdict(engine.spool.statistics()),
             "relay": msgspec.structs.asdict(engine.pump.statistics()),
+            "rpc": asdict(engine.apis.statistics()),
         }
 
     # What the units say, in a few words
@@ -118,6 +122,15 @@ class Account:
         engine = self._server.engine
         in_flight = engine.pump.statistics().in_flight if engine is not None else 0
         return f"{in_flight} mails are being sent" if in_flight else ""
+
+    def api_health(self) -> str | None:
+        engine = self._server.engine
+        stuck = engine.apis.statistics().stuck if engine is not None else 0
+        return f"{stuck} calls of programs are past their deadline and hang" if stuck else None
+
+    def api_doing(self) -> str:
+        engine = self._server.engine
+        return engine.apis.describe() if engine is not None else ""
 
     def ingress_doing(self) -> str:
         found = [ingress.statistics() for ingress in self._server.ingresses]

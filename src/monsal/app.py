@@ -9,16 +9,20 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from monsal.config import Resolved, load_settings
+from monsal.conversation import Delivery, Gate
 from monsal.engine import Parts
-from monsal.errors import ConfigError
+from monsal.errors import ConfigError, UsageError
+from monsal.exposure import Exposure, expose
 from monsal.routing import Router
+from monsal.rpc import RemoteAPI
 from monsal.store.states import as_storage
+from monsal.transport import NEWLINE_JSON, Address
 
 __all__ = ["App"]
 
@@ -52,6 +56,8 @@ class App:
         self._states = None if states is None else as_storage(states)
         self._tables = (tables,) if isinstance(tables, str) else tuple(tables)
         self._templates = Path(templates)
+        self._exposures: list[Exposure] = []
+        self._gates: list[Gate] = []
         # Where it is written down is where its templates and tests expect it, from whatever directory they are run.
         self.home = Path(sys._getframe(1).f_globals.get("__file__", "app.py")).parent
         self._router = Router()
@@ -74,6 +80,59 @@ class App:
         """The settings in force for `directory`, each with its origin. Raises ConfigError."""
         return load_settings(self._given, directory, os.environ if environ is None else environ)
 
+    def expose(
+        self,
+        api: type[RemoteAPI] | RemoteAPI,
+        *,
+        at: str | Address,
+        security: Any = None,
+        codec: str = NEWLINE_JSON,
+        slow_reader: float = 20.0,
+    ) -> RemoteAPI:
+        """Let other programs call the incoming calls of `api` at an address; the instance that takes them.
+
+        `at` is `unix:PATH` (relative to the application's directory), `tcp://HOST:PORT` or `tcps://...`; what others
+        than this host can reach needs a `security`, or TLS that asks for certificates. JSON-RPC is spoken, one object a
+        line, unless `codec` says otherwise. A program that leaves our words unread for `slow_reader` seconds is cut.
+        Methods run like handlers: plain ones in threads, `async def` ones on a loop of theirs.
+
+        Nothing is opened here. Raises ConfigError.
+        """
+        exposure = expose(api, at, security=security, codec=codec, slow_reader=slow_reader)
+        self._exposures.append(exposure)
+        return exposure.api
+
+    def deliver(
+        self,
+        *,
+        to: str | Sequence[str],
+        sender: str,
+        subject: str = "",
+        text: str | None = None,
+        html: str | None = None,
+        raw: bytes | None = None,
+        key: str | None = None,
+    ) -> Delivery:
+        """`monsal.deliver` for threads of the application's own; raises UsageError unless it runs in this process."""
+        gate = self._gate()
+        return gate.deliver(to=to, sender=sender, subject=subject, text=text, html=html, raw=raw, key=key)
+
+    def read(self, sql: str, params: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        """`monsal.read` for threads of the application's own; raises UsageError unless it runs in this process."""
+        return self._gate().read(sql, params)
+
+    def _gate(self) -> Gate:
+        if len(self._gates) != 1:
+            raise UsageError(f"this application runs {len(self._gates)} times in this process; it has to run once")
+        return self._gates[0]
+
     def parts(self) -> Parts:
         """What a server needs of this application."""
-        return Parts(router=self._router, states=self._states, tables=self._tables, templates=self._templates)
+        return Parts(
+            router=self._router,
+            states=self._states,
+            tables=self._tables,
+            templates=self._templates,
+            exposures=self._exposures,
+            gates=self._gates,
+        )

@@ -19,6 +19,7 @@ import msgspec
 from monsal.clock import Clock
 from monsal.config import Settings
 from monsal.conversation import (
+    Gate,
     OutboxPump,
     Relay,
     Runner,
@@ -29,6 +30,7 @@ from monsal.conversation import (
     Worker,
     WorkerSettings,
 )
+from monsal.exposure import Apis, Exposure
 from monsal.routing import Router
 from monsal.store.contract import Store
 
@@ -41,12 +43,17 @@ OnFailure = Callable[[BaseException], None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parts:
-    """What an App is made of, as far as running it is concerned."""
+    """What an App is made of, as far as running it is concerned.
+
+    `gates` are those of its engines that are open here: the application's own code asks them.
+    """
 
     router: Router
     states: Any
     tables: Sequence[str]
     templates: Path
+    exposures: Sequence[Exposure]
+    gates: list[Gate]
 
 
 class DrainReport(msgspec.Struct, frozen=True, kw_only=True):
@@ -113,12 +120,16 @@ class Engine:
             clock,
             SpoolSettings(correspondent=settings.correspondent, max_hops=settings.max_hops),
         )
+        self.gate = Gate(store, self.spool, parts.router, clock, max_size=settings.max_message_size)
+        self.apis = Apis(parts.exposures, self.gate, threads=settings.handler_threads, deadline=settings.deadline)
+        self._gates = parts.gates
         self.worker = Worker(
             store,
             self.spool,
             self.runner,
             clock,
             router=parts.router,
+            gate=self.gate,
             templates=Templates(directory / parts.templates),
             settings=WorkerSettings(
                 concurrency=max(settings.claim_batch, settings.handler_threads),
@@ -141,6 +152,9 @@ class Engine:
         """Open the store, and settle who killed the last process (P6)."""
         await self.store.open()
         await self.runner.open()
+        self.gate.open()
+        await self.apis.open()
+        self._gates.append(self.gate)
         if self._has_foreign_states:
             log.warning(
                 "states are kept in a storage beside the store: a crash between the two runs a handler again",
@@ -182,6 +196,7 @@ class Engine:
         """Handle and send everything that is due now, in the foreground; for tests."""
         while True:
             await self.worker.run_until_idle()
+            await self.gate.settle()
             if not await self.pump.pump_once(self.clock.now()):
                 return
 
@@ -189,6 +204,10 @@ class Engine:
         """When something will be due without a new event: a timer, a retry, a deferred mail."""
         times = [due for due in (self.store.next_work(), self.store.next_outgoing()) if due is not None]
         return min(times, default=None)
+
+    async def drain_apis(self, grace: float) -> None:
+        """Take no more calls and let those that run end, within `grace` seconds."""
+        await self.apis.drain(0.0 if self.hurry.is_set() else grace)
 
     async def drain_workers(self, grace: float) -> None:
         """Claim nothing more and let running turns end, within `grace` seconds or until `hurry`.
@@ -225,10 +244,14 @@ class Engine:
     async def close(self) -> None:
         """Give everything back, at once; what was not drained stays stored."""
         self.hurry.set()
+        if self.gate in self._gates:
+            self._gates.remove(self.gate)
+        await self.apis.close()
         await self.drain_workers(0.0)
         await self.pump.stop(0.0)
         await self._end("outbox")
         await self.runner.close()
+        self.gate.close()
         await self.relay.close()
         await self.store.close()
         self._page.close()

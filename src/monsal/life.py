@@ -1,8 +1,8 @@
 """The life of the server process: the bus on the main thread, everything else on one loop beside it.
 
     start 60-78   this directory is ours, listening sockets, privileges, the application
-    start 80      the units: control, store, outbox, workers, ingress; then ready
-    drain         not ready; no new mail; running turns end; the outbox flushes
+    start 80      the units: control, store, outbox, workers, ingress, api; then ready
+    drain         not ready; no new calls, no new mail; running turns end; the outbox flushes
     stop          the units in reverse: the store is closed, and last the control socket
     exit          what was left is noted; the process ends, or is replaced by a fresh one on the same sockets
 
@@ -194,6 +194,16 @@ class _Life:
             progress=progress.loop_lags,
             doing=account.ingress_doing,
         )
+        yield Unit(
+            "api",
+            start=tells(server.start_apis),
+            drain=server.stop_apis,
+            requires=("workers",),
+            after=("ingress",),  # and so drained before it
+            drain_limit=drain,
+            health=account.api_health,
+            doing=account.api_doing,
+        )
 
     def _tells(self, step: Callable[[], Any]) -> Callable[[], Any]:
         """A step whose failure is told in one sentence by whoever called `serve`, and not with a traceback."""
@@ -269,7 +279,8 @@ class _Life:
     def _ready(self) -> None:
         facts = self.account.announce()
         self.started = True
-        log.info("ready: %s", ", ".join([*facts["smtp"], *facts["lmtp"]]), extra={"action": "ready"})
+        places = [*facts["smtp"], *facts["lmtp"], *facts["rpc"]]
+        log.info("ready: %s", ", ".join(places), extra={"action": "ready"})
         self.options.on_ready(facts)
 
     def _begin_to_drain(self) -> None:

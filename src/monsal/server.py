@@ -32,6 +32,8 @@ _PATIENCE = 5.0
 _LOOK_AGAIN = 0.05
 #: Seconds that a session may go on with the mail that it is sending when the doors are shut.
 _LAST_MAIL = 5.0
+#: The same for a call: its caller is told that we are about to end, and may call again.
+_LAST_CALL = 5.0
 
 
 class Conduct(Protocol):
@@ -206,6 +208,16 @@ class Server:
             except OSError as error:
                 raise OSError(error.errno, f"cannot listen on {door.url}: {error.strerror or error}") from error
             self.ingresses.append(ingress)
+
+    async def start_apis(self) -> None:
+        """Let programs call what is exposed."""
+        assert self.engine is not None
+        await self.engine.apis.listen(self.directory)
+
+    async def stop_apis(self) -> None:
+        """Take no more calls: those that run may end, as far as the time allows."""
+        assert self.engine is not None
+        await self.engine.drain_apis(min(_LAST_CALL, self._left()))
 
     async def stop_ingresses(self) -> None:
         """Serve nobody new: what is being received may end, others are told 421 and come back later."""

@@ -70,7 +70,7 @@ def test_what_a_server_says_of_its_units(home: Path) -> None:
         found = status(server)
         assert found["phase"] == "started"
         assert {unit["phase"] for unit in found["units"]} == {"started"}
-        assert [unit["name"] for unit in found["units"]] == ["control", "store", "outbox", "workers", "ingress"]
+        assert [unit["name"] for unit in found["units"]] == ["control", "store", "outbox", "workers", "ingress", "api"]
         assert "waits for nothing" in monsal("why", "--dir", home).stdout
         start = json.loads(monsal("blame", "--json", "--dir", home).stdout)["start"]
         assert {"control", "store", "outbox", "workers", "ingress"} <= {step["name"] for step in start["steps"]}

@@ -6,6 +6,7 @@ leaves, `context.py` is what handlers see.
 """
 
 from monsal.conversation.context import Turn, after, current, reject, reply, send, start
+from monsal.conversation.gate import Delivery, Gate, deliver, deliver_async, notify, read, read_async
 from monsal.conversation.outbox import OutboxPump
 from monsal.conversation.page import TurnPage
 from monsal.conversation.ports import Deferred, Delivered, Failed, Outcome, Relay, RelayMail
@@ -17,7 +18,9 @@ from monsal.conversation.worker import Worker, WorkerSettings
 __all__ = [
     "Deferred",
     "Delivered",
+    "Delivery",
     "Failed",
+    "Gate",
     "OutboxPump",
     "Outcome",
     "Relay",
@@ -32,6 +35,11 @@ __all__ = [
     "WorkerSettings",
     "after",
     "current",
+    "deliver",
+    "deliver_async",
+    "notify",
+    "read",
+    "read_async",
     "reject",
     "reply",
     "send",

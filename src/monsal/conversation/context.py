@@ -1,7 +1,7 @@
 """What a handler can do: reply, send, start, after, reject, current.
 
-Here is the one ContextVar of the house. Nothing in this module sends, stores or waits: a handler only collects what
-its turn shall do, and all of it happens in the turn's commit or not at all (P2).
+Here is the ContextVar of turns; that of API methods is in `gate.py`. Nothing in this module sends, stores or waits: a
+handler only collects what its turn shall do, and all of it happens in the turn's commit or not at all (P2).
 """
 
 from __future__ import annotations
@@ -33,7 +33,8 @@ class TurnTools:
     `state_key(module, message)` names a conversation, `lease_key(address, correspondent)` the queue that mail for it
     stands in; `is_own(address)` tells our addresses; `replies(address)`
     counts the mails of the last hour to it, of which `max_replies` may be (None: any number); `read(sql, params)`
-    waits for rows of the store on any thread but the store's and the sockets', `read_async` on the handlers' loop.
+    waits for rows of the store on any thread but the store's and the sockets', `read_async` on the handlers' loop;
+    `prepare(api, name, args, kwargs)` makes a notification of an exposed API.
     """
 
     state_key: Callable[[str, Any], tuple[str, str]]
@@ -44,6 +45,7 @@ class TurnTools:
     templates: Templates
     read: Callable[[str, Sequence[Any]], list[tuple[Any, ...]]]
     read_async: Callable[[str, Sequence[Any]], Awaitable[list[tuple[Any, ...]]]]
+    prepare: Callable[[type, str, tuple[Any, ...], dict[str, Any]], Callable[[], object]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +92,7 @@ class Turn:
     statements: list[Statement] = field(default_factory=list)
     forced: dict[StateKey, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    casts: list[Callable[[], object]] = field(default_factory=list)
     suppressed: int = 0
     closed: str = ""
 
@@ -184,6 +187,11 @@ class Turn:
         if not isinstance(text, str):
             raise TypeError(f"a note is text, not {text!r:.100}")
         self.notes.append(text)
+
+    def add_cast(self, cast: Callable[[], object]) -> None:
+        """Add a notification, which is sent after the turn's commit; see `notify`."""
+        self.check_open()
+        self.casts.append(cast)
 
     def add_draft(self, draft: Draft, *, even_if_automatic: bool) -> Draft | None:
         """Add a mail to the turn unless the rules against loops forbid it; None if so, with a note in the history."""

@@ -393,6 +393,8 @@ class Passage:
         if bounce is not None:
             commit = msgspec.structs.replace(commit, outgoing=(*commit.outgoing, bounce))
         await self._commit(commit)
+        if turn.casts:
+            self.around.announce(turn.casts)
         self.done, self.stateful_done = done, stateful_done
         self.around.counts.turns += 1
         self.around.counts.suppressed += turn.suppressed

@@ -56,6 +56,7 @@ class _Job:
     """One call on its way through a thread or the handlers' loop."""
 
     __slots__ = (
+        "abandoned",
         "deadline",
         "expired",
         "finish",
@@ -67,12 +68,21 @@ class _Job:
         "started",
         "thread",
         "turn",
+        "what",
     )
 
     def __init__(
-        self, turn: Turn | None, function: Callable[[], Any], finish: Callable[[Any], Any], deadline: float
+        self,
+        turn: Turn | None,
+        function: Callable[[], Any],
+        finish: Callable[[Any], Any],
+        deadline: float,
+        what: str = "",
     ) -> None:
         self.turn = turn
+        self.what = what
+        # Nobody waits for it any more: if it has not begun, it is not to begin.
+        self.abandoned = False
         self.function = function
         self.finish = finish
         self.deadline = deadline
@@ -87,7 +97,7 @@ class _Job:
 
     @property
     def name(self) -> str:
-        return self.turn.handler if self.turn is not None else "what a handler rests on"
+        return self.turn.handler if self.turn is not None else self.what or "what a handler rests on"
 
 
 def _failed(error: BaseException) -> Outcome:
@@ -152,7 +162,11 @@ class Runner:
     def describe(self) -> list[str]:
         """The handlers that run now, longest first: each with its correspondent, its time and the line it is at."""
         now = time.monotonic()
-        begun = [(job.started, job) for job in tuple(self._running) if job.started is not None and job.turn is not None]
+        begun = [
+            (job.started, job)
+            for job in tuple(self._running)
+            if job.started is not None and (job.turn is not None or job.what)
+        ]
         begun.sort(key=lambda pair: pair[0])
         return [_in_words(job, now - started) for started, job in begun]
 
@@ -167,15 +181,16 @@ class Runner:
         is_async: bool = False,
         finish: Callable[[Any], Any] = lambda result: result,
         deadline: float,
+        what: str = "",
     ) -> Outcome:
-        """Call `function()`, then `finish(result)` on the same thread, and wait for both.
+        """Call `function()`, then `finish(result)` on the same thread, and wait for both. `what` names it for people.
 
         After `deadline` seconds the turn is closed and the outcome will be a DeadlineExceeded, but it comes only when
-        the call has really ended. Raises only cancellation.
+        the call has really ended. Raises only cancellation; then a call without a turn is cancelled if it can be.
         """
         loop = self._loop
         assert loop is not None
-        job = _Job(turn, function, finish, deadline)
+        job = _Job(turn, function, finish, deadline, what)
         job.future = loop.create_future()
         self._running.add(job)
         if self._watch is None:
@@ -186,7 +201,14 @@ class Runner:
             if len(self._threads) - self._stuck() < min(self._size, len(self._running)):
                 self._start_thread()
             self._jobs.put(job)
-        outcome = await job.future
+        try:
+            outcome = await job.future
+        except asyncio.CancelledError:
+            if turn is None:
+                job.abandoned = True
+                if job.home is not None:
+                    job.home.cancel(job)
+            raise
         if job.expired:
             error = DeadlineExceeded(f"{job.name} ran longer than its deadline of {deadline:g} s")
             return Outcome(error=error, detail=f"{type(error).__name__}: {error}\n{outcome.detail}")
@@ -213,6 +235,8 @@ class Runner:
 
     def _call(self, job: _Job) -> Outcome:
         turn = job.turn
+        if job.abandoned:
+            return Outcome()
         if turn is None:
             try:
                 return Outcome(job.finish(job.function()))
@@ -232,7 +256,11 @@ class Runner:
 
     async def _call_async(self, job: _Job) -> Outcome:
         turn = job.turn
-        assert turn is not None
+        if turn is None:
+            try:
+                return Outcome(job.finish(await job.function()))
+            except BaseException as error:  # noqa: BLE001 - handed to the caller, whatever it is
+                return _failed(error)
         _current.set(turn)
         job.slot = self._page.enter(turn.message.id)
         try:
@@ -398,7 +426,7 @@ class _HandlerLoop:
                 return
             job.started = time.monotonic()
         try:
-            job.outcome = await self._call(job)
+            job.outcome = Outcome() if job.abandoned else await self._call(job)
         finally:
             del self._tasks[job]
             self._done(job)
@@ -416,7 +444,8 @@ class _HandlerLoop:
     def _cancel(self, job: _Job) -> None:
         self._asked = None
         task = self._tasks.get(job)
-        if task is not None:
+        # A task that has not begun would be dropped without a word; it sees by itself that it was abandoned.
+        if task is not None and job.started is not None:
             task.cancel()
 
     def is_blocked(self, now: float) -> bool:

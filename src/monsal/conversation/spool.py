@@ -15,7 +15,7 @@ from monsal.routing import Router
 from monsal.smtp.replies import NO_ROUTES, TOO_MANY_HOPS, UNKNOWN_RECIPIENT, Refused, Reply
 from monsal.store.contract import Accept, Receipt, Recipient, Source, Store
 
-__all__ = ["BOUNCE_ADDRESS", "NOBODY", "Spool", "SpoolSettings", "SpoolStatistics", "is_postmaster"]
+__all__ = ["BOUNCE_ADDRESS", "NOBODY", "CallMark", "Spool", "SpoolSettings", "SpoolStatistics", "is_postmaster"]
 
 log = logging.getLogger("monsal.spool")
 
@@ -24,6 +24,8 @@ BOUNCE_ADDRESS = re.compile(rf"b\+([0-9a-f]{{{TOKEN_LENGTH}}})\.([0-9a-f]{{{MAC_
 
 #: Stands for who writes when neither a From field nor the envelope names anybody.
 NOBODY = "<>"
+
+_CALL: Source = "call"
 
 
 class SpoolSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -41,6 +43,17 @@ class SpoolStatistics(msgspec.Struct, frozen=True, kw_only=True):
     rows: int
     duplicates: int
     loops: int
+
+
+class CallMark(msgspec.Struct, frozen=True):
+    """Marks what a program brings by a call: the Message-ID it counts under, and what makes it a duplicate.
+
+    `digest` stands for the message's own: two calls with the same key are one, whatever they say. None if no other
+    call can be the same.
+    """
+
+    message_id: str
+    digest: bytes | None
 
 
 class Spool:
@@ -68,8 +81,8 @@ class Spool:
             return None
         return UNKNOWN_RECIPIENT
 
-    async def accept(self, envelope: Envelope, body: tuple[bytes, ...]) -> Receipt:
-        """Store a message; returns when it is on the disk.
+    async def accept(self, envelope: Envelope, body: tuple[bytes, ...], *, call: CallMark | None = None) -> Receipt:
+        """Store a message; returns when it is on the disk. `call` marks one that a program brings.
 
         Raises Refused for a message in a loop, StoreUnavailable if nothing could be stored.
         """
@@ -87,6 +100,11 @@ class Spool:
             envelope.sender
         )
         correspondent = correspondent or NOBODY
+        message_id, source = head.message_id, self._source(envelope)
+        if call is not None:
+            message_id, digest, source = call.message_id, call.digest, _CALL
+        else:
+            digest = digest_below_received(body, first) if message_id else None
         receipt = await self._store.accept(
             Accept(
                 sender=envelope.sender,
@@ -96,9 +114,9 @@ class Spool:
                 ),
                 body=body,
                 received=self._clock.now(),
-                message_id=head.message_id,
-                digest=digest_below_received(body, first) if head.message_id else None,
-                source=self._source(envelope),
+                message_id=message_id,
+                digest=digest,
+                source=source,
                 envelope=msgspec.json.encode(envelope),
             )
         )
@@ -108,13 +126,13 @@ class Spool:
         if log.isEnabledFor(logging.INFO):
             log.info(
                 "stored %s from %s for %s%s",
-                head.message_id or "a message without id",
+                message_id or "a message without id",
                 correspondent,
                 ", ".join(envelope.recipients),
                 " (seen before)" if all(receipt.duplicates) else "",
                 extra={
                     "action": "stored",
-                    "message_id": head.message_id,
+                    "message_id": message_id,
                     "conversation": correspondent,
                     "rows": receipt.ids,
                 },

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -28,7 +29,10 @@ class Counts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Surroundings:
-    """What every passage of one worker uses. `states` is a foreign storage of states, given beside the store."""
+    """What every passage of one worker uses. `states` is a foreign storage of states, given beside the store.
+
+    `announce` sends the notifications of a turn that was applied, once it is durable.
+    """
 
     store: Store
     router: Router
@@ -36,6 +40,7 @@ class Surroundings:
     clock: Clock
     budget: ReplyBudget
     tools: TurnTools
+    announce: Callable[[Iterable[Callable[[], object]]], None]
     deadline: float
     authserv_id: str | None = None
     states: Any = None

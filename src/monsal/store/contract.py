@@ -421,7 +421,10 @@ class Store(Protocol):
         ...
 
     async def settle(self, results: Sequence[Settled]) -> None:
-        """Write what became of outgoing rows. Returns when durable."""
+        """Write what became of outgoing rows. Returns when durable, and with it all that was applied before.
+
+        Of no rows it is the way to wait for that.
+        """
         ...
 
     async def ledger(self) -> dict[Source, Ledger]:

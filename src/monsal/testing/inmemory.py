@@ -16,9 +16,11 @@ from monsal.conversation.ports import Delivered, Outcome, RelayMail
 from monsal.engine import Engine
 from monsal.errors import UsageError
 from monsal.mail import Attachment, Draft, Envelope, Message
+from monsal.rpc import RemoteAPI
 from monsal.smtp.replies import Refused
 from monsal.store.contract import Receipt, StateKey
 from monsal.store.memory import MemoryStore
+from monsal.testing.program import Program
 
 __all__ = ["SentMail", "TestClient", "client", "clock"]
 
@@ -89,6 +91,7 @@ class TestClient:
         self._loop = asyncio.new_event_loop()
         self._engine: Engine | None = None
         self._count = 0
+        self._programs: list[Program] = []
 
     def __enter__(self) -> Self:
         self.app.load()
@@ -108,6 +111,8 @@ class TestClient:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         try:
+            for program in self._programs:
+                self._run(program.close())
             if self._engine is not None:
                 self._run(self._engine.close())
         finally:
@@ -161,6 +166,18 @@ class TestClient:
         receipt = self._run(engine.spool.accept(envelope, (raw,)))
         self.settle()
         return receipt
+
+    def api(self, api: type[RemoteAPI]) -> Program:
+        """A program that is connected to an API which the application exposes, in memory.
+
+        Raises UsageError if it does not.
+        """
+        server = self._open_engine().apis.exposed(api)[0]
+        program = Program(api, self._run, self.settle)
+        self._programs.append(program)
+        self._run(program.connect(server, f"program-{len(self._programs)}"))
+        program.wait()
+        return program
 
     def settle(self) -> None:
         """Run everything that is due now."""

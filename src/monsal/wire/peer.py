@@ -264,8 +264,6 @@ class Peer:
     def on_time(self, now: float) -> list[Event]:
         """What the time alone brings: calls that expire, silence."""
         events: list[Event] = []
-        if self.is_lost:
-            return events
         if now >= self._soonest:
             self._expire(now, events)
         if now >= self._incoming.soonest:

@@ -87,7 +87,7 @@ class Terse:
         if isinstance(params, dict):
             said = [f"{_name(name)}:{_written(value)}" for name, value in params.items()]
         else:
-            said = [_written(value) for value in msgspec.to_builtins(params)]
+            said = [_written(value) for value in params]
         return " ".join([f"{_name(packet.method)}{known}", *said])
 
 
@@ -131,7 +131,7 @@ def _written(value: Any, depth: int = 0) -> str:
 class _Reader:
     """Reads one line from left to right; raises ValueError where it cannot go on, Malformed where it knows more."""
 
-    __slots__ = ("_at", "_kind", "_line", "_said", "_start")
+    __slots__ = ("_at", "_has_gap", "_kind", "_line", "_said", "_start")
 
     def __init__(self, line: str) -> None:
         self._line = line
@@ -142,7 +142,8 @@ class _Reader:
         if self._is("["):
             return self._answer()
         method = self._named("a method")
-        is_call = self._is("[")
+        # With a space before it, a list is the first argument.
+        is_call = self._is("[") and not self._has_gap
         known = self._known() if is_call else None
         params = self._params()
         return Call(known, method, params) if is_call else Cast(method, params)
@@ -258,6 +259,7 @@ class _Reader:
         self._kind = found.lastgroup
         self._said = found[self._kind]
         self._start = found.start(self._kind)
+        self._has_gap = self._start > self._at
         self._at = found.end()
 
 

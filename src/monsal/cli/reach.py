@@ -263,7 +263,7 @@ def _act_here(directory: Path, method: str, params: Mapping[str, Any]) -> Any:
         store = open_store(f"sqlite:///{path}", base=directory)
         await store.open()
         try:
-            return await getattr(StoreApi(lambda: store, SystemClock()), method)(**params)
+            return await getattr(StoreApi(lambda: store, SystemClock()), method)("cli", **params)
         finally:
             await store.close()
 

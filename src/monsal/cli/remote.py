@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any
 from monsal.errors import CallExpired, UsageError
 
 if TYPE_CHECKING:
-    from monsal.transport.address import Tcp, Tls, Unix
-    from monsal.transport.link import Link
+    from monsal.transport import Link, Tcp, Tls, Unix
 
 __all__ = ["MAX_RESULT", "Target", "ask", "tell"]
 
@@ -33,8 +32,7 @@ class Target:
     @classmethod
     def of(cls, text: str, directory: Path, *, codec: str, timeout: float) -> Target:
         """The target that somebody typed; paths are below `directory`. Raises UsageError if it is none."""
-        from monsal.transport.address import Tcp, Tls, Unix, parse
-        from monsal.transport.setup import wiring
+        from monsal.transport import Tcp, Tls, Unix, parse, wiring
 
         try:
             address = Unix(text) if _is_path(text) else parse(text)
@@ -82,8 +80,7 @@ def tell(target: Target, method: str, params: dict[str, Any] | list[Any]) -> Non
 def _with_link(target: Target, work: Callable[[Link], Awaitable[Any]]) -> Any:
     import asyncio
 
-    from monsal.transport.connector import CONNECT_TIMEOUT, connect
-    from monsal.transport.setup import LinkSetup
+    from monsal.transport import CONNECT_TIMEOUT, LinkSetup, connect
     from monsal.wire.limits import PeerLimits
 
     # No hello: one call is no reason to disturb a strict program, and hanging up gives it up as well.

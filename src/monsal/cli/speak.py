@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import smtplib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -10,8 +11,8 @@ from pathlib import Path
 
 from monsal.address import split_address
 from monsal.cli.exits import DATA, OK, TRY_AGAIN
-from monsal.control import socket_name
 from monsal.errors import MonsalError, UsageError
+from monsal.transport.unix import socket_name
 
 __all__ = ["Answer", "Door", "Unreachable", "deliver", "door", "worst_code"]
 
@@ -145,7 +146,7 @@ class _Session:
         try:
             if target.path is not None:
                 # An absolute name is what smtplib takes for the path of a socket.
-                with socket_name(target.path.absolute()) as name:
+                with socket_name(os.fspath(target.path.absolute())) as name:
                     return self._hear("", self._connection.connect(name, 0))
             return self._hear("", self._connection.connect(target.host, target.port))
         except (OSError, smtplib.SMTPServerDisconnected) as error:

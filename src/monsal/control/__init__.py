@@ -1,8 +1,8 @@
 """How a running server is looked at and steered: small objects, mounted by prefix on one unix socket.
 
-May import: `monsal.wire`, `monsal.store.contract` and the ground floor. Names come when they are first asked for,
-because every command of the shell starts with the client, and the server would bring asyncio with it.
-Start reading at `server.py`; `api.py` has what can be asked, `client.py` asks it, `path.py` knows about socket files.
+May import: `monsal.rpc`, `monsal.transport`, `monsal.wire`, `monsal.store.contract` and the ground floor. Names come
+when they are first asked for, because every command of the shell starts with the client, and the server would bring
+asyncio with it. Start reading at `server.py`; `api.py` has what can be asked, `client.py` asks it.
 """
 
 from __future__ import annotations
@@ -17,30 +17,20 @@ if TYPE_CHECKING:
     from monsal.control.api import StoreApi as StoreApi
     from monsal.control.client import MAX_REPLY as MAX_REPLY
     from monsal.control.client import ControlClient as ControlClient
-    from monsal.control.methods import MethodTable as MethodTable
-    from monsal.control.methods import exposed as exposed
-    from monsal.control.path import PeerCredentials as PeerCredentials
-    from monsal.control.path import peer_credentials as peer_credentials
-    from monsal.control.path import socket_name as socket_name
+    from monsal.control.server import Control as Control
     from monsal.control.server import ControlLimits as ControlLimits
     from monsal.control.server import ControlServer as ControlServer
-    from monsal.control.server import ControlStatistics as ControlStatistics
 
 _HOME = {
     "MAX_RAW": "api",
     "MAX_REPLY": "client",
     "MAX_ROWS": "api",
+    "Control": "server",
     "ControlClient": "client",
     "ControlLimits": "server",
     "ControlServer": "server",
-    "ControlStatistics": "server",
-    "MethodTable": "methods",
-    "PeerCredentials": "path",
     "ServerApi": "api",
     "StoreApi": "api",
-    "exposed": "methods",
-    "peer_credentials": "path",
-    "socket_name": "path",
 }
 
 __all__ = [*_HOME]

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import inspect
+import traceback
 from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
 from msgspec import Meta, to_builtins
 
 from monsal.clock import Clock
-from monsal.control.methods import exposed
-from monsal.errors import UsageError
+from monsal.errors import MonsalError, ReloadFailed, UsageError
+from monsal.rpc import Refused, RemoteAPI, incoming
 from monsal.store.contract import StateKey, Store
 
 __all__ = ["MAX_RAW", "MAX_ROWS", "ServerApi", "StoreApi"]
@@ -35,14 +36,19 @@ _OUTGOING = (
 )
 Limit = Annotated[int, Meta(ge=1, le=MAX_ROWS)]
 
+# A question does not wait for the one before it: a reload takes longer than to say how it goes.
+_asked = incoming(ordered=False)
+_done = incoming(has_reply=True, ordered=False)
 
-class StoreApi:
+
+class StoreApi(RemoteAPI):
     """Looks into the store and acts on it, as an operator; mounted at `store`.
 
     `store()` is asked at each call: it raises StoreUnavailable while there is none, because the server starts or stops.
     """
 
     def __init__(self, store: Callable[[], Store], clock: Clock) -> None:
+        super().__init__()
         self._open_store = store
         self._clock = clock
 
@@ -50,24 +56,24 @@ class StoreApi:
     def _store(self) -> Store:
         return self._open_store()
 
-    @exposed
-    async def ledger(self) -> dict[str, Any]:
+    @_asked
+    async def ledger(self, caller: str) -> dict[str, Any]:
         """The ledger by source (P4)."""
         return {source: to_builtins(ledger) for source, ledger in (await self._store.ledger()).items()}
 
-    @exposed
-    async def outbox_counts(self) -> dict[str, int]:
+    @_asked
+    async def outbox_counts(self, caller: str) -> dict[str, int]:
         """Outgoing rows by status."""
         return dict(await self._store.outbox_counts())
 
-    @exposed
-    async def rows(self, what: What, limit: Limit = 1000) -> list[dict[str, Any]]:
+    @_asked
+    async def rows(self, caller: str, what: What, limit: Limit = 1000) -> list[dict[str, Any]]:
         """Rows to look at, oldest first, with the columns that docs/interface.md lists."""
         return [dict(row) for row in await self._store.rows(what, limit)]
 
-    @exposed
-    async def dead_detail(self, row: int) -> dict[str, Any] | None:
-        """All about one dead letter; `raw` is the start of the message (base 64), `size` how long all of it is."""
+    @_asked
+    async def dead_detail(self, caller: str, row: int) -> dict[str, Any] | None:
+        """All about one dead letter; `raw` is the start of the message, `size` how long all of it is."""
         found = await self._store.dead_detail(row)
         if found is None:
             return None
@@ -78,8 +84,8 @@ class StoreApi:
             detail["raw"] = raw[:MAX_RAW]
         return detail
 
-    @exposed
-    async def message(self, row: int) -> dict[str, Any] | None:
+    @_asked
+    async def message(self, caller: str, row: int) -> dict[str, Any] | None:
         """What became of one message: where it stands, its turns, the mails they made; None if there is none."""
         found = await self._store.read(_ROW, (row,))
         if not found:
@@ -102,55 +108,55 @@ class StoreApi:
             ],
         }
 
-    @exposed
-    async def replay(self, row: int) -> bool:
+    @_asked
+    async def replay(self, caller: str, row: int) -> bool:
         """Have a dead letter handled again; False if there is none with this id."""
         return await self._store.replay(row, self._clock.now())
 
-    @exposed
-    async def drop(self, row: int) -> bool:
+    @_asked
+    async def drop(self, caller: str, row: int) -> bool:
         """Give a dead letter up; False if there is none with this id."""
         return await self._store.drop(row, self._clock.now())
 
-    @exposed
-    async def release(self, lease_key: str) -> int:
+    @_asked
+    async def release(self, caller: str, lease_key: str) -> int:
         """Let the held rows of a queue go on; how many there were."""
         return await self._store.release(lease_key, self._clock.now())
 
-    @exposed
-    async def retry_outgoing(self, row: int) -> bool:
+    @_asked
+    async def retry_outgoing(self, caller: str, row: int) -> bool:
         """Try a deferred or failed outgoing mail at once; False if there is none with this id."""
         return await self._store.retry_outgoing(row, self._clock.now())
 
-    @exposed
-    async def cancel_outgoing(self, row: int) -> bool:
+    @_asked
+    async def cancel_outgoing(self, caller: str, row: int) -> bool:
         """Never send a waiting or deferred outgoing mail; False if there is none with this id."""
         return await self._store.cancel_outgoing(row, self._clock.now())
 
-    @exposed
-    async def state(self, key: str, sender: str) -> dict[str, Any]:
+    @_asked
+    async def state(self, caller: str, key: str, sender: str) -> dict[str, Any]:
         """Where one conversation stands."""
         asked = StateKey(key, sender)
         value = (await self._store.read_states([asked]))[asked]
         return {"key": key, "sender": sender, **to_builtins(value)}
 
-    @exposed
-    async def set_state(self, key: str, sender: str, state: str) -> None:
+    @_done
+    async def set_state(self, caller: str, key: str, sender: str, state: str) -> None:
         """Force the state of one conversation."""
         await self._store.set_state(StateKey(key, sender), state, self._clock.now())
 
-    @exposed
-    async def set_all(self, sender: str, state: str) -> int:
+    @_asked
+    async def set_all(self, caller: str, sender: str, state: str) -> int:
         """Force every stored state of one correspondent; how many changed."""
         return await self._store.set_all(sender, state, self._clock.now())
 
-    @exposed
-    async def rename_state(self, key: str, old: str, new: str) -> int:
+    @_asked
+    async def rename_state(self, caller: str, key: str, old: str, new: str) -> int:
         """Give every conversation of a machine that is in `old` the state `new`; how many changed."""
         return await self._store.rename_state(key, old, new, self._clock.now())
 
 
-class ServerApi:
+class ServerApi(RemoteAPI):
     """Looks at the process and steers it; mounted at `server`. What it calls may be plain or `async`.
 
     `status()` gives at least `ready` and `generation`, and what else the server knows of itself. `stop(now)` begins
@@ -168,6 +174,7 @@ class ServerApi:
         why: Callable[[], Any] | None = None,
         blame: Callable[[], Any] | None = None,
     ) -> None:
+        super().__init__()
         self._status = status
         self._stop = stop
         self._reload = reload
@@ -175,33 +182,33 @@ class ServerApi:
         self._why = why
         self._blame = blame
 
-    @exposed
-    async def status(self) -> dict[str, Any]:
+    @_asked
+    async def status(self, caller: str) -> dict[str, Any]:
         """Readiness, generation, and what else the server tells of itself."""
         return dict(await _value(self._status()))
 
-    @exposed
-    async def stop(self, now: bool = False) -> None:
+    @_done
+    async def stop(self, caller: str, now: bool = False) -> None:
         """Begin to stop; with `now` without waiting for turns that run."""
         await _value(self._stop(now))
 
-    @exposed
-    async def reload(self) -> Any:
+    @_asked
+    async def reload(self, caller: str) -> Any:
         """Begin to replace the running code by what it is now; at least `generation`, the number of the new one."""
         return await _ask(self._reload, "cannot reload; stop it and run it again")
 
-    @exposed
-    async def config(self) -> Any:
+    @_asked
+    async def config(self, caller: str) -> Any:
         """The settings in force: name, value, origin."""
         return to_builtins(await _ask(self._config, "does not tell its settings"))
 
-    @exposed
-    async def why(self) -> Any:
+    @_asked
+    async def why(self, caller: str) -> Any:
         """What a start or stop waits for now, in sentences; none if it waits for nothing."""
         return await _ask(self._why, "does not tell what it waits for")
 
-    @exposed
-    async def blame(self) -> Any:
+    @_asked
+    async def blame(self, caller: str) -> Any:
         """What took how long at the start, and at the stop if there was one."""
         return await _ask(self._blame, "does not tell what took how long")
 
@@ -209,7 +216,20 @@ class ServerApi:
 async def _ask(question: Callable[[], Any] | None, otherwise: str) -> Any:
     if question is None:
         raise UsageError(f"this server {otherwise}")
-    return await _value(question())
+    try:
+        return await _value(question())
+    except MonsalError as error:
+        raise _with_details(error) from error
+
+
+def _with_details(error: MonsalError) -> MonsalError:
+    """The same refusal with what helps the author of the application: the traceback of their own code."""
+    details = error.details if isinstance(error, ReloadFailed) else ""
+    if isinstance(error, UsageError) and error.__cause__ is not None:
+        details = "".join(traceback.format_exception(error.__cause__))
+    if not details:
+        return error
+    return Refused(str(error), data={"kind": type(error).__name__, "details": details})
 
 
 async def _value(result: Any) -> Any:

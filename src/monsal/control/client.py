@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import time
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from monsal.control.path import socket_name
 from monsal.errors import MonsalError, NoAnswer, NotRunning, ProtocolError, RemoteFault
+from monsal.transport.unix import socket_name
 from monsal.wire.codec import decode, encode
 from monsal.wire.frames import LineFrames, TooLong
 from monsal.wire.packets import Call, Fault, Reply
@@ -49,7 +50,7 @@ class ControlClient:
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         connection.settimeout(self._timeout)
         try:
-            with socket_name(self._path) as name:
+            with socket_name(os.fspath(self._path)) as name:
                 connection.connect(name)
         except (FileNotFoundError, NotADirectoryError, ConnectionError):
             connection.close()
@@ -98,7 +99,7 @@ class ControlClient:
                 answer.message,
                 code=answer.code,
                 kind=str(data.get("kind", "")),
-                details=str(data.get("details", "")),
+                details=str(data.get("details") or data.get("traceback") or ""),
             )
         return answer.result
 

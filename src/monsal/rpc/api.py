@@ -166,8 +166,10 @@ class RemoteAPI:
 
         Raises UsageError if the prefix is taken or reserved, or if `api` has outgoing calls: these would go nowhere.
         """
-        if not prefix or prefix == "rpc" or any(name.startswith(f"{prefix}.") for name in self._table):
-            raise UsageError(f"nothing can be mounted at {prefix!r}: it is {'taken' if prefix else 'empty'}")
+        taken = any(name.startswith(f"{prefix}.") for name in self._table)
+        if not prefix or prefix == "rpc" or taken:
+            why = "reserved" if prefix == "rpc" else "taken" if taken else "empty"
+            raise UsageError(f"nothing can be mounted at {prefix!r}: it is {why}")
         if api._outgoing:
             raise UsageError(f"{type(api).__name__} has outgoing calls; only what may come in can be mounted")
         self._table.update({f"{prefix}.{name}": call for name, call in api._table.items() if name != DISCOVER})

@@ -18,9 +18,7 @@ from monsal.cli.arguments import value_of
 from monsal.cli.openrpc import rows_of, type_of
 from monsal.cli.remote import Target
 from monsal.errors import UsageError
-from monsal.transport.acceptor import listen
-from monsal.transport.address import Tcp, Tls, Unix
-from monsal.transport.link import Link
+from monsal.transport import Link, Tcp, Tls, Unix, listen
 from monsal.wire.codes import BUSY, INVALID_PARAMS, METHOD_NOT_FOUND
 from monsal.wire.events import Called
 

@@ -9,10 +9,12 @@ import pytest
 
 from monsal.clock import ManualClock
 from monsal.control.api import MAX_RAW, ServerApi, StoreApi
-from monsal.control.methods import MethodTable
+from monsal.control.server import Control
+from monsal.errors import ReloadFailed, RemoteFault, UsageError
+from monsal.rpc import RemoteAPI
 from monsal.store.contract import Ledger, StateKey, StateValue
-from monsal.wire.codec import INVALID_PARAMS, REFUSED, encode
-from monsal.wire.packets import Call, Fault, Reply
+from monsal.transport import NEWLINE_JSON, LinkSetup, link_to, open_endpoint
+from monsal.wire import INVALID_PARAMS, REFUSED, PeerLimits, bytes_of
 
 
 class Shelf:
@@ -40,18 +42,35 @@ class Shelf:
     def __getattr__(self, name: str) -> Any:
         async def act(*args: Any) -> Any:
             self.asked.append((name, *args))
-            return 7
+            return 7 if name in ("release", "set_all", "rename_state") else True
 
         return act
 
 
+def ask_api(prefix: str, api: RemoteAPI, method: str, **params: Any) -> Any:
+    """The result of a call over a link, or the fault that it was answered with."""
+    limits = PeerLimits(frame=4 * MAX_RAW)
+    control = Control()
+    control.limits = limits
+    control.mount(prefix, api)
+
+    async def call() -> Any:
+        async with control:
+            await control.listen("internal:control:server", codec=NEWLINE_JSON)
+            asker = await open_endpoint("internal:control:asker", LinkSetup(limits=limits))
+            try:
+                return await link_to(asker, "server").call(f"{prefix}.{method}", params)
+            except RemoteFault as fault:
+                return fault
+            finally:
+                await asker.close(0.0)
+
+    return asyncio.run(call())
+
+
 def ask(method: str, shelf: Shelf | None = None, /, **params: Any) -> Any:
-    table = MethodTable()
     there = shelf or Shelf()
-    table.mount("store", StoreApi(lambda: there, ManualClock(100.0)))  # type: ignore[arg-type, return-value] - as much as is used
-    answer = asyncio.run(table.answer(Call(1, method, params)))
-    assert encode(answer)
-    return answer.result if isinstance(answer, Reply) else answer
+    return ask_api("store", StoreApi(lambda: there, ManualClock(100.0)), method.removeprefix("store."), **params)  # type: ignore[arg-type, return-value] - as much as is used
 
 
 def test_looking() -> None:
@@ -66,7 +85,7 @@ def test_looking() -> None:
 def test_a_dead_letter_is_shown_as_far_as_fits_into_an_answer() -> None:
     found = ask("store.dead_detail", row=1)
     assert found["size"] == MAX_RAW + 5
-    assert len(found["raw"]) == MAX_RAW
+    assert len(bytes_of(found["raw"])) == MAX_RAW
     assert ask("store.dead_detail", row=2) is None
 
 
@@ -85,7 +104,7 @@ def test_a_dead_letter_is_shown_as_far_as_fits_into_an_answer() -> None:
 )
 def test_acting_happens_at_the_time_of_the_clock(method: str, params: dict[str, Any], reaches: tuple[Any, ...]) -> None:
     shelf = Shelf()
-    assert ask(f"store.{method}", shelf, **params) in (7, None)
+    assert ask(f"store.{method}", shelf, **params) in (7, True, None)
     assert shelf.asked == [reaches]
 
 
@@ -102,27 +121,57 @@ def test_the_process_is_asked_through_its_callbacks() -> None:
     async def status() -> dict[str, Any]:
         return {"ready": True}
 
-    table = MethodTable()
-    table.mount("server", ServerApi(status=status, stop=stops.append))
-
-    def call(method: str, **params: Any) -> Any:
-        answer = asyncio.run(table.answer(Call(1, f"server.{method}", params)))
-        return answer.result if isinstance(answer, Reply) else answer
-
-    assert call("status") == {"ready": True}
-    assert call("stop") is None
-    assert call("stop", now=True) is None
+    server = ServerApi(status=status, stop=stops.append)
+    assert ask_api("server", server, "status") == {"ready": True}
+    assert ask_api("server", server, "stop") is None
+    assert ask_api("server", server, "stop", now=True) is None
     assert stops == [False, True]
     for method in ("reload", "config"):
-        answer = call(method)
-        assert isinstance(answer, Fault)
-        assert (answer.code, answer.data["kind"]) == (REFUSED, "UsageError")
+        answer = ask_api("server", server, method)
+        assert (answer.code, answer.data) == (REFUSED, {"kind": "UsageError"})
 
 
 def test_what_the_process_lends_can_be_used() -> None:
-    table = MethodTable()
-    table.mount(
-        "server", ServerApi(status=dict, stop=lambda now: None, reload=lambda: {"generation": 2}, config=lambda: [1])
-    )
+    server = ServerApi(status=dict, stop=lambda now: None, reload=lambda: {"generation": 2}, config=lambda: [1])
     for method, result in [("reload", {"generation": 2}), ("config", [1]), ("status", {})]:
-        assert asyncio.run(table.answer(Call(1, f"server.{method}"))) == Reply(1, result)
+        assert ask_api("server", server, method) == result
+
+
+def test_why_new_code_cannot_serve_is_told_with_its_traceback() -> None:
+    def fail() -> None:
+        raise ReloadFailed("app.py does not load", details="Traceback of the new code")
+
+    def fail_too() -> None:
+        try:
+            _ = {}["missing"]
+        except KeyError as error:
+            raise UsageError("the settings are odd") from error
+
+    server = ServerApi(status=dict, stop=lambda now: None, reload=fail, config=fail_too)
+    answer = ask_api("server", server, "reload")
+    assert str(answer) == "app.py does not load"
+    assert answer.data == {"kind": "ReloadFailed", "details": "Traceback of the new code"}
+    answer = ask_api("server", server, "config")
+    assert (str(answer), answer.kind) == ("the settings are odd", "UsageError")
+    assert "KeyError: 'missing'" in answer.details
+
+
+@pytest.mark.rule("rpc.B9")
+def test_an_error_that_nobody_meant_is_told_by_its_number_only() -> None:
+    def fail() -> None:
+        raise TypeError("a secret")
+
+    answer = ask_api("server", ServerApi(status=fail, stop=lambda now: None), "status")
+    assert answer.data["incident"] in str(answer)
+    assert "secret" not in f"{answer} {answer.data}"
+
+
+@pytest.mark.rule("rpc.B11")
+def test_all_that_can_be_asked_is_listed() -> None:
+    control = Control()
+    control.mount("server", ServerApi(status=dict, stop=lambda now: None))
+    control.mount("store", StoreApi(lambda: Shelf(), ManualClock(0.0)))  # type: ignore[arg-type, return-value] - as much as is used
+    methods = {method["name"]: method for method in control.openrpc()["methods"]}
+    assert {"server.status", "server.stop", "server.reload", "store.ledger", "store.rows"} <= methods.keys()
+    assert [param["name"] for param in methods["store.rows"]["params"]] == ["what", "limit"]
+    assert all(method["summary"] and "result" in method for method in methods.values())

@@ -54,6 +54,11 @@ class _Source:
     def answer(self, identifier: Id, result: Any) -> Any:
         self._thread.loop.call_soon_threadsafe(self._on_loop, identifier, self._link.answer, identifier, result)
 
+    def hold(self) -> None:
+        """Room is not counted here: one call at a time is handled anyway."""
+
+    release = hold
+
     def refuse(self, identifier: Id, code: int, message: str, data: Any = None) -> Any:
         self._thread.loop.call_soon_threadsafe(
             self._on_loop, identifier, self._link.refuse, identifier, code, message, data
@@ -106,10 +111,10 @@ class LinkTransport(Transport):
         self._inbox = queue.SimpleQueue()
         self.receiver_thread = threading.Thread(target=self._receive, name="monsal-rpc-receiver", daemon=True)
         self.receiver_thread.start()
-        self._thread = background()
+        thread = self._thread = background()
         opened = Promise(self.receiver_thread, patience=timeout)
         setup = self._api._setup({"on_call": self._on_call, "on_event": self._on_event})
-        future = self._thread.submit(open_endpoint(self._address, setup))
+        future = thread.submit(open_endpoint(self._address, setup))
 
         def done(_: Any) -> None:
             error = future.exception()
@@ -119,6 +124,8 @@ class LinkTransport(Transport):
                 opened._settle(None, error)
             else:
                 self._endpoint = future.result()
+                watch = thread.submit(self._endpoint.wait_closed())
+                watch.add_done_callback(self._ended)
                 if self._api is not None:
                     self._api._links.listening += bool(self._endpoint.addresses)
                 opened._settle(True, None)
@@ -133,11 +140,17 @@ class LinkTransport(Transport):
             return
         self.running = False
         future = self._thread.submit(endpoint.close(1.0))
-        future.add_done_callback(lambda _: self._inbox.put(None))
         thread = self.receiver_thread
         if block and thread is not None and thread is not threading.current_thread():
             future.result()
             thread.join()
+
+    def _ended(self, watch: Any) -> None:
+        """It was closed, here or by the other side."""
+        self.running = False
+        self._inbox.put(None)
+        if not watch.cancelled() and (error := watch.exception()) is not None:
+            log.error("%r ended", self, exc_info=error, extra={"action": "transport_failed"})
 
     def send(self, data: bytes, receivers: list[str] | None = None) -> None:
         """It has no use for bytes. Raises UsageError."""
@@ -201,17 +214,25 @@ class LinkTransport(Transport):
             return
         source = _Source(link, thread, self._unanswered)
         known = (link, called.id)
-        if not called.is_cast:
+        if called.is_cast:
+            # A flood of them waits at the link, and not in our inbox.
+            link.hold()
+        else:
             self._unanswered.add(known)
 
         def handle() -> None:
             if not called.is_cast and known not in self._unanswered:
                 return  # it was cancelled before it began
-            context = api._dispatcher.admit(source, called)
-            if context is not None:
-                self._handled[known] = context
-                api._dispatcher.run_inline(context, run_elsewhere)
-                self._handled.pop(known, None)
+            try:
+                context = api._dispatcher.admit(source, called)
+                if context is not None:
+                    if not called.is_cast:
+                        self._handled[known] = context
+                    api._dispatcher.run_inline(context, run_elsewhere)
+                    self._handled.pop(known, None)
+            finally:
+                if called.is_cast:
+                    thread.loop.call_soon_threadsafe(link.release)
 
         self._inbox.put((lambda: self._calls.put(handle)) if api.async_processing else handle)
 
@@ -220,7 +241,7 @@ class LinkTransport(Transport):
         if isinstance(event, Cancelled):
             known = (link, event.id)
             context = self._handled.get(known)
-            if context is not None and not context.is_cast:
+            if context is not None:
                 context.cancelled = context.answered = True
             if known in self._unanswered:
                 self._unanswered.discard(known)

@@ -61,6 +61,11 @@ class _Sender:
         end = self._end
         end.send(end.codec.encode_reply(Message("", {}, identifier), result, end.sec_out), [self.name])
 
+    def hold(self) -> None:
+        """Room is not counted here: one call at a time is handled anyway."""
+
+    release = hold
+
     def refuse(self, identifier: Id, code: int, message: str, data: Any = None) -> None:
         if self._gathered is not None:
             self._gathered.append(ErrorReply(message, identifier, code, {}, data))
@@ -207,6 +212,9 @@ class ByteEnd:
 
     def _soon(self, action: Callable[[], object]) -> None:
         if self._api.async_processing:
+            while len(self._queue) >= self._api.limits.queue and self._queue.thread is not None:
+                # Whoever calls faster than it is answered is read no faster (rpc.B7).
+                self._queue.wait_for_room()
             self._queue.put(action)
         else:
             action()

@@ -23,6 +23,8 @@ class Source(Protocol):
     credentials: Any
 
     def answer(self, identifier: Id, result: Any) -> Any: ...
+    def hold(self) -> Any: ...
+    def release(self) -> Any: ...
     def refuse(self, identifier: Id, code: int, message: str, data: Any = None) -> Any: ...
 
 
@@ -33,7 +35,7 @@ class CallContext:
     it now and then, one that awaits is cancelled.
     """
 
-    __slots__ = ("_called", "_kwargs", "answered", "call", "cancelled", "code", "source", "stop")
+    __slots__ = ("_called", "_kwargs", "answered", "call", "cancelled", "code", "held", "source", "stop")
 
     def __init__(self, source: Source, called: Called, call: IncomingCall | None, kwargs: dict[str, Any]) -> None:
         self.source = source
@@ -41,6 +43,8 @@ class CallContext:
         self.cancelled = False
         #: Whether its answer was given, or none is wanted any more.
         self.answered = False
+        #: Whether it takes the room of a call although it is none.
+        self.held = False
         #: With what code it is answered when it was cancelled.
         self.code = 0
         #: Stops the handler; set while there is one that can be stopped.

@@ -176,7 +176,7 @@ class Signature:
                     return _given(self._record.load_json(params))
                 params = msgspec.json.decode(params) if len(params) else {}
             return self._load(params)
-        except (msgspec.ValidationError, msgspec.DecodeError) as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise _wrong(self.name, str(error)) from None
 
     def _load(self, params: Any) -> dict[str, Any]:

@@ -72,6 +72,9 @@ class Dispatcher:
             calls.lane.submit(context)
         else:
             self._submit_aside(calls, context, options.key)
+        if called.is_cast and not context.answered:
+            context.held = True
+            source.hold()
 
     def on_cancelled(self, source: Source, identifier: Id, code: int) -> None:
         """The other side has given a call up, or its time has passed (rpc.B4)."""
@@ -286,6 +289,12 @@ class Dispatcher:
             log.error("%s cannot be answered: %s", context.sender, trouble)
 
     def _forget(self, context: CallContext) -> None:
+        if context._called.is_cast:
+            context.answered = True
+            if context.held:
+                context.held = False
+                context.source.release()
+            return
         calls = self._links.get(context.source)
         if calls is not None and calls.aside.get(context.id) is context:
             del calls.aside[context.id]

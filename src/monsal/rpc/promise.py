@@ -189,7 +189,14 @@ class ActionQueue:
         self._name = name
         self._lock = threading.Lock()
         self._actions: deque[Callable[[], object]] = deque()
+        self._room = threading.Condition(self._lock)
         self._thread: threading.Thread | None = None
+
+    def wait_for_room(self) -> None:
+        """Wait until one more of the functions has been begun; not on their own thread."""
+        with self._room:
+            if self._actions and self._thread is not threading.current_thread():
+                self._room.wait()
 
     def put(self, action: Callable[[], object]) -> None:
         """Have `action` run after all that were put before it."""
@@ -214,6 +221,7 @@ class ActionQueue:
                     self._thread = None
                     return
                 action = self._actions.popleft()
+                self._room.notify_all()
             try:
                 action()
             except Exception as error:

@@ -39,7 +39,8 @@ class LinkSetup:
     event)` of `Connected`, `Disconnected`, and the events of `monsal.wire` that concern no single call of ours; both
     are called on the loop and must not block. `error` makes the exception for a fault. `hello` is what the other side
     is told of us, None to say nothing and to understand no hello; the side that connected says it first. `cancel` is
-    the word by which a side that said none is known to understand that a call is given up.
+    the word by which a side that said none is known to understand that a call is given up; None is `$/cancelRequest`
+    where frames have a Content-Length, and otherwise no word.
     `slow_reader` is how long the other side may leave unread what we say. `keepalive`, if not empty, is sent after each
     `keepalive_interval` in which nothing else was said.
     """
@@ -52,7 +53,7 @@ class LinkSetup:
     on_call: Callable[[Any, Called], object] | None = None
     on_event: Callable[[Any, Any], object] | None = None
     error: Callable[[Fault], RemoteError] = error_of
-    cancel: str = ""
+    cancel: str | None = None
     slow_reader: float = 20.0
     keepalive: bytes = b""
     keepalive_interval: float = 10.0
@@ -65,6 +66,10 @@ class LinkSetup:
     def make_peer(self) -> Peer:
         """The state of the protocol for a new link. Raises ValueError for an unknown codec."""
         codec, frames = self.make_codec()
+        cancel = self.cancel
+        if cancel is None:
+            # All who frame so follow the Language Server Protocol (3.17, base protocol and `$/` notifications).
+            cancel = "$/cancelRequest" if isinstance(frames, HeaderFrames) else ""
         return Peer(
             codec,
             frames,
@@ -72,7 +77,7 @@ class LinkSetup:
             limits=self.limits,
             hello=self.hello,
             nonce=os.urandom(16),
-            cancel=self.cancel,
+            cancel=cancel,
         )
 
 
@@ -87,7 +92,7 @@ class LinkOptions(TypedDict, total=False):
     on_call: Callable[[Any, Called], object] | None
     on_event: Callable[[Any, Any], object] | None
     error: Callable[[Fault], RemoteError]
-    cancel: str
+    cancel: str | None
     slow_reader: float
     keepalive: bytes
     keepalive_interval: float

@@ -8,9 +8,8 @@ import logging
 import os
 import socket
 import ssl
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, Final, Unpack
 
 from monsal.forks import close_in_children
@@ -19,7 +18,7 @@ from monsal.transport.link import Link
 from monsal.transport.setup import LinkOptions, LinkSetup, merged
 from monsal.transport.tls import server_context
 from monsal.transport.unix import listening_unix_socket, remove_socket_file
-from monsal.wire.codes import BUSY, FORBIDDEN
+from monsal.wire.codes import BUSY, FORBIDDEN, SHUTDOWN
 
 __all__ = ["AcceptSetup", "Acceptor", "AcceptorStatistics", "listen"]
 
@@ -95,8 +94,11 @@ class Acceptor:
         self._tls = server_context(address) if isinstance(address, Tls) else None
         self._links: dict[str, Link] = {}
         self._listeners: list[socket.socket] = []
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._beginning = self._taken = self._refused = 0
+        self._accepting: list[asyncio.Task[None]] = []
+        #: Connections that are on their way to become links: handshakes, mostly.
+        self._beginning: set[asyncio.Task[None]] = set()
+        self._taken = self._refused = 0
+        self._closing = False
         self._inode = 0
         self._over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
@@ -106,7 +108,7 @@ class Acceptor:
         for listener in self._listeners:
             listener.setblocking(False)
             self.addresses.append(_display(listener.getsockname()))
-            self._spawn(self._accept_all(listener))
+            self._accepting.append(asyncio.get_running_loop().create_task(self._accept_all(listener)))
 
     @property
     def links(self) -> Mapping[str, Link]:
@@ -118,19 +120,25 @@ class Acceptor:
 
     async def close(self, grace: float = 1.0) -> None:
         """Accept no more, let calls that run be answered within `grace` seconds, and hang up."""
+        self._closing = True
         for link in self._links.values():
             link.finish()
-        for task in self._tasks:
+        for task in self._accepting:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*self._accepting, return_exceptions=True)
         for listener in self._listeners:
             listener.close()
         self._listeners.clear()
         if self._inode and isinstance(self._address, Unix | UnixServer):
             remove_socket_file(self._address.path, self._inode)
             self._inode = 0
-        links = list(self._links.values())
-        await asyncio.gather(*(link.leave(grace) for link in links))
+        # Those that have begun are refused as soon as they are through. They are not cancelled before: uvloop forgets
+        # to tell of the end of such a connection, unless it is still in its handshake.
+        if self._beginning:
+            await asyncio.wait(self._beginning, timeout=grace)
+            for task in self._beginning:
+                task.cancel()
+        await asyncio.gather(*(link.leave(grace) for link in list(self._links.values())))
         if not self._over.done():
             self._over.set_result(None)
 
@@ -145,6 +153,9 @@ class Acceptor:
         if users is not None and (link.credentials is None or link.credentials.uid not in users):
             self._refused += 1
             link.turn_away(FORBIDDEN, "this socket is not for this user")
+        elif self._closing:
+            self._refused += 1
+            link.turn_away(SHUTDOWN, "this server is about to end")
         elif len(self._links) >= self._accept.connections:
             self._refused += 1
             link.turn_away(BUSY, f"there are {self._accept.connections} connections already")
@@ -159,12 +170,6 @@ class Acceptor:
             del self._links[link.name]
 
     # -- inside -----------------------------------------------------------------------------------------------
-
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        return task
 
     async def _accept_all(self, listener: socket.socket) -> None:
         loop = asyncio.get_running_loop()
@@ -182,17 +187,16 @@ class Acceptor:
                     return
                 continue
             number += 1
-            if self._beginning >= self._accept.connections:
+            if len(self._beginning) >= self._accept.connections:
                 # Handshakes that nobody ends have no claim to a word.
                 self._refused += 1
                 connection.close()
                 continue
-            self._beginning += 1
             # All who connect to a unix socket have the same address: its own.
             name = _display(address) if isinstance(address, tuple) else f"{own}#{number}"
-            beginning = self._spawn(self._begin(connection, name))
-            # One that is cancelled before it has begun has nobody else to hang up.
-            beginning.add_done_callback(partial(_hang_up, connection))
+            beginning = loop.create_task(self._begin(connection, name))
+            self._beginning.add(beginning)
+            beginning.add_done_callback(self._beginning.discard)
 
     async def _begin(self, connection: socket.socket, name: str) -> None:
         loop = asyncio.get_running_loop()
@@ -206,8 +210,6 @@ class Acceptor:
             self._refused += 1
             connection.close()
             log.info("%s did not get through: %s", name, error, extra={"action": "link_failed", "link": name})
-        finally:
-            self._beginning -= 1
 
     def _bind(self) -> list[socket.socket]:
         address, backlog = self._address, self._accept.backlog
@@ -233,11 +235,6 @@ class Acceptor:
         if problem is not None and not made_all:
             raise problem
         return made_all
-
-
-def _hang_up(connection: socket.socket, beginning: asyncio.Task[None]) -> None:
-    if beginning.cancelled():
-        connection.close()
 
 
 #: What socket(2) and bind(2) say of a family that the machine does not speak.

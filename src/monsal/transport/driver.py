@@ -100,6 +100,8 @@ class Driver(asyncio.Protocol):
         self._moved_at = 0.0
         self._said_at = 0.0
         self._octets_in = self._octets_out = 0
+        #: At most so many of the octets that are unsent are calls of ours; the rest are answers.
+        self._own = 0
 
     # -- for Link ---------------------------------------------------------------------------------------------
 
@@ -257,7 +259,9 @@ class Driver(asyncio.Protocol):
         transport = self._transport
         if transport is None:
             return
-        reading = peer.reading and not self._choked
+        # Answers that the other side leaves unread are a reason to hear no more calls (rpc.B7). Calls of ours are none:
+        # two sides that both waited so, each for the other to read, would wait for ever.
+        reading = peer.buffered - self._own <= self._setup.limits.write_buffer
         if reading is not self._reading and not peer.is_lost:
             self._reading = reading
             if reading:
@@ -283,6 +287,7 @@ class Driver(asyncio.Protocol):
             self.peer.sent(min(left - self._left, self.peer.buffered))
             self._left = left
             self._moved_at = self._said_at = self._now()
+            self._own = min(self._own, self.peer.buffered)
         if unwritten and self._look_at == math.inf:
             self._moved_at = self._now()
             self._look_at = self._moved_at + self._setup.slow_reader / LOOKS

@@ -82,7 +82,9 @@ class Link(Driver):
         """Several in one frame: (method, params, whether it is a call). Futures of the calls, None for each cast."""
         self._refuse_if_choked()
         self._check_open()
+        before = self.peer.buffered
         identifiers = self.peer.batch(items, now=self._now(), timeout=timeout)
+        self._own += self.peer.buffered - before
         self._wake()
         return [None if identifier is None else self._expect(identifier) for identifier in identifiers]
 
@@ -90,7 +92,9 @@ class Link(Driver):
         """Tell the other side something that is not answered. Raises as `request`."""
         self._refuse_if_choked()
         self._check_open()
+        before = self.peer.buffered
         self.peer.cast(method, _NOTHING if params is None else params, now=self._now(), meta=meta)
+        self._own += self.peer.buffered - before
         self._wake()
 
     def give_up(self, identifier: Id) -> None:
@@ -131,9 +135,12 @@ class Link(Driver):
             self._check_open()
         if timeout == math.inf:
             timeout = _LONGEST
-        identifier = self.peer.call(
+        peer = self.peer
+        before = peer.buffered
+        identifier = peer.call(
             method, _NOTHING if params is None else params, now=self._now(), timeout=timeout, meta=meta
         )
+        self._own += peer.buffered - before
         self._wake()
         future = self._pending[identifier] = self._loop.create_future()
         return identifier, future

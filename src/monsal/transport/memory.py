@@ -66,13 +66,13 @@ class Place:
             del self._links[name]
 
     def meet(self, other: Place) -> None:
-        """Link this place, on whose loop it is, to one that is there already, on that one's loop."""
+        """Link this place, on its own loop, to one that is there already. RuntimeError if that one's loop is closed."""
         end, theirs = MemoryTransport.pair(self._loop, other._loop)
-        end.attach(Link(self._setup, name=other.name, greets=True, keeper=self))
         if other._loop is self._loop:
             other._welcome(theirs, self.name)
         else:
             other._loop.call_soon_threadsafe(other._welcome, theirs, self.name)
+        end.attach(Link(self._setup, name=other.name, greets=True, keeper=self))
 
     def _welcome(self, end: MemoryTransport, name: str) -> None:
         end.attach(Link(self._setup, name=name, keeper=self))

@@ -154,8 +154,9 @@ class MemoryTransport(_Transport):
                 self._loop.call_soon(self._deliver)
             else:
                 self._loop.call_soon_threadsafe(self._deliver)
-        except RuntimeError:  # the loop of this end is closed: nobody will ever read here
+        except RuntimeError:  # the loop of this end is closed: nobody will ever read here, which the writer is told
             self._closing = self._over = True
+            self._other._loop.call_soon(self._other._end)
 
     def _deliver(self) -> None:
         # First of all: whoever writes from now on sees that it has to schedule this again.
@@ -197,7 +198,10 @@ class DescriptorTransport(_Transport):
         self._queue: SimpleQueue[bytes | None] = SimpleQueue()
         self._queued = self._written = 0
         self._may_read = threading.Event()
+        #: Ends the wait of the reading thread; closed when both threads have ended.
         self._wake_read, self._wake_write = os.pipe()
+        self._lock = threading.Lock()
+        self._threads = 2
         self._broken = False
 
     def start(self) -> None:
@@ -239,7 +243,16 @@ class DescriptorTransport(_Transport):
 
     def _stop_reading(self) -> None:
         self._may_read.set()
-        os.write(self._wake_write, b"x")
+        with self._lock:
+            if self._threads:
+                os.write(self._wake_write, b"x")
+
+    def _thread_ended(self) -> None:
+        with self._lock:
+            self._threads -= 1
+            if not self._threads:
+                os.close(self._wake_read)
+                os.close(self._wake_write)
 
     def _steer(self) -> None:
         if self._paused:
@@ -274,7 +287,7 @@ class DescriptorTransport(_Transport):
         except OSError as error:
             self._tell(self._end, error)
         finally:
-            os.close(self._wake_read)
+            self._thread_ended()
 
     def _write_all(self) -> None:
         try:
@@ -290,7 +303,8 @@ class DescriptorTransport(_Transport):
         else:
             self._tell(self._end)
         finally:
-            self._tell(self._stop_for_good)
+            self._stop_reading()
+            self._thread_ended()
 
     # -- on the loop ------------------------------------------------------------------------------------------
 
@@ -302,9 +316,3 @@ class DescriptorTransport(_Transport):
             self._steer()
         elif not self._protocol.eof_received():
             self.close()
-
-    def _stop_for_good(self) -> None:
-        self.close()
-        if self._wake_write >= 0:
-            os.close(self._wake_write)
-            self._wake_write = -1

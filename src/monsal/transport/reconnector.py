@@ -91,7 +91,8 @@ class Reconnecting:
         while self._endpoint is None:
             await asyncio.wait([self._there, self._task], return_when=asyncio.FIRST_COMPLETED)
             if self._task.done():
-                self._task.result()
+                if not self._task.cancelled():
+                    self._task.result()
                 raise NotRunning(f"the connection to {self.name} was closed")
         return next(iter(self._endpoint.links.values()), None)
 

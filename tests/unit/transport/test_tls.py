@@ -133,3 +133,19 @@ def test_files_that_are_none(run: Run, files: dict[str, Any], tmp_path: Path) ->
         run(connect(Tls("127.0.0.1", 1, ca=str(missing))))
     with pytest.raises(ConfigError):
         run(connect(Tls("127.0.0.1", 1, cert=str(empty))))
+
+
+def test_a_handshake_that_does_not_end_holds_up_no_end(run: Run, files: dict[str, Any]) -> None:
+    async def scene() -> None:
+        server, ca = files["server"], files["authority"].cert
+        acceptor = await listen(f"tcps://127.0.0.1:0?cert={server.cert}&key={server.key}", SERVER)
+        host, port = acceptor.addresses[0].split(":")
+        reader, writer = await asyncio.open_connection(host, int(port))
+        link = await connect(f"tcps://{acceptor.addresses[0]}?ca={ca}")
+        assert await link.call("echo", {}) == {}
+        await acceptor.close(0.05)
+        await link.wait_closed()
+        assert await reader.read() == b""
+        writer.close()
+
+    run(scene())

@@ -12,6 +12,7 @@ from typing import Any, Self
 from monsal.errors import MonsalError, NoAnswer, NotRunning, ProtocolError, RemoteFault
 from monsal.transport.unix import socket_name
 from monsal.wire.codec import decode, encode
+from monsal.wire.codes import SHUTDOWN
 from monsal.wire.frames import LineFrames, TooLong
 from monsal.wire.packets import Call, Fault, Reply
 
@@ -75,8 +76,8 @@ class ControlClient:
     def call(self, method: str, /, **params: Any) -> Any:
         """The result of `method`.
 
-        Raises NotRunning if nobody listens, RemoteFault if the server says no, NoAnswer if it hangs up or does not
-        answer in time.
+        Raises NotRunning if nobody listens or is about to end, RemoteFault if the server says no, NoAnswer if it
+        hangs up or does not answer in time.
         """
         self.connect()
         self._last_id += 1
@@ -94,6 +95,9 @@ class ControlClient:
             self.close()
             raise NoAnswer(f"the server hung up before it answered {method}") from None
         if isinstance(answer, Fault):
+            if answer.code == SHUTDOWN:
+                self.close()
+                raise NotRunning(f"the server at {self._path} is about to end and takes no calls any more")
             data = answer.data if isinstance(answer.data, dict) else {}
             raise RemoteFault(
                 answer.message,

@@ -172,9 +172,12 @@ class Signature:
         """
         try:
             if isinstance(params, msgspec.Raw):
-                if self.rest is None and len(params) and memoryview(params)[0] == _OPENING:
+                first = memoryview(params)[0] if len(params) else 0
+                if first == _OPENING and self.rest is None:
                     return _given(self._record.load_json(params))
-                params = msgspec.json.decode(params) if len(params) else {}
+                # Neither is the first octet of a map or an array in msgpack.
+                decode = msgspec.json.decode if first in b"[{" else msgspec.msgpack.decode
+                params = decode(params) if first else {}
             return self._load(params)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise _wrong(self.name, str(error)) from None

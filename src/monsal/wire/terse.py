@@ -125,7 +125,7 @@ def _written(value: Any, depth: int = 0) -> str:
         return "{" + " ".join(f"{_name(name)}:{_written(item, depth + 1)}" for name, item in value.items()) + "}"
     if isinstance(value, list | tuple):
         return "[" + " ".join(_written(item, depth + 1) for item in value) + "]"
-    return _written(msgspec.to_builtins(value), depth + 1)
+    return _written(msgspec.to_builtins(value, builtin_types=(bytes, bytearray)), depth + 1)
 
 
 class _Reader:

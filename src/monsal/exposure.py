@@ -17,11 +17,11 @@ import asyncio
 import inspect
 import ipaddress
 import logging
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Sequence
 from contextvars import copy_context
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from monsal.conversation import Gate, Runner, TurnPage
 from monsal.errors import Busy, ConfigError, DeadlineExceeded, RemoteError, UsageError
@@ -136,7 +136,7 @@ class Apis:
         for api in self._apis.values():
             for call in _incoming_calls(api):
                 self._steps.append((call, call.steps))
-                call.steps = tuple(self._aside(call, step) for step in call.steps)
+                call.steps = tuple(cast(Step, _Aside(self, call.__name__, step)) for step in call.steps)
 
     async def listen(self, directory: Path) -> None:
         """Let programs connect; relative paths are below `directory`. Raises OSError naming the address."""
@@ -189,51 +189,49 @@ class Apis:
 
     # -- calls in ---------------------------------------------------------------------------------------------
 
-    def _aside(self, call: IncomingCall, step: Step) -> Step:
-        """The step, run away from the sockets' loop."""
-        name = call.__name__
+    async def run(self, name: str, function: Callable[[], Any], *, is_async: bool) -> Any:
+        """What `function()` gives, run where handlers of its kind run.
 
-        async def aside(*args: Any, **kwargs: Any) -> Any:
-            self._calls += 1
-            if self._running >= IN_FLIGHT or self._runner.is_full:
-                self._busy += 1
-                raise Busy(f"{self._running} calls are under way, {self._runner.statistics().stuck} of them hang")
-            self._running += 1
-            limit = asyncio.timeout(self._deadline)
-            try:
-                async with limit:
-                    return await self._run(name, step, args, kwargs)
-            except TimeoutError as error:
-                if not limit.expired() and not isinstance(error, DeadlineExceeded):
-                    raise  # the method's own
-                current().cancelled = True  # a thread that looks at it ends by itself
-                raise HandlerExpired(f"{name} took longer than {self._deadline:g} seconds") from None
-            finally:
-                self._running -= 1
+        Raises Busy, HandlerExpired when it takes too long, and what it raises itself.
+        """
+        self._calls += 1
+        if self._running >= IN_FLIGHT or self._runner.is_full:
+            self._busy += 1
+            raise Busy(f"{self._running} calls are under way, {self._runner.statistics().stuck} of them hang")
+        self._running += 1
+        limit = asyncio.timeout(self._deadline)
+        try:
+            async with limit:
+                value = await self._run(name, function, is_async=is_async)
+                if not is_async and inspect.isawaitable(value):
+                    value = await self._run(name, lambda: value, is_async=True)
+                return value
+        except TimeoutError as error:
+            if not limit.expired() and not isinstance(error, DeadlineExceeded):
+                raise  # the method's own
+            current().cancelled = True  # a thread that looks at it ends by itself
+            raise HandlerExpired(f"{name} took longer than {self._deadline:g} seconds") from None
+        finally:
+            self._running -= 1
 
-        return Step(aside, True, step.wants_secinfo, step.fill)
-
-    async def _run(self, name: str, step: Step, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """The result of a function, run where handlers of its kind run; with the context of the call."""
+    async def _run(self, name: str, function: Callable[[], Any], *, is_async: bool) -> Any:
         context = copy_context()
         context.run(self._gate.enter)
 
+        async def wait() -> Any:
+            return await function()
+
         async def awaited() -> Any:
-            return await asyncio.get_running_loop().create_task(step.function(*args, **kwargs), context=context)
+            return await asyncio.get_running_loop().create_task(wait(), context=context)
 
-        def called() -> Any:
-            return context.run(step.function, *args, **kwargs)
-
-        work: Callable[[], Any] = awaited if step.is_async else called
-        outcome = await self._runner.run(work, is_async=step.is_async, deadline=self._deadline, what=name)
+        work: Callable[[], Any] = awaited if is_async else lambda: context.run(function)
+        outcome = await self._runner.run(work, is_async=is_async, deadline=self._deadline, what=name)
         error = outcome.error
         if error is not None and not isinstance(error, Exception):
             # It ends a call, and not the task that answers it.
             raise RuntimeError(f"{name} raised {error!r}") from error
         if error is not None:
             raise error
-        if not step.is_async and inspect.isawaitable(outcome.value):
-            return await self._run(name, Step(_awaiting(outcome.value), True, False, {}), (), {})
         return outcome.value
 
     # -- notifications out ------------------------------------------------------------------------------------
@@ -263,11 +261,31 @@ def _tell(api: RemoteAPI, peer: str, name: str, kwargs: dict[str, Any]) -> None:
         log.info("%s is not told %s: %s", peer, name, error, extra={"action": "cast_dropped", "link": peer})
 
 
-def _awaiting(value: Any) -> Callable[[], Coroutine[Any, Any, Any]]:
-    async def wait() -> Any:
-        return await value
+class _Aside:
+    """A step of a call that came over a link: run away from the sockets' loop. Code of our own that makes the call
+    elsewhere (`self.tickets(...)` in another method) runs it there and then."""
 
-    return wait
+    def __init__(self, apis: Apis, name: str, step: Step) -> None:
+        self._apis = apis
+        self._name = name
+        self._step = step
+        self._loop = asyncio.get_running_loop()
+
+    @property
+    def is_async(self) -> bool:
+        return self._step.is_async or self._is_here()
+
+    def call(self, sender: str, kwargs: dict[str, Any], secinfo: dict[str, Any]) -> Any:
+        step = self._step
+        if not self._is_here():
+            return step.call(sender, kwargs, secinfo)
+        return self._apis.run(self._name, lambda: step.call(sender, kwargs, secinfo), is_async=step.is_async)
+
+    def _is_here(self) -> bool:
+        try:
+            return asyncio.get_running_loop() is self._loop
+        except RuntimeError:
+            return False
 
 
 # A call may have the name of a method of RemoteAPI, which is then to be asked by its class.

@@ -49,6 +49,9 @@ class Desk(RemoteAPI):
     def where_plain(self, sender: str) -> list[str]: ...
 
     @incoming
+    def twice(self, sender: str) -> list[str]: ...
+
+    @incoming
     def block(self, sender: str) -> str: ...
 
     @incoming
@@ -93,6 +96,11 @@ class Service(Desk):
     @incoming
     def where_plain(self, sender: str) -> list[str]:
         return [threading.current_thread().name, current_call().sender]
+
+    @incoming
+    def twice(self, sender: str) -> list[str]:
+        here: list[str] = self.where_plain(sender)
+        return [*here, threading.current_thread().name]
 
     @incoming
     def block(self, sender: str) -> str:
@@ -269,6 +277,11 @@ def test_methods_run_where_handlers_run(mail: TestClient) -> None:
     assert name.startswith("monsal-turn")
     assert name != here
     assert sender == "program-1"
+
+
+def test_a_method_may_call_another_one(mail: TestClient) -> None:
+    inner, _, outer = mail.api(Desk).twice()
+    assert inner == outer
 
 
 @pytest.mark.rule("rpc.B4")

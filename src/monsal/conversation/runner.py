@@ -30,6 +30,9 @@ __all__ = ["Outcome", "Runner", "RunnerStatistics"]
 
 log = logging.getLogger("monsal.turns")
 
+#: Seconds in which the handlers' loop has to answer when it is told to cancel something.
+_ANSWER = 0.5
+
 
 class RunnerStatistics(msgspec.Struct, frozen=True, kw_only=True):
     """Handlers that run now, those of them past their deadline, and threads in use."""
@@ -205,14 +208,22 @@ class Runner:
             outcome = await job.future
         except asyncio.CancelledError:
             if turn is None:
-                job.abandoned = True
-                if job.home is not None:
-                    job.home.cancel(job)
+                self._abandon(job)
             raise
         if job.expired:
             error = DeadlineExceeded(f"{job.name} ran longer than its deadline of {deadline:g} s")
             return Outcome(error=error, detail=f"{type(error).__name__}: {error}\n{outcome.detail}")
         return outcome
+
+    def _abandon(self, job: _Job) -> None:
+        """Nobody waits for this call any more."""
+        job.abandoned = True
+        if job.home is not None and self._loop is not None:
+            job.home.cancel(job)
+            if self._watch is not None:
+                # Whether it blocks its loop is known when that had time to answer.
+                self._watch.cancel()
+                self._watch = self._loop.call_later(_ANSWER + 0.05, self._check_deadlines)
 
     def _start_thread(self) -> None:
         thread = threading.Thread(target=self._work, name=f"monsal-turn-{len(self._threads) + 1}", daemon=True)
@@ -449,8 +460,8 @@ class _HandlerLoop:
             task.cancel()
 
     def is_blocked(self, now: float) -> bool:
-        """Whether a cancellation went unanswered for half a second: some coroutine blocks this loop."""
-        return self._asked is not None and now - self._asked > 0.5
+        """Whether a cancellation went unanswered for too long: some coroutine blocks this loop."""
+        return self._asked is not None and now - self._asked > _ANSWER
 
     def stop(self, ended: Callable[[], None] | None = None) -> None:
         """Let the loop end when its tasks have; `ended()` is called then, on its thread."""

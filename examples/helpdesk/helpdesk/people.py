@@ -1,5 +1,8 @@
 """Who answers. A real desk would have this in a file of its settings."""
 
+HOST = "example.com"
+HELP = f"help@{HOST}"
+
 AGENTS = ("agent@example.org",)
 SUPERVISOR = "boss@example.org"
 

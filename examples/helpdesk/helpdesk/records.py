@@ -1,6 +1,23 @@
 """What the desk keeps of tickets. Every change is part of the turn that makes it."""
 
-from monsal import current
+import hashlib
+
+from helpdesk.people import HOST
+from monsal import current, read
+
+
+def new_ticket(message):
+    """The number of the ticket that a message opens: nobody can guess it, and each try of its turn has the same."""
+    return number_of(message.message_id) if message.source == "call" else current().turn_id[:10]
+
+
+def number_of(message_id):
+    """The number of the ticket that a call opens; its Message-ID is ours, and the caller has it, too."""
+    return hashlib.sha256(message_id.encode()).hexdigest()[:10]
+
+
+def address_of(ticket):
+    return f"ticket-{ticket}@{HOST}"
 
 
 def open_ticket(ticket, customer, subject):
@@ -34,3 +51,11 @@ def find(ticket):
     """(customer, subject, agent) of a ticket, or None."""
     rows = current().read("select customer, subject, agent from ticket where id = ?", (ticket,))
     return rows[0] if rows else None
+
+
+def all_tickets(state=None):
+    """(id, customer, subject, status, agent) of all tickets, the newest first; for programs, not in a turn."""
+    return read(
+        "select id, customer, subject, status, agent from ticket where ? is null or status = ? order by rowid desc",
+        (state, state),
+    )

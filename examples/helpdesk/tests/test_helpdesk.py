@@ -2,6 +2,7 @@
 
 import pytest
 
+from api import HelpdeskAPI, NoSuchTicket, Ticket
 from app import app
 from helpdesk import desk, tickets
 from helpdesk.people import AGENTS, SUPERVISOR
@@ -98,3 +99,43 @@ def test_only_the_word_alone_closes(mail):
 def test_an_unknown_ticket(mail):
     mail.deliver("Hello?", to="ticket-0123456789@example.com", sender=ANN)
     assert "no such ticket" in mail.sent_to(ANN)[-1].text
+
+
+# -- programs ----------------------------------------------------------------------------------------------------
+
+
+def test_a_program_opens_a_ticket_as_a_customer_would(mail):
+    program = mail.api(HelpdeskAPI)
+    address = program.open_ticket(customer=ANN, subject="My modem", text="It does not work.")
+    assert mail.sent_to(ANN)[-1].message.get("From") == address
+    assert "It does not work." in mail.sent_to(AGENT)[-1].text
+    assert program.tickets(state="open") == [Ticket(address, ANN, "My modem", "open", None)]
+    assert program.heard == [("ticket_opened", {"ticket": address, "customer": ANN, "subject": "My modem"})]
+    mail.deliver("Is it switched on?", to=address, sender=AGENT)
+    assert [each.state for each in program.tickets()] == ["answered"]
+
+
+def test_a_program_that_asks_again_has_one_ticket(mail):
+    program = mail.api(HelpdeskAPI)
+    first = program.open_ticket(customer=ANN, subject="My modem", text="It does not work.", key="1")
+    assert program.open_ticket(customer=ANN, subject="My modem", text="It does not work.", key="1") == first
+    second = program.open_ticket(customer=ANN, subject="My phone", text="Nor does this.", key="2")
+    assert [each.address for each in program.tickets()] == [second, first]
+
+
+def test_programs_hear_of_tickets_that_come_by_mail(mail):
+    program = mail.api(HelpdeskAPI)
+    address = open_ticket(mail)
+    program.wait()
+    assert program.heard == [("ticket_opened", {"ticket": address, "customer": ANN, "subject": "My modem"})]
+
+
+def test_a_program_closes_a_ticket(mail):
+    program = mail.api(HelpdeskAPI)
+    address = open_ticket(mail)
+    assert program.close_ticket(ticket=address) is True
+    assert "is closed" in mail.sent_to(ANN)[-1].text
+    assert program.tickets(state="open") == []
+    assert program.close_ticket(ticket=address) is False
+    with pytest.raises(NoSuchTicket):
+        program.close_ticket(ticket="ticket-0123456789@example.com")

@@ -78,6 +78,7 @@ _decode: Final = msgspec.json.Decoder().decode
 _meta: Final = msgspec.json.Decoder(_Meta).decode
 #: A deadline in seconds that is none: JSON has no infinity.
 _LONG: Final = 1e9
+_ONE_OF: Final = "exactly one of `method`, `result` and `error` is needed"
 _BRACE: Final = ord("{")
 _NO_PARAMS: Final = Raw(b"{}")
 #: What stands in JSON as it is; other values may have bytes in them.
@@ -153,16 +154,17 @@ class JsonRpc:
         try:
             said = self._decode(payload)
             # A Raw is checked for its syntax only, and JSON between systems is UTF-8 (RFC 8259, section 8.1).
-            if self._raw and not (text := bytes(payload)).isascii():
-                text.decode()
+            if self._raw and not (type(payload) is bytes and payload.isascii()):
+                bytes(payload).decode()
         except msgspec.ValidationError as error:
             raise _explain(payload, str(error)) from None
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise _malformed(PARSE_ERROR, f"this is no JSON: {error}") from None
-        if (said.method is not UNSET) + (said.result is not UNSET) + (said.error is not UNSET) != 1:
-            raise _explain(payload, "exactly one of `method`, `result` and `error` is needed")
         known = said.id
-        if (method := said.method) is not UNSET:
+        method, result, failed = said.method, said.result, said.error
+        if method is not UNSET:
+            if result is not UNSET or failed is not UNSET:
+                raise _explain(payload, _ONE_OF)
             params = said.params
             if params is UNSET:
                 params = _NO_PARAMS if self._raw else {}
@@ -170,11 +172,13 @@ class JsonRpc:
                 raise _explain(payload, "Expected `object | array` - at `$.params`")
             meta = _heard_about(said.meta) if said.meta else None
             return Cast(method, params, meta) if known is UNSET else Call(known, method, params, meta)
+        if (result is UNSET) is (failed is UNSET):
+            raise _explain(payload, _ONE_OF)
         if known is UNSET:
             raise _explain(payload, "Object missing required field `id`")
-        if (failed := said.error) is not UNSET:
-            return Fault(known, failed.code, failed.message, failed.data)
-        return Reply(known, said.result)
+        if failed is UNSET:
+            return Reply(known, result)
+        return Fault(known, failed.code, failed.message, failed.data)
 
     def _decode_batch(self, payload: bytes) -> Batch:
         try:

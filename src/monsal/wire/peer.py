@@ -359,7 +359,8 @@ class Peer:
 
     def _hear_garbage(self, error: Malformed, slot: Slot | None, heard: _Heard) -> None:
         fault = error.fault
-        self._trouble(fault, error.detail, heard.events, is_answered=True)
+        # A batch is one frame, and weighs as one, however much in it is wrong.
+        self._trouble(fault, error.detail, heard.events, is_answered=True, weight=slot is None or not slot.index)
         # The detail is an extra, for those who said hello (rpc.B11).
         said = fault if self.theirs is None else Fault(fault.id, fault.code, fault.message, error.detail[:1000])
         self._incoming.answer(said, slot)
@@ -372,9 +373,10 @@ class Peer:
         *,
         in_reply_to: Call | None = None,
         is_answered: bool = False,
+        weight: int = 1,
     ) -> None:
         self._troubles += 1
-        self._garbage += 1
+        self._garbage += weight
         events.append(Trouble(Fault(fault.id, fault.code, fault.message, detail), in_reply_to, is_answered))
         if self._garbage >= self.limits.garbage:
             self._lose("too much garbage", events)

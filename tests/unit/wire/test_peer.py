@@ -347,6 +347,17 @@ def test_garbage_without_end_ends_the_link_and_a_good_frame_forgives() -> None:
         peer.call("a", {}, now=0.0)
 
 
+@pytest.mark.rule("rpc.B1", "rpc.B8")
+def test_a_batch_of_which_nothing_is_right_is_answered_item_by_item() -> None:
+    peer = Peer(JsonRpc(), LineFrames(), limits=PeerLimits(garbage=10))
+    for _ in range(9):
+        events = peer.receive_data(b"[" + b"1," * 99 + b"1]\n", 0.0)
+        assert [type(event) for event in events] == [Trouble] * 100
+        [answers] = told(peer)
+        assert [answer["error"]["code"] for answer in answers] == [INVALID_REQUEST] * 100
+    assert isinstance(peer.receive_data(b"[1,2]\n", 0.0)[1], Lost)
+
+
 @pytest.mark.rule("rpc.B11", "rpc.R25")
 def test_garbage_is_explained_to_who_said_hello_and_always_to_ourselves() -> None:
     for hello in (False, True):

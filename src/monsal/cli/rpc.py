@@ -10,6 +10,7 @@ import click
 import msgspec
 
 from monsal.cli.arguments import arguments_of
+from monsal.cli.called import typed
 from monsal.cli.exits import DATA, FAILED, OK, TRY_AGAIN, UNAVAILABLE, USAGE
 from monsal.cli.openrpc import COLUMNS, rows_of
 from monsal.cli.options import directory_option, json_option
@@ -113,7 +114,11 @@ def call(
     try:
         result = ask(target, method, params)
     except RemoteError as error:
-        return _explain(error)
+        code = _explain(error)
+        if isinstance(error, RemoteFault) and error.code == METHOD_NOT_FOUND:
+            listing = typed("rpc", "discover", address, directory=directory)
+            click.echo(f"monsal: `{clean(listing)}` lists the methods", err=True)
+        return code
     if as_json:
         print_json(result)
     else:

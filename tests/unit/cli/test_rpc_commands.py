@@ -231,10 +231,40 @@ def test_what_cannot_be_connected_to_is_a_usage_error(invoke: Invoke, home: Path
     assert invoke("rpc", "call", "a.sock", "x", "--dir", home, "--codec", "morse:").exit_code == 64
 
 
+def test_a_method_that_is_not_there_is_answered_with_where_to_look(
+    invoke: Invoke, home: Path, program: Program
+) -> None:
+    found = invoke("rpc", "call", "run/api.sock", "missing", "--dir", home)
+    assert f"`monsal rpc discover run/api.sock --dir {home}` lists the methods" in found.stderr
+
+
 def test_the_control_socket_is_such_a_program(invoke: Invoke, live: Live) -> None:
-    found = invoke("rpc", "call", "run/control.sock", "server.status", "--dir", live.home, "--json")
-    assert found.exit_code == 0, found.stderr
-    assert json.loads(found.stdout)["ready"] is True
+    def call(*words: str) -> Any:
+        return invoke("rpc", "--dir", live.home, "call", "run/control.sock", *words)
+
+    assert json.loads(call("server.status", "--json").stdout)["ready"] is True
+    assert json.loads(call("store.rows", "what=dead", "limit=1").stdout)[0]["sender"] == "bob@example.net"
+    wrong = call("store.rows", "what=secrets")
+    assert wrong.exit_code == 65
+    assert "$.what" in wrong.stderr
+    refused = call("server.reload")
+    assert refused.exit_code == 1
+    assert 'data: {"kind":"UsageError"}' in refused.stderr
+    told = invoke("rpc", "notify", "run/control.sock", "server.stop", "now=true", "--dir", live.home)
+    assert told.exit_code == 0
+    while not live.stops:
+        assert call("server.why").stdout == "[]\n"
+    assert live.stops == [True]
+
+
+@pytest.mark.rule("rpc.B11")
+def test_the_control_socket_tells_what_it_can_be_asked(invoke: Invoke, live: Live) -> None:
+    found = invoke("rpc", "discover", "run/control.sock", "--dir", live.home)
+    rows = {line.split()[0]: line for line in found.stdout.splitlines()}
+    assert {"server.status", "server.stop", "store.ledger", "store.rows"} <= rows.keys()
+    assert "[limit: integer = 1000]" in rows["store.rows"]
+    document = json.loads(invoke("rpc", "discover", "run/control.sock", "--dir", live.home, "--json").stdout)
+    assert document["openrpc"].startswith("1.")
 
 
 def test_addresses_are_below_the_directory() -> None:

@@ -47,6 +47,7 @@ ROOMS = {
     "control": (5, 1),
     "exposure": (5, 1),
     "engine": (5, 2),
+    "ownership": (5, 2),
     "progress": (5, 3),
     "server": (5, 3),
     "account": (5, 4),

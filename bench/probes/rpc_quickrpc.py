@@ -19,7 +19,7 @@ def _api(transport: str, invert: bool = False) -> Any:
     quickrpc = import_module("quickrpc")
 
     class Echo(quickrpc.RemoteAPI):  # type: ignore[name-defined,misc]  # quickrpc has no types
-        @quickrpc.incoming(has_reply=True)  # type: ignore[untyped-decorator]
+        @quickrpc.incoming(has_reply=True)  # type: ignore[untyped-decorator]  # it has no types
         def echo(self, sender: str, value: Any = None) -> None: ...
 
     return Echo(codec="jrpc", transport=transport, invert=invert)

@@ -15,7 +15,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import pwd
 import shlex
 import subprocess
 import threading
@@ -32,14 +31,15 @@ from monsal.bus.inherited import listen_fds
 from monsal.bus.inner.reexec import command_line
 from monsal.bus.launching import LaunchFailed, launch
 from monsal.bus.plugins.pidfile import PIDFile, PIDFileHeld, PIDLock
-from monsal.bus.plugins.privileges import DropPrivileges, blocked_for, find_gid, find_uid
+from monsal.bus.plugins.privileges import DropPrivileges
 from monsal.bus.plugins.signals import SignalHandler
 from monsal.bus.plugins.systemd import Notifier
 from monsal.config import Resolved, mask_secrets
 from monsal.engine import Parts
-from monsal.errors import MonsalError, ReloadFailed, StoreLocked, UsageError
+from monsal.errors import MonsalError, ReloadFailed, StoreLocked
 from monsal.forks import close_in_children
 from monsal.logs import set_up_logging
+from monsal.ownership import check_reader, give_away, owner_to_be
 from monsal.progress import Progress
 from monsal.server import Server
 
@@ -125,6 +125,8 @@ class _Life:
         self._lock = PIDLock(self.server.run_directory / "server.pid")
         self._notifier = Notifier(self.bus, progress=self.units.stalled, status=self._in_short)
         self._renewing = threading.Lock()
+        self._give_up_check: int | None = None
+        self._pid_file: PIDFile | None = None
         self._told: list[BaseException] = []
 
     # How it is put together
@@ -133,12 +135,20 @@ class _Life:
         """Units and listeners, in the order of the process's life."""
         bus, options = self.bus, self.options
         bus.subscribe("log", self._log)
-        bus.subscribe("start", self._tells(self._claim), 60)
+        owner = owner_to_be(options.user, options.group)
+        # Root touches nothing in a directory that is another user's: it opens the ports, and becomes that user.
+        bus.subscribe("start", self._tells(self._claim), 60 if owner is None else 77.2)
         if options.pid_file is not None:
-            PIDFile(bus, options.pid_file).subscribe()
-        bus.subscribe("start", self._tells(self._open_doors), 75)
+            self._pid_file = PIDFile(bus, options.pid_file)
+            bus.subscribe("start", self._tells(partial(self._take_pid_file, owner), "pid_file"), 70)
+            bus.subscribe("exit", self._pid_file.exit)
+        bus.subscribe("start", self._tells(self._open_ports), 75)
         if options.user or options.group or options.umask is not None:
-            DropPrivileges(bus, umask=options.umask, uid=options.user, gid=options.group).subscribe()
+            if owner is not None:
+                bus.subscribe("start", self._tells(partial(self._give_away, owner), "give_away"), 76)
+            drop = DropPrivileges(bus, umask=options.umask, uid=options.user, gid=options.group)
+            bus.subscribe("start", self._tells(drop.start, "privileges"), 77)
+        bus.subscribe("start", self._tells(self.server.open_doors), 77.5)
         bus.subscribe("start", self._tells(self._prepare), 78)
         for unit in self._units():
             self.units.add(unit)
@@ -205,7 +215,7 @@ class _Life:
             doing=account.api_doing,
         )
 
-    def _tells(self, step: Callable[[], Any]) -> Callable[[], Any]:
+    def _tells(self, step: Callable[[], Any], name: str = "") -> Callable[[], Any]:
         """A step whose failure is told in one sentence by whoever called `serve`, and not with a traceback."""
         if asyncio.iscoroutinefunction(step):
 
@@ -225,7 +235,7 @@ class _Life:
                 self._told.append(error)
                 raise
 
-        called.__qualname__ = step.__name__.strip("_")  # what `monsal blame` calls it
+        called.__qualname__ = name or step.__name__.strip("_")  # what `monsal blame` calls it
         return called
 
     # The steps
@@ -242,36 +252,30 @@ class _Life:
                 f"`monsal stop --dir {shlex.quote(str(self.server.directory))}` ends it"
             ) from None
 
-    def _open_doors(self) -> None:
+    def _take_pid_file(self, owner: tuple[int, int] | None) -> None:
+        assert self._pid_file is not None
+        try:
+            self._pid_file.start()
+        except PIDFileHeld as held:
+            raise StoreLocked(f"the PID file {held}; name another one, or end that process") from None
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, self._pid_file.pidfile) from None
+        if owner is not None:
+            # After a reload that user writes there.
+            os.chown(self._pid_file.lock.path, *owner, follow_symlinks=False)
+
+    def _open_ports(self) -> None:
         try:
             given = listen_fds()
         except ValueError as error:
             raise MonsalError(f"the sockets that were passed to this process cannot be used: {error}") from None
-        self.server.open_doors(given)
-        if self.options.user:
-            self._check_reader(self.options.user)
-            self._give_away(self.options.user)
+        self.server.open_ports(given)
 
-    def _check_reader(self, user: str) -> None:
-        """Raises UsageError if that user cannot read this Python: a lazy import would fail at any time later."""
-        uid = find_uid(user)
-        for path in (os.__file__, __file__):
-            blocked = blocked_for(uid, os.path.realpath(path))
-            if blocked is not None:
-                raise UsageError(
-                    f"the user {user} may not read {path} (see the rights of {blocked}), so modules could not be "
-                    "imported; run a Python that is installed where this user can read it"
-                )
-
-    def _give_away(self, user: str) -> None:
-        """Let the user that this process becomes own what root made in `run`."""
-        if os.geteuid():
-            return
-        uid = find_uid(user)
-        gid = find_gid(self.options.group) if self.options.group else pwd.getpwuid(uid).pw_gid
-        directory = self.server.run_directory
-        for path in (directory, *directory.rglob("*")):
-            os.chown(path, uid, gid, follow_symlinks=False)
+    def _give_away(self, owner: tuple[int, int]) -> None:
+        """Let the user that this process becomes own what is in `run`."""
+        assert self.options.user is not None
+        check_reader(self.options.user)
+        give_away(self.server.run_directory, owner)
 
     def _prepare(self) -> None:
         self.options.prepare()
@@ -285,8 +289,9 @@ class _Life:
 
     def _begin_to_drain(self) -> None:
         """No longer ready; from here the seconds of the drain count."""
-        self.account.withdraw()
         self.server.begin_drain()
+        if self._give_up_check is not None:
+            os.write(self._give_up_check, b"x")
         if self.bus.execv and self.server.doors is not None:
             # Who connects waits in the kernel's queue until the next image of the program accepts.
             self.bus.keep_for_restart(self.server.doors.kept())
@@ -295,6 +300,8 @@ class _Life:
             # Who connects is refused, and tries elsewhere or later.
             self.server.close_doors()
         threading.Thread(target=self._pass_on_hurry, name="monsal-hurry", daemon=True).start()
+        # Last, because a directory may be gone or full, and everything else matters more.
+        self.account.withdraw()
 
     def _pass_on_hurry(self) -> None:
         """A second signal, or `monsal stop --now`, leaves what still runs to the next start."""
@@ -304,12 +311,17 @@ class _Life:
     def _end(self) -> None:
         """Note how it went, and give back what is held."""
         if self.started:
-            self.account.note_the_end()
             self._have_an_end()
         if not self.bus.execv:
             self.server.close_doors()
             # Before a restart the file stays: the process is the same, and commands wait for it.
             self._lock.give_back()
+        if self.started:
+            try:
+                self.account.note_the_end()
+            except OSError as error:
+                # A directory may be gone or full; the end was clean all the same.
+                log.warning("how the stop went cannot be noted: %s", error, extra={"action": "stop"})
 
     def _have_an_end(self) -> None:
         """Have the process end soon, whatever a handler left running in threads, for which Python waits for ever.
@@ -354,27 +366,38 @@ class _Life:
         if not self._renewing.acquire(blocking=False):
             raise ReloadFailed("a reload is under way already")
         doors = self.server.doors
+        ours, theirs = os.pipe()
         try:
-            launch(
-                [*command_line(), "--check"],
+            self._give_up_check = theirs
+            checked = launch(
+                _checking(command_line()),
                 sockets=doors.kept() if doors is not None else {},
-                until="end",
                 limit=_CHECKING,
                 stdout=subprocess.DEVNULL,
+                cancel=ours,
             )
-        except LaunchFailed as failure:
+            checked.process.wait(_CHECKING)
+        except (LaunchFailed, subprocess.TimeoutExpired) as failure:
             self._renewing.release()
-            self._notifier.reload_failed("the new code cannot serve")
-            text = "the code as it is now cannot serve; the server goes on with the old one"
-            why = (failure.output.strip() or str(failure)).splitlines()[-1]
-            self.account.failed_reload = f"the reload at {time.strftime('%H:%M:%S')} failed: {why}"
-            log.error("%s\n%s", text, failure.output or failure, extra={"action": "reload"})
-            raise ReloadFailed(text, details=failure.output or str(failure)) from None
+            if self.bus.leaving:
+                raise ReloadFailed("the server was told to stop while it checked the new code") from None
+            raise self._failed_reload(getattr(failure, "output", "").strip() or str(failure)) from None
         except BaseException:
             self._renewing.release()
             raise
+        finally:
+            self._give_up_check = None
+            os.close(ours)
+            os.close(theirs)
         log.info("the new code can be loaded; restarting with it", extra={"action": "reload"})
         self._on_a_thread(self.bus.restart)
+
+    def _failed_reload(self, output: str) -> ReloadFailed:
+        self._notifier.reload_failed("the new code cannot serve")
+        text = "the code as it is now cannot serve; the server goes on with the old one"
+        self.account.failed_reload = f"the reload at {time.strftime('%H:%M:%S')} failed: {output.splitlines()[-1]}"
+        log.error("%s\n%s", text, output, extra={"action": "reload"})
+        return ReloadFailed(text, details=output)
 
     def _renew_quietly(self) -> None:
         """For who has nobody to tell: the failure is in the log."""
@@ -453,7 +476,13 @@ def serve(parts: Parts, directory: Path, resolved: Resolved, options: Options | 
 
 def _generation() -> int:
     text = os.environ.get(GENERATION, "")
-    return int(text) if text.isdecimal() and int(text) > 0 else 1
+    return max(1, int(text)) if text.isdecimal() and len(text) < 10 else 1
+
+
+def _checking(command: list[str]) -> list[str]:
+    """A command line of this program as one that only checks."""
+    place = command.index("--") if "--" in command else len(command)
+    return [*command[:place], "--check", *command[place:]]
 
 
 def _first(error: BaseException) -> BaseException:

@@ -82,14 +82,18 @@ class Server:
 
     # Before the loop is needed
 
-    def open_doors(self, given: Mapping[str, Any]) -> None:
-        """Bind the listening sockets, or take those that were `given`. Nobody is served yet.
+    def open_ports(self, given: Mapping[str, Any]) -> None:
+        """Bind the ports, or take the listening sockets that were `given`. Nobody is served yet.
 
         Raises OSError naming the address that cannot be had, ConfigError for an inherited socket of a wrong kind.
         """
-        doors = Doors(self.settings.ingress, self.directory, given)
-        doors.open()
-        self.doors = doors
+        self.doors = Doors(self.settings.ingress, self.directory, given)
+        self.doors.open(ports_only=True)
+
+    def open_doors(self) -> None:
+        """Bind what is left, the unix sockets. Raises OSError."""
+        assert self.doors is not None
+        self.doors.open()
 
     def close_doors(self) -> None:
         """Listen no more."""

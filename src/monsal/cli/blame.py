@@ -22,6 +22,33 @@ __all__ = ["command"]
 _WIDEST = 60
 
 
+class _Step(msgspec.Struct):
+    name: str
+    channel: str
+    seconds: float
+    at: float
+    cause: str = ""
+    kind: str = ""
+    waited_for: str | None = None
+
+
+class _Part(msgspec.Struct):
+    seconds: float
+    steps: list[_Step]
+    chain: list[str]
+
+
+class _Blame(msgspec.Struct):
+    start: _Part | None = None
+    stop: _Part | None = None
+
+
+class _Noted(msgspec.Struct):
+    """What is read of `run/last-stop.json`."""
+
+    blame: _Blame
+
+
 @click.command("blame")
 @directory_option
 @json_option
@@ -52,10 +79,10 @@ def _facts(directory: Path) -> dict[str, Any]:
             found: dict[str, Any] = client.call("server.blame")
         except NotRunning:
             try:
-                noted = msgspec.json.decode((directory / "run" / "last-stop.json").read_bytes(), type=dict[str, Any])
+                noted = msgspec.json.decode((directory / "run" / "last-stop.json").read_bytes(), type=_Noted)
             except (OSError, msgspec.MsgspecError):
                 raise not_running(directory) from None
-            found = noted["blame"]
+            found = msgspec.to_builtins(noted.blame)
     return found
 
 

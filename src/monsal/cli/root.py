@@ -139,7 +139,20 @@ class Commands(click.Group):
         except MonsalError as error:
             _explain(error)
             return exit_code(error)
+        except FileNotFoundError:
+            if _has_directory():
+                raise
+            click.echo("monsal: the current directory is gone; change to another one", err=True)
+            return USAGE
         return result if isinstance(result, int) else 0
+
+
+def _has_directory() -> bool:
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def _explain(error: MonsalError) -> None:
@@ -186,8 +199,21 @@ def cli() -> None:
     """
 
 
+def _have_standard_streams() -> None:
+    """Open what is closed of standard input, output and error: else the next file or socket would be taken for it."""
+    for descriptor in (0, 1, 2):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest number that is free, and so this one
+    sys.stdin = sys.stdin or open(0, encoding="utf-8", closefd=False)  # noqa: SIM115 - for the life of the process
+    sys.stdout = sys.stdout or open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115 - as above
+    sys.stderr = sys.stderr or open(2, "w", encoding="utf-8", closefd=False)  # noqa: SIM115 - as above
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; the exit code."""
+    _have_standard_streams()
     code = cli.main(arguments, standalone_mode=False)
     assert isinstance(code, int)
     return code

@@ -13,6 +13,7 @@ from monsal.cli.loading import load_app
 from monsal.cli.options import app_option, directory_option
 from monsal.cli.serving import Serving, check_here, in_the_background, serve_here, to_log_file
 from monsal.errors import UsageError
+from monsal.ownership import owner_to_be
 
 __all__ = ["command"]
 
@@ -32,6 +33,10 @@ class _Umask(click.ParamType[int]):
         return found
 
 
+#: A file to write to; who becomes another user need not be able to read it.
+_FILE = click.Path(dir_okay=False, readable=False, path_type=Path)
+
+
 @click.command("run")
 @directory_option
 @app_option
@@ -40,10 +45,15 @@ class _Umask(click.ParamType[int]):
 @click.option(
     "--log-level", type=click.Choice(["debug", "info", "warning", "error"]), help="Least level that is logged."
 )
-@click.option("--log-file", type=click.Path(dir_okay=False, path_type=Path), help="Append all output to a file.")
+@click.option(
+    "--log-file", type=click.Path(dir_okay=False, readable=False, path_type=Path), help="Append all output to a file."
+)
 @click.option("--daemon", is_flag=True, help="Return when it is ready, and leave it running in the background.")
 @click.option(
-    "--pid", "pid_file", type=click.Path(dir_okay=False, path_type=Path), help="Write the process id to a file."
+    "--pid",
+    "pid_file",
+    type=click.Path(dir_okay=False, readable=False, path_type=Path),
+    help="Write the process id to a file.",
 )
 @click.option("--user", help="Run as this user once the ports are open (name or number; needs root).")
 @click.option("--group", help="Run as this group; by default that of the user.")
@@ -82,18 +92,18 @@ def command(
     _check_names(user, group)
     _check_places(pid_file, log_file)
     if daemon and not check:
-        return in_the_background(directory, log_file)
+        return in_the_background(directory, log_file, owner_to_be(user, group))
     app = load_app(directory, target)
     settings = app.settings(directory.resolve()).override({"workers": workers, "log": log, "log_level": log_level})
     if check:
-        check_here(app, directory, settings)
+        check_here(app, directory, settings, log_file)
         click.echo(
             f"{directory.resolve()} can be served, with {len(app.router.table.routes)} routes: "
             f"`{typed('run', directory=directory)}`"
         )
         return OK
     if log_file is not None:
-        to_log_file(log_file)
+        to_log_file(log_file, owner_to_be(user, group))
     serving = Serving(app, directory, settings, pid_file=pid_file, user=user, group=group, umask=umask)
     return serve_here(replace(serving, quiet=log_file is not None))
 

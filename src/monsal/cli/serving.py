@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import KW_ONLY, dataclass
@@ -18,6 +19,7 @@ from monsal.cli.exits import FAILED, OK, UNAVAILABLE
 from monsal.cli.loading import make_room
 from monsal.config import CONFIG_FILE, Resolved, Settings, mask_secrets
 from monsal.errors import UsageError
+from monsal.ownership import open_log
 
 if TYPE_CHECKING:
     from monsal.app import App
@@ -61,7 +63,7 @@ def serve_here(serving: Serving) -> int:
             _welcome(facts, serving.directory, settings, serving.app.router.table)
 
     def prepare() -> None:
-        serving.app.load()
+        _load(serving.app)
         make_room(settings.store, serving.directory.resolve())
 
     if serving.user is None or os.geteuid():
@@ -86,24 +88,37 @@ def serve_here(serving: Serving) -> int:
         return UNAVAILABLE
 
 
-def check_here(app: App, directory: Path, settings: Resolved) -> None:
+def check_here(app: App, directory: Path, settings: Resolved, log_file: Path | None = None) -> None:
     """Whether the application could be served: raises what would hinder it. Nothing is served or kept.
 
-    A running server that checks new code passes its listening sockets: then the addresses that are new are tried, too.
+    A running server that checks new code passes its listening sockets, and is told when all is well: then what the new
+    one needs is tried, too.
     """
-    app.load()
-    make_room(settings.settings.store, directory.resolve(), create=False)
-    if "MONSAL_LISTEN_FDS" not in os.environ:
+    _load(app)
+    if not os.environ.get("NOTIFY_SOCKET", "").startswith("@monsal-launch-"):
         return
-    from monsal.bus.inherited import listen_fds
+    from monsal.bus import listen_fds, notify
     from monsal.ingress import Doors
 
+    make_room(settings.settings.store, directory.resolve())
     doors = Doors(settings.settings.ingress, directory.resolve(), listen_fds())
     try:
+        if log_file is not None:
+            os.close(open_log(log_file))
         doors.open()
     except OSError as error:
         raise UsageError(str(error)) from None
     doors.leave()
+    # An exit code says less: code that ends the process while it is imported can give any.
+    notify("READY=1")
+
+
+def _load(app: App) -> None:
+    """Load the handlers. Raises UsageError also if their code ends the process."""
+    try:
+        app.load()
+    except SystemExit as error:
+        raise UsageError(f"the application's code calls sys.exit({error.code!r}) while it is imported") from error
 
 
 def _abandon(code: int) -> None:
@@ -111,7 +126,7 @@ def _abandon(code: int) -> None:
     os._exit(code)
 
 
-def in_the_background(directory: Path, log_file: Path | None) -> int:
+def in_the_background(directory: Path, log_file: Path | None, owner: tuple[int, int] | None) -> int:
     """Start the same command as a daemon, a fresh process in a session of its own; return when it is ready.
 
     What it says until then is shown here; from then on it goes to its log file.
@@ -119,13 +134,16 @@ def in_the_background(directory: Path, log_file: Path | None) -> int:
     from monsal.bus.launching import LaunchFailed, launch
 
     home = directory.resolve()
-    path = (log_file or home / LOG_FILE).resolve()
-    if log_file is None:
-        path.parent.mkdir(parents=True, exist_ok=True)
+    path = home / LOG_FILE if log_file is None else log_file.absolute()
+    if log_file is None and not path.parent.is_symlink():
+        path.parent.mkdir(exist_ok=True)
     options = [word for word in sys.orig_argv[1:] if word != "--daemon"]
     if log_file is None:
         options += ["--log-file", str(path)]
-    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
+    descriptor = open_log(path, owner)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        # Whoever gives up waiting for the daemon does not want it any more: `launch` ends it.
+        signal.signal(number, lambda number, frame: sys.exit(128 + number))
     try:
         launched = launch(
             [sys.executable, *options],
@@ -156,14 +174,14 @@ def _show_status(text: str) -> None:
         click.echo(f"monsal: {text}", err=True)
 
 
-def to_log_file(path: Path) -> None:
+def to_log_file(path: Path, owner: tuple[int, int] | None) -> None:
     """Send standard output and standard error to the end of a file from now on.
 
     A process that was launched keeps its standard error until it is ready: who launched it shows what goes wrong.
     """
     sys.stdout.flush()
     sys.stderr.flush()
-    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
+    descriptor = open_log(path, owner)
     try:
         os.dup2(descriptor, 1)
         if "MONSAL_LAUNCH_STDERR" not in os.environ:

@@ -32,7 +32,7 @@ _KEPT = "monsal-"
 class Door:
     """One address that is listened on. `url` is the setting that asked for it, `kind` what serves it."""
 
-    def __init__(self, url: str, sockets: Sequence[socket.socket], *, is_ours: bool) -> None:
+    def __init__(self, url: str, sockets: Sequence[socket.socket], *, is_ours: bool, inode: int = 0) -> None:
         self.url = url
         self.sockets = list(sockets)
         self.kind = LmtpIngress if url.startswith("lmtp:") else SmtpIngress
@@ -41,7 +41,13 @@ class Door:
             close_in_children(each, socket.socket.detach)
             if each.family == socket.AF_UNIX and is_ours:
                 path = os.fsdecode(each.getsockname())
-                self._files.append((path, os.lstat(path).st_ino))
+                # Of one that is kept the number of its file is known; what is at that path now may be another's.
+                self._files.append((path, inode or os.lstat(path).st_ino))
+
+    @property
+    def is_there(self) -> bool:
+        """Whether the files of its unix sockets are still in their places."""
+        return all(_inode_of(path) == inode for path, inode in self._files)
 
     @property
     def addresses(self) -> list[str]:
@@ -50,8 +56,8 @@ class Door:
 
     @property
     def name(self) -> str:
-        """What its sockets are called when they are handed on: the same for the same setting."""
-        return _name_of(self.url)
+        """What its sockets are called when they are handed on: after the setting, and the file if they have one."""
+        return f"{_name_of(self.url)}-{self._files[0][1] if self._files else 0}"
 
     def take(self) -> list[socket.socket]:
         """Duplicates for an ingress; the door stays open when that closes them."""
@@ -59,11 +65,6 @@ class Door:
         for each in taken:
             close_in_children(each, socket.socket.detach)
         return taken
-
-    def give_to(self, uid: int, gid: int) -> None:
-        """Let another user own the socket files, as who will have to remove them."""
-        for path, _ in self._files:
-            os.chown(path, uid, gid)
 
     def close(self) -> None:
         """Listen no more, and remove the files of unix sockets that were made here."""
@@ -85,18 +86,23 @@ class Doors:
 
     def __init__(self, urls: Sequence[str], directory: Path, given: Mapping[str, Sequence[socket.socket]]) -> None:
         self._urls = [_below(url, directory) for url in urls]
-        self._given = given
+        self._given = dict(given)
+        self._foreign: set[str] = set()
         self._doors: list[Door] = []
 
     def __iter__(self) -> Iterator[Door]:
         return iter(self._doors)
 
-    def open(self) -> None:
-        """Take what was given and bind the rest. Raises OSError naming the address; then nothing is left open."""
+    def open(self, *, ports_only: bool = False) -> None:
+        """Take what was given and bind the rest; with `ports_only` no socket files, which another call makes.
+
+        Raises OSError naming the address; then nothing is left open.
+        """
         try:
-            foreign = self._take_given()
+            self._foreign |= self._take_given()
             for url in self._urls:
-                if not any(door.url == url for door in self._doors) and _scheme(url) not in foreign:
+                there = any(door.url == url for door in self._doors) or _scheme(url) in self._foreign
+                if not there and not (ports_only and parse_bind(url).path):
                     self._doors.append(Door(url, _bound(url), is_ours=True))
         except BaseException:
             self.close()
@@ -105,15 +111,18 @@ class Doors:
     def _take_given(self) -> set[str]:
         """Make doors of the given sockets; the schemes for which systemd has named other addresses than we."""
         foreign = set()
+        given, self._given = self._given, {}
         names = {_name_of(url): url for url in self._urls}
-        for name, sockets in self._given.items():
+        for name, sockets in given.items():
             for each in sockets:
                 _check(name, each)
             if name.startswith(_KEPT):
-                if name in names:
-                    self._doors.append(Door(names[name], sockets, is_ours=True))
-                else:  # the setting was changed meanwhile
-                    Door("", sockets, is_ours=True).close()
+                name, _, inode = name.rpartition("-")
+                door = Door(names.get(name, ""), sockets, is_ours=True, inode=int(inode))
+                if name in names and door.is_there:
+                    self._doors.append(door)
+                else:  # the setting was changed meanwhile, or somebody removed the file: nobody can come by it
+                    door.close()
                 continue
             for each in sockets:
                 url = self._asked_for(each)
@@ -128,11 +137,6 @@ class Doors:
     def _asked_for(self, given: socket.socket) -> str | None:
         """The setting that names the address of a given socket."""
         return next((url for url in self._urls if _is_at(given, parse_bind(url))), None)
-
-    def give_to(self, uid: int, gid: int) -> None:
-        """Let another user own the files of unix sockets."""
-        for door in self._doors:
-            door.give_to(uid, gid)
 
     def kept(self) -> dict[str, list[socket.socket]]:
         """All sockets by name, for the image of the program that comes after this one."""
@@ -149,6 +153,13 @@ class Doors:
         """Close every door."""
         for door in self._doors:
             door.close()
+
+
+def _inode_of(path: str) -> int:
+    try:
+        return os.lstat(path).st_ino
+    except FileNotFoundError:
+        return 0
 
 
 def _scheme(url: str) -> str:

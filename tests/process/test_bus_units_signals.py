@@ -125,27 +125,34 @@ def test_a_unit_that_fails_ends_the_process_with_its_error(run: Callable[..., Ch
     ]
 
 
-@pytest.mark.rule("bus.B18")
-def test_a_unit_that_breaks_ends_the_process(run: Callable[..., Child]) -> None:
+@pytest.mark.rule("bus.B18", "bus.B4")
+def test_a_unit_that_breaks_ends_the_process_with_a_code_that_tells(run: Callable[..., Child]) -> None:
+    """The stop is clean, but the exit raises what broke, and so does `block`."""
     child = run("""
         units.add(Unit("web", requires=("store",)))
         bus.start()
         units.failed("web", "its child died")
-        bus.block()
-        say(f"broken: {units.broken}")
+        try:
+            bus.block()
+        finally:
+            say(f"broken: {units.broken}")
     """)
     code, lines, errors = child.end()
-    assert lines[lines.index("Bus STARTED") :] == [
+    said = [line for line in lines if line.startswith(("Bus", "Unit", "-", END[-1], "broken", "monsal.bus"))]
+    assert said[said.index("Bus STARTED") :] == [
         "Bus STARTED",
         "Unit 'web' broke: its child died",
         "Bus STOPPING",
         "-store",
         "Bus STOPPED",
-        *EXITED,
+        EXITED[0],
+        "monsal.bus.unit.UnitError: unit 'web' broke: its child died",
+        EXITED[1],
         END[-1],
         "broken: ('web', 'its child died')",
     ]
-    assert (code, errors) == (0, "")
+    assert code == 1
+    assert "UnitError: unit 'web' broke: its child died" in errors
 
 
 @pytest.mark.rule("bus.R21")

@@ -12,6 +12,10 @@ from typing import Any
 
 import pytest
 from harness import Server, make_application
+from line_program import LineProgram
+from tools.peers import environment, npm_environment
+
+RPC_PEERS = Path(__file__).resolve().parent / "rpc_peers"
 
 HANDLERS = """
 from monsal import reply, route, stateless
@@ -72,3 +76,27 @@ def serve(home: Path) -> Iterator[Callable[..., Server]]:
 def server(serve: Callable[..., Server]) -> Server:
     """A started server with the settings of the harness."""
     return serve()
+
+
+@pytest.fixture
+def node() -> Iterator[Callable[..., LineProgram]]:
+    """`node(script, *arguments)` runs one of rpc_peers/*.js."""
+    with ExitStack() as stack:
+
+        def start(script: str, *arguments: object) -> LineProgram:
+            command = ["node", RPC_PEERS / script, *map(str, arguments)]
+            return stack.enter_context(LineProgram(command, {"NODE_PATH": str(npm_environment("jsonrpc"))}))
+
+        yield start
+
+
+@pytest.fixture
+def quickrpc() -> Iterator[Callable[..., LineProgram]]:
+    """`quickrpc(*arguments)` runs rpc_peers/quickrpc_peer.py with the original library."""
+    with ExitStack() as stack:
+
+        def start(*arguments: object) -> LineProgram:
+            command = [environment("quickrpc"), RPC_PEERS / "quickrpc_peer.py", *map(str, arguments)]
+            return stack.enter_context(LineProgram(command))
+
+        yield start

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import Any
-
-import pytest
 
 from monsal.wire import Codec, Event, Frames, HelloFacts, JsonRpc, LineFrames, Peer, PeerLimits, Security
 
@@ -51,6 +50,6 @@ def taken(peer: Peer) -> bytes:
     return data
 
 
-@pytest.fixture
-def pair() -> type[Pair]:
-    return Pair
+def told(peer: Peer) -> list[Any]:
+    """What a peer says, as JSON."""
+    return [json.loads(frame) for frame in taken(peer).splitlines()]

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from monsal.errors import ProtocolError, UsageError
+from monsal.errors import UsageError
 from monsal.wire import (
     Alive,
     Answered,
@@ -20,6 +20,7 @@ from monsal.wire import (
     Greeted,
     HelloFacts,
     JsonRpc,
+    LengthFrames,
     LineFrames,
     Lost,
     Meta,
@@ -29,7 +30,6 @@ from monsal.wire import (
     Trouble,
 )
 from monsal.wire.codes import (
-    BUSY,
     CANCELLED,
     DEADLINE,
     INTERNAL_ERROR,
@@ -39,13 +39,7 @@ from monsal.wire.codes import (
     TOO_LARGE,
 )
 
-from .conftest import Pair, taken
-
-
-def told(peer: Peer) -> list[Any]:
-    """What a peer says, as JSON."""
-    return [json.loads(frame) for frame in taken(peer).splitlines()]
-
+from .conftest import Pair, taken, told
 
 # -- calls ----------------------------------------------------------------------------------------------------------
 
@@ -110,6 +104,76 @@ def test_a_result_in_a_batch_that_cannot_be_said_becomes_a_fault_of_its_own() ->
     events = pair.flow()[0]
     assert [type(event) for event in events] == [Answered, Failed, Failed]
     assert [event.fault.code for event in events if isinstance(event, Failed)] == [TOO_LARGE, INTERNAL_ERROR]
+
+
+@pytest.mark.rule("rpc.B8")
+def test_the_same_id_several_times_is_answered_as_often() -> None:
+    peer = Peer(JsonRpc(), LineFrames())
+    call = b'{"jsonrpc":"2.0","method":"m","id":1}'
+    peer.receive_data(b"%b\n[%b,%b]\n%b\n" % (call, call, call, call), 0.0)
+    assert peer.in_flight == 4
+    for number in range(4):
+        peer.reply(1, number, now=0.0)
+    answers = told(peer)
+    assert sorted(len(answer) if isinstance(answer, list) else 0 for answer in answers) == [0, 0, 2]
+    assert peer.in_flight == 0
+    with pytest.raises(UsageError):
+        peer.reply(1, None, now=0.0)
+
+
+@pytest.mark.rule("rpc.B7", "rpc.B8")
+@pytest.mark.parametrize("octets", range(100, 400, 10))
+def test_the_answers_of_a_batch_are_together_within_the_limit(octets: int) -> None:
+    peer = Peer(JsonRpc(), LineFrames(), limits=PeerLimits(frame=1500))
+    peer.receive_data(b"[" + b",".join(b'{"jsonrpc":"2.0","method":"m","id":%d}' % n for n in range(4)) + b"]\n", 0.0)
+    for number in range(4):
+        peer.reply(number, "x" * octets, now=0.0)
+    data = taken(peer)
+    assert len(data) <= 1500 + 1
+    assert len(json.loads(data)) == 4
+
+
+@pytest.mark.rule("rpc.B7", "rpc.B8")
+def test_a_batch_whose_mere_faults_are_too_long_is_answered_by_one() -> None:
+    peer = Peer(JsonRpc(), LineFrames(), limits=PeerLimits(frame=1000))
+    peer.receive_data(b"[" + b",".join(b'{"jsonrpc":"2.0","method":"m","id":%d}' % n for n in range(20)) + b"]\n", 0.0)
+    for number in range(20):
+        peer.reply(number, None, now=0.0)
+    [answer] = told(peer)
+    assert (answer["id"], answer["error"]["code"]) == (None, TOO_LARGE)
+
+
+@pytest.mark.rule("rpc.B1", "rpc.B11")
+@pytest.mark.parametrize("frame", [-5, 0, 1, 1e308])
+def test_limits_that_nobody_can_keep_do_no_harm(frame: float) -> None:
+    pair = Pair(MsgPack, LengthFrames, hello=False)
+    pair.right._facts = HelloFacts()
+    call_id = pair.left.call("m", {}, now=0.0)
+    pair.flow()
+    stranger = Peer(MsgPack(), LengthFrames())
+    stranger.call("rpc.hello", {"limits": {"frame": frame, "timeout": -1}}, now=0.0)
+    stranger.call("m", {}, now=0.0)
+    greeted, called = pair.right.receive_data(taken(stranger), 0.0)
+    assert isinstance(greeted, Greeted)
+    assert isinstance(called, Called)
+    assert called.deadline == float("inf")
+    taken(pair.right)
+    instead = pair.right.reply(call_id, "x" * 100, now=0.0)
+    assert (instead is not None) is (frame == 1)
+    assert pair.right.buffered > 0
+    if frame == 1:
+        with pytest.raises(EncodeError):
+            pair.right.call("m", {}, now=0.0)
+
+
+def test_thousands_of_deadlines_are_not_looked_at_one_by_one() -> None:
+    peer = Peer(JsonRpc(), LineFrames())
+    for number in range(5000):
+        peer.call("m", {}, now=0.0, timeout=1.0 + number * 1e-6)
+    assert peer.next_deadline() == 1.0
+    assert len(peer.on_time(1.0)) == 1
+    assert 1.005 < (peer.next_deadline() or 0.0) < 1.05
+    assert len(peer.on_time(1.05)) == 4999
 
 
 def test_an_answer_to_nothing_is_a_mistake_of_ours() -> None:
@@ -245,129 +309,6 @@ def test_what_waited_beyond_its_deadline_is_answered_and_not_run() -> None:
     events = pair.flow()[0]
     assert isinstance(events[1], Failed)
     assert (events[1].id, events[1].fault.code) == (late, DEADLINE)
-
-
-# -- limits ---------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.rule("rpc.B7")
-def test_calls_above_the_limits_are_held_back_in_order_and_then_refused() -> None:
-    pair = Pair(limits=(PeerLimits(), PeerLimits(in_flight=2, queue=3)))
-    ids = [pair.call() for _ in range(6)]
-    heard, started = pair.flow()
-    assert [event.id for event in started if isinstance(event, Called)] == ids[:2]
-    assert (pair.right.in_flight, pair.right.waiting) == (2, 3)
-    [refused] = heard
-    assert isinstance(refused, Failed)
-    assert (refused.id, refused.fault.code) == (ids[5], BUSY)
-    assert refused.fault.data["retry_after"] > 0
-    pair.right.reply(ids[0], None, now=0.0)
-    pair.right.reply(ids[1], None, now=0.0)
-    assert [event.id for event in pair.right.next_calls(0.0) if isinstance(event, Called)] == ids[2:4]
-
-
-@pytest.mark.rule("rpc.B5", "rpc.B7")
-def test_a_cast_does_not_overtake_what_waits_and_can_take_room() -> None:
-    pair = Pair(limits=(PeerLimits(), PeerLimits(in_flight=1, queue=2)))
-    pair.call("first")
-    pair.call("second")
-    pair.left.cast("third", {}, now=0.0)
-    pair.left.cast("lost", {}, now=0.0)
-    events = pair.flow()[1]
-    assert [type(event) for event in events] == [Called, Trouble]
-    pair.right.reply(1, None, now=0.0)
-    assert [event.method for event in pair.right.next_calls(0.0) if isinstance(event, Called)] == ["second"]
-    pair.right.reply(2, None, now=0.0)
-    [third] = pair.right.next_calls(0.0)
-    assert isinstance(third, Called)
-    assert third.is_cast
-    pair.right.hold()
-    pair.call("fourth")
-    assert pair.flow()[1] == []
-    pair.right.release()
-    assert [type(event) for event in pair.right.next_calls(0.0)] == [Called]
-
-
-@pytest.mark.rule("rpc.B7")
-def test_what_is_held_back_is_bounded_in_octets() -> None:
-    peer = Peer(JsonRpc(), LineFrames(), limits=PeerLimits(in_flight=1, queue=1000, held=1000))
-    for number in range(20):
-        peer.receive_data(b'{"jsonrpc":"2.0","method":"m","params":["%b"],"id":%d}\n' % (b"x" * 250, number), 0.0)
-    assert peer.waiting == 3
-    assert all(said["error"]["code"] == BUSY for said in told(peer))
-
-
-@pytest.mark.rule("rpc.B7")
-def test_reading_stops_while_answers_are_left_unread() -> None:
-    peer = Peer(JsonRpc(), LineFrames(), limits=PeerLimits(write_buffer=1000))
-    assert peer.reading
-    for number in range(50):
-        peer.receive_data(b'{"jsonrpc":"2.0","method":"m","id":%d}\n' % number, 0.0)
-        peer.reply(number, "x" * 20, now=0.0)
-    assert not peer.reading
-    octets = sum(map(len, peer.data_to_send()))
-    assert peer.buffered == octets
-    assert not peer.reading  # handed out, but not gone
-    peer.sent(octets)
-    assert peer.reading
-    assert peer.buffered == 0
-
-
-@pytest.mark.rule("rpc.B1", "rpc.B7")
-def test_a_frame_that_is_too_long_is_answered_and_the_next_is_heard() -> None:
-    limits = PeerLimits(frame=100)
-    peer = Peer(JsonRpc(), LineFrames(limits.frame), limits=limits)
-    events = peer.receive_data(b"x" * 1000 + b'\n{"jsonrpc":"2.0","method":"m","id":1}\n', 0.0)
-    assert [type(event) for event in events] == [Trouble, Called]
-    assert told(peer)[0]["error"] == {"code": TOO_LARGE, "message": "Too large"}
-
-
-@pytest.mark.rule("rpc.B7")
-def test_a_batch_bomb_is_refused_at_its_first_item_too_many() -> None:
-    peer = Peer(JsonRpc(), LineFrames())
-    [trouble] = peer.receive_data(b"[" + b"1," * 400_000 + b"1]\n", 0.0)
-    assert isinstance(trouble, Trouble)
-    assert trouble.fault.code == TOO_LARGE
-    assert len(told(peer)) == 1
-
-
-@pytest.mark.rule("rpc.B1", "rpc.B7")
-def test_garbage_without_end_ends_the_link_and_a_good_frame_forgives() -> None:
-    peer = Peer(JsonRpc(), LineFrames(), limits=PeerLimits(garbage=10))
-    good = b'{"jsonrpc":"2.0","method":"m"}\n'
-    for _ in range(5):
-        assert all(isinstance(event, Trouble) for event in peer.receive_data(b"?\n" * 9, 0.0))
-        peer.receive_data(good, 0.0)
-    events = peer.receive_data(b"?\n" * 50 + good, 0.0)
-    assert [type(event) for event in events] == [Trouble] * 10 + [Lost]
-    assert events[-1] == Lost("too much garbage", {})
-    assert peer.receive_data(good, 0.0) == []
-    assert not peer.reading
-    with pytest.raises(ProtocolError):
-        peer.call("a", {}, now=0.0)
-
-
-@pytest.mark.rule("rpc.B1", "rpc.B8")
-def test_a_batch_of_which_nothing_is_right_is_answered_item_by_item() -> None:
-    peer = Peer(JsonRpc(), LineFrames(), limits=PeerLimits(garbage=10))
-    for _ in range(9):
-        events = peer.receive_data(b"[" + b"1," * 99 + b"1]\n", 0.0)
-        assert [type(event) for event in events] == [Trouble] * 100
-        [answers] = told(peer)
-        assert [answer["error"]["code"] for answer in answers] == [INVALID_REQUEST] * 100
-    assert isinstance(peer.receive_data(b"[1,2]\n", 0.0)[1], Lost)
-
-
-@pytest.mark.rule("rpc.B11", "rpc.R25")
-def test_garbage_is_explained_to_who_said_hello_and_always_to_ourselves() -> None:
-    for hello in (False, True):
-        pair = Pair(hello=hello)
-        [trouble] = pair.right.receive_data(b'{"jsonrpc":"2.0","method":1,"id":4}\n', 0.0)
-        assert isinstance(trouble, Trouble)
-        assert "method" in trouble.fault.data
-        [said] = told(pair.right)
-        assert said["id"] == 4
-        assert ("data" in said["error"]) is hello
 
 
 # -- hello and silence ----------------------------------------------------------------------------------------------

@@ -39,13 +39,18 @@ def arguments():
     return parser.parse_args()
 
 
+def a_program():
+    """The other side of the desk's interface; both say one JSON object a line."""
+    return HelpdeskAPI.peer()("jrpc:\n")
+
+
 def say(line):
     sys.stdout.write(f"{line}\n")
     sys.stdout.flush()
 
 
 async def show_tickets(at, state):
-    async with HelpdeskAPI.peer()() as desk:
+    async with a_program() as desk:
         await desk.connect(at)
         for ticket in await desk.call.tickets(state=state):
             say(f"{ticket.address}  {ticket.state:8}  {ticket.customer}  {ticket.subject}")
@@ -57,7 +62,7 @@ async def open_ticket(at, patience, **words):
     end = asyncio.get_running_loop().time() + patience
     while True:
         try:
-            async with HelpdeskAPI.peer()() as desk:
+            async with a_program() as desk:
                 await desk.connect(at)
                 say(await desk.call.open_ticket(**words, key=key))
                 return
@@ -68,13 +73,13 @@ async def open_ticket(at, patience, **words):
 
 
 async def close_ticket(at, ticket):
-    async with HelpdeskAPI.peer()() as desk:
+    async with a_program() as desk:
         await desk.connect(at)
         say("closed" if await desk.call.close_ticket(ticket=ticket) else "it was closed before")
 
 
 async def watch(at):
-    async with HelpdeskAPI.peer()() as desk:
+    async with a_program() as desk:
 
         @desk.ticket_opened.handler
         async def show(sender, ticket, customer, subject):

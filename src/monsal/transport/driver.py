@@ -216,12 +216,16 @@ class Driver(asyncio.Protocol):
             self._transport.close()
 
     def eof_received(self) -> bool:
-        """One that has said all it wants (`... | nc -U api.sock`) still gets its answers, and gives us none."""
-        self._lose("the other side hung up")
+        """One that has said all it wants (`... | nc -U api.sock`) still gets its answers, and gives us none.
+
+        One that said hello is a program that never does so: it has ended, and its calls with it.
+        """
+        # To write on after its end is nothing that TLS can do here.
+        reads_on = self._transport is not None and self._transport.get_extra_info("sslcontext") is None
+        self._lose("the other side hung up", may_answer=reads_on and self.peer.theirs is None)
         self._ending = True
         self._flush()
-        # To write on after its end is nothing that TLS can do here.
-        return self._transport is not None and self._transport.get_extra_info("sslcontext") is None
+        return self._may_answer
 
     def pause_writing(self) -> None:
         self._choked = True
@@ -347,10 +351,10 @@ class Driver(asyncio.Protocol):
             self._room.set_result(None)
             self._room = None
 
-    def _lose(self, reason: str) -> None:
-        """No answer will come any more."""
+    def _lose(self, reason: str, *, may_answer: bool = False) -> None:
+        """No answer will come any more; those that we owe can still be given if `may_answer`."""
         self._reason = self._reason or reason
         for event in self.peer.receive_eof(self._now()):
             if type(event) is Lost:
-                event = msgspec.structs.replace(event, reason=self._reason)
+                event = msgspec.structs.replace(event, reason=self._reason, may_answer=event.may_answer and may_answer)
             self._handle(event)

@@ -15,7 +15,7 @@ from link_world import SERVER, Run, Watcher, serve, until
 from monsal.errors import Busy, ConnectionLost, Forbidden, NotRunning, RemoteFault
 from monsal.transport import AcceptSetup, LinkSetup, connect, listen
 from monsal.transport.unix import Credentials
-from monsal.wire import PeerLimits
+from monsal.wire import Lost, PeerLimits
 
 
 @pytest.mark.rule("rpc.R6")
@@ -369,6 +369,27 @@ def test_one_that_has_said_all_still_gets_its_answers(run: Run) -> None:
             b'{"jsonrpc":"2.0","result":"first","id":1}',
         ]
         writer.close()
+        await acceptor.close()
+
+    run(scene())
+
+
+@pytest.mark.rule("rpc.B4")
+def test_a_program_that_ends_ends_its_calls(run: Run) -> None:
+    async def scene() -> None:
+        watcher = Watcher()
+        acceptor = await listen("tcp:127.0.0.1:0", watcher.setup())
+        link = await connect(f"tcp:{acceptor.addresses[0]}")
+        running = asyncio.create_task(link.call("slow"))
+        await until(lambda: watcher.calls)
+        link.close()
+        with pytest.raises(ConnectionLost, match="closed on this side"):
+            await running
+        await until(lambda: not acceptor.links)
+        (lost,) = [event for event in watcher.events if isinstance(event, Lost)]
+        assert lost.running == (watcher.calls[0].id,)
+        assert not lost.may_answer
+        assert watcher.kinds[-1] == "Disconnected"
         await acceptor.close()
 
     run(scene())

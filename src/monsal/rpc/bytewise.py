@@ -20,7 +20,7 @@ from monsal.rpc.bound import OutgoingCall, Terms
 from monsal.rpc.classic import Codec, ErrorReply, Message, MessageBatch, Reply
 from monsal.rpc.errors import DecodeError, InvalidRequest
 from monsal.rpc.ports import Owner
-from monsal.rpc.promise import ActionQueue, Promise
+from monsal.rpc.promise import GRACE, ActionQueue, Promise
 from monsal.rpc.security import classic_ways
 from monsal.rpc.wirecodec import WireCodec
 from monsal.transport.threaded import background
@@ -128,7 +128,7 @@ class ByteEnd:
             self.send(self.codec.encode(call.__name__, kwargs, 0, self.sec_out), receivers)
             return None
         patience = terms.timeout or self._api.limits.timeout
-        promise = Promise(patience=patience)
+        promise = Promise(patience=patience + GRACE)
         transport = self._api.transport
         promise.setter_thread = None if transport is None else transport.receiver_thread
         with self._lock:

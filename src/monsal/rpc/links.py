@@ -14,7 +14,7 @@ from monsal.errors import ConnectionLost
 from monsal.rpc.bound import OutgoingCall, Terms
 from monsal.rpc.errors import DecodeError
 from monsal.rpc.ports import Owner
-from monsal.rpc.promise import Promise, PromiseDeadlockError
+from monsal.rpc.promise import GRACE, Promise, PromiseDeadlockError
 from monsal.transport.driver import Connected, Disconnected
 from monsal.transport.link import Link
 from monsal.wire.events import Cancelled, Greeted, Lost, Trouble
@@ -164,7 +164,7 @@ class Links:
         """Send a call; the promise of its first answer."""
         meta = Meta(None, terms.trace, terms.key) if terms.trace or terms.key else None
         chosen = self.chosen(terms.to)
-        promise = Promise(patience=terms.timeout or self._api.limits.timeout)
+        promise = Promise(patience=(terms.timeout or self._api.limits.timeout) + GRACE)
         promise.setter_thread = _setter(chosen[0])
         left = len(chosen)
         futures: list[tuple[asyncio.Future[Any], asyncio.AbstractEventLoop]] = []

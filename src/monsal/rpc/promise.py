@@ -15,6 +15,7 @@ from typing import Any
 from monsal.errors import MonsalError
 
 __all__ = [
+    "GRACE",
     "ActionQueue",
     "Promise",
     "PromiseCancelled",
@@ -28,6 +29,8 @@ log = logging.getLogger("monsal.rpc")
 
 #: How long `result` waits unless said otherwise (rpc.R26). The promise of a call waits as long as the call may take.
 PATIENCE = 1.0
+#: And this much longer (rpc.B21): at its deadline a call fails by itself, with an error that says more.
+GRACE = 1.0
 
 
 class PromiseError(MonsalError):

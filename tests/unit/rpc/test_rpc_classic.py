@@ -303,8 +303,8 @@ def test_a_failed_send_leaves_nothing_behind() -> None:
 @pytest.mark.rule("rpc.R26", "rpc.B21")
 def test_result_waits_as_long_as_the_call_may_take() -> None:
     api, _ = made()
-    assert api.ask(None, question="x")._patience == 30.0
-    assert api.ask.with_(timeout=3.0)(None, question="x")._patience == 3.0
+    assert api.ask(None, question="x")._patience > 30.0
+    assert api.ask.with_(timeout=3.0)(None, question="x")._patience < 5.0
     with pytest.raises(PromiseTimeoutError):
         elsewhere_result_of(api.ask(None, question="x"), 0.01)
 

@@ -33,7 +33,9 @@ def monsal(*arguments: str, **options: object) -> subprocess.CompletedProcess[st
     return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60, **options)  # type: ignore[call-overload]
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["stop"], ["dead", "--help"], ["new", "x"], ["config"]])
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["stop"], ["dead", "--help"], ["new", "x"], ["config"], ["rpc", "call", "--help"]]
+)
 def test_a_thin_command_imports_nothing_heavy(home: Path, arguments: list[str]) -> None:
     program = (
         "import sys\n"

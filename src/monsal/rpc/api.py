@@ -36,8 +36,8 @@ from monsal.rpc.promise import Promise
 from monsal.rpc.security import link_security, security_of
 from monsal.rpc.values import DeclarationError
 from monsal.rpc.views import AsyncView, CastView, SyncView
+from monsal.rpc.wirecodec import WireCodec, wiring_of
 from monsal.rpc.wirecodec import codec as codec_of
-from monsal.rpc.wirecodec import wiring_of
 from monsal.transport.acceptor import AcceptSetup, listen
 from monsal.transport.address import Address, Tcp, Tls, Unix, parse
 from monsal.transport.connector import connect
@@ -52,8 +52,30 @@ __all__ = ["RemoteAPI"]
 
 log = logging.getLogger("monsal.rpc")
 
-#: Names of contract 2.1 that a call cannot have; the other names of this class may be taken by calls.
-_TAKEN = frozenset({"codec", "invert", "message_error", "security", "transport", "unhandled_calls"})
+#: Names that a call cannot have: those of contract 2.1, and those that the parts of an API ask it for. The other names
+#: of this class may be taken by calls: `RemoteAPI.connect(api, ...)` is there all the same.
+_TAKEN = frozenset(
+    {
+        "async_processing",
+        "codec",
+        "debug",
+        "declarations",
+        "errors",
+        "interface_differs",
+        "interface_version",
+        "invert",
+        "is_administrator",
+        "limits",
+        "message_error",
+        "openrpc",
+        "peer",
+        "peer_connected",
+        "peer_disconnected",
+        "security",
+        "transport",
+        "unhandled_calls",
+    }
+)
 
 
 async def _discover(self: RemoteAPI, sender: str) -> dict[str, Any]:
@@ -68,9 +90,9 @@ _DISCOVER.name = DISCOVER
 class RemoteAPI:
     """One end of an interface. Subclass it and declare calls with `@incoming` and `@outgoing`.
 
-    `codec`, `transport` and `security` may be texts (rpc.R5); the first two are used by blocking code, `connect` and
-    `listen` take an address and speak newline JSON-RPC unless told otherwise. `invert` swaps incoming and outgoing on
-    this instance. `async_processing` has blocking code handle calls on a thread of their own.
+    `codec`, `transport` and `security` may be texts (rpc.R5). `transport` is for blocking code, `connect`, `listen` and
+    `open` for asyncio; links keep the codec and the security that they were made with. `invert` swaps incoming and
+    outgoing on this instance. `async_processing` has blocking code handle calls on a thread of their own (rpc.R21).
     """
 
     #: The errors of the application that both sides know (rpc.B9).
@@ -78,7 +100,7 @@ class RemoteAPI:
     #: Whether an administrator is shown the traceback of a failure (rpc.B9).
     debug: bool = False
     #: Of the interface, for its OpenRPC document.
-    version: ClassVar[str] = "1"
+    interface_version: ClassVar[str] = "1"
     #: What one link may use (rpc.B7).
     limits: PeerLimits = PeerLimits()
     #: All calls of the class, by name.
@@ -123,7 +145,8 @@ class RemoteAPI:
         self._dispatcher = Dispatcher(self)
         self._links = Links(self, self._dispatcher)
         self.async_processing = async_processing
-        self.codec: Any = codec_of(codec) if isinstance(codec, str) else codec
+        self._codec: Codec = WireCodec()
+        self.codec = codec
         self._security: Any = None
         self.security = security
         self._bytes = ByteEnd(self, self._dispatcher)
@@ -259,6 +282,15 @@ class RemoteAPI:
         self._transport = new
 
     @property
+    def codec(self) -> Any:
+        """How calls are written; a text is made into one."""
+        return self._codec
+
+    @codec.setter
+    def codec(self, given: str | Codec) -> None:
+        self._codec = codec_of(given) if isinstance(given, str) else given
+
+    @property
     def security(self) -> Any:
         """Who we are and who they are; a text is made into one."""
         return self._security
@@ -300,7 +332,7 @@ class RemoteAPI:
         return self
 
     async def __aexit__(self, *error: object) -> None:
-        await self.close()
+        await RemoteAPI.close(self)
 
     def _keep(self, endpoint: Endpoint) -> Endpoint:
         self._opened = [one for one in self._opened if not isinstance(one, Single) or one.link.is_open]
@@ -369,7 +401,7 @@ class RemoteAPI:
         name = type(self).__name__.removesuffix("Peer")
         calls = {key: call.declaration for key, call in self._table.items() if key != DISCOVER}
         words = inspect.getdoc(type(self)) or ""
-        return openrpc(name, calls, version=self.version, description=words, errors=self.errors)
+        return openrpc(name, calls, version=self.interface_version, description=words, errors=self.errors)
 
     async def differences(self, to: str | None = None) -> list[str]:
         """What the other side does not take as we send it, one line for each call; empty if all fits."""
@@ -397,7 +429,7 @@ class RemoteAPI:
 
         async def ask() -> None:
             try:
-                found = await self.differences(link.name)
+                found = await RemoteAPI.differences(self, link.name)
             except (MonsalError, ValueError) as error:
                 log.warning("the interface of %s differs; which call, it does not say: %s", link.name, error)
             else:

@@ -139,6 +139,8 @@ class LinkTransport(Transport):
         if not self.running or endpoint is None or self._thread is None:
             return
         self.running = False
+        if self._api is not None:
+            self._api._links.listening -= bool(endpoint.addresses)
         future = self._thread.submit(endpoint.close(1.0))
         thread = self.receiver_thread
         if block and thread is not None and thread is not threading.current_thread():

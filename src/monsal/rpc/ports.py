@@ -16,7 +16,6 @@ __all__ = ["Owner"]
 class Owner(Protocol):
     """A RemoteAPI, for its parts."""
 
-    codec: Any
     limits: PeerLimits
     debug: bool
     async_processing: bool
@@ -25,6 +24,8 @@ class Owner(Protocol):
     _links: Any
     _dispatcher: Any
 
+    @property
+    def codec(self) -> Any: ...
     @property
     def security(self) -> Any: ...
     @property

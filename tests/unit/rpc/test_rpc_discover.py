@@ -33,7 +33,7 @@ class Desk(RemoteAPI):
     """The desk of the helpers."""
 
     errors = (NotFound,)
-    version = "2.1"
+    interface_version = "2.1"
 
     @incoming(allow_positional_args=True)
     async def find(self, sender: str, number: Number, deep: bool = False) -> Ticket:

@@ -203,8 +203,6 @@ class Acceptor:
         link = Link(self._setup, name=name, keeper=self)
         timeout = None if self._tls is None else self._accept.handshake
         try:
-            if connection.family != socket.AF_UNIX:
-                connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
             await loop.connect_accepted_socket(lambda: link, connection, ssl=self._tls, ssl_handshake_timeout=timeout)
         except (OSError, ssl.SSLError) as error:
             self._refused += 1

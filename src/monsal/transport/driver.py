@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import socket
 from abc import abstractmethod
 from dataclasses import dataclass
 from typing import Any, Final, Protocol, cast
@@ -193,8 +194,11 @@ class Driver(asyncio.Protocol):
         self._transport = made = cast(asyncio.Transport, transport)
         made.set_write_buffer_limits(high=self._setup.limits.write_buffer)
         connection = made.get_extra_info("socket")
-        if connection is not None:
+        if connection is not None and connection.family == socket.AF_UNIX:
             self.credentials = credentials_of(connection)
+        elif connection is not None:
+            # A machine that lost its power says nothing; the kernel asks now and then.
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         self.certificate = made.get_extra_info("peercert") or None
         self._said_at = self._now()
         if self._keeper is not None:

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from link_world import SERVER, Run, Watcher, serve, until
 
-from monsal.errors import Busy, ConnectionLost, Forbidden, NotRunning, RemoteFault
-from monsal.transport import AcceptSetup, LinkSetup, connect, listen
+from monsal.errors import Busy, CallExpired, ConnectionLost, Forbidden, NotRunning, RemoteFault
+from monsal.transport import AcceptSetup, Link, LinkSetup, connect, listen
 from monsal.transport.unix import Credentials
 from monsal.wire import Lost, PeerLimits
 
@@ -412,5 +412,66 @@ def test_keep_alive_octets_are_sent_when_nothing_else_is(run: Run) -> None:
         await link.wait_closed()
         server.close()
         await server.wait_closed()
+
+    run(scene())
+
+
+async def talk(link: Link) -> None:
+    """Say more and more, without end."""
+    while True:
+        link.cast("note", {"text": "x" * 500_000})
+        await asyncio.sleep(0)
+
+
+@pytest.mark.rule("rpc.B7")
+def test_what_waits_for_one_that_does_not_read_is_bounded_and_ends(run: Run) -> None:
+    async def scene() -> None:
+        deaf = socket.socket()
+        deaf.bind(("127.0.0.1", 0))
+        deaf.listen(5)
+        watcher = Watcher()
+        setup = watcher.setup(hello=None, slow_reader=0.1, limits=PeerLimits(write_buffer=65536))
+        link = await connect(f"tcp:127.0.0.1:{deaf.getsockname()[1]}", setup)
+        with pytest.raises(Busy):
+            await talk(link)
+        with pytest.raises(Busy):
+            link.request("ask")
+        with pytest.raises(CallExpired, match="was not made"):
+            await link.call("ask", timeout=0.01)
+        waiting = asyncio.create_task(link.call("ask"))
+        await asyncio.sleep(0)
+        link.close()
+        with pytest.raises(ConnectionLost) as caught:
+            await waiting
+        assert not caught.value.sent
+        await link.wait_closed()
+        deaf.close()
+
+    run(scene())
+
+
+@pytest.mark.rule("rpc.B7")
+def test_a_call_waits_until_the_other_side_reads_again(run: Run) -> None:
+    async def scene() -> None:
+        listening = socket.socket()
+        listening.setblocking(False)
+        listening.bind(("127.0.0.1", 0))
+        listening.listen(5)
+        limits = PeerLimits(write_buffer=65536)
+        link = await connect(f"tcp:127.0.0.1:{listening.getsockname()[1]}", hello=None, limits=limits)
+        loop = asyncio.get_running_loop()
+        connection, _ = await loop.sock_accept(listening)
+        with pytest.raises(Busy):
+            await talk(link)
+        waiting = asyncio.create_task(link.call("ask"))
+        heard = b""
+        while b'"ask"' not in heard:
+            heard = heard[-10:] + await loop.sock_recv(connection, 1 << 20)
+        await loop.sock_sendall(connection, b'{"jsonrpc":"2.0","result":"yes","id":1}\n')
+        assert await waiting == "yes"
+        link.close()
+        await link.wait_closed()
+        connection.close()
+        listening.close()
 
     run(scene())

@@ -89,7 +89,7 @@ class TestBuses:
         def other() -> None:
             try:
                 asyncio.run(elsewhere())
-            except Exception as error:  # noqa: BLE001
+            except Exception as error:  # noqa: BLE001 - it is looked at below
                 errors.append(error)
                 there.set()
 

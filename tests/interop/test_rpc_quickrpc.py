@@ -21,7 +21,7 @@ from harness import PATIENCE
 from line_program import LineProgram, TaskFailed
 
 import monsal.rpc
-from monsal.rpc import AppError, ConnectionLost, RemoteError, RemoteFault
+from monsal.rpc import AppError, ConnectionLost, InvalidSignatureError, RemoteError, RemoteFault
 
 pytestmark = [pytest.mark.interop, pytest.mark.parametrize("codec", ["jrpc", "jrpc:\n"])]
 
@@ -40,6 +40,7 @@ def _interface() -> ModuleType:
 
 interface = _interface()
 Desk: Any = interface.declare(monsal.rpc.RemoteAPI, monsal.rpc.incoming, monsal.rpc.outgoing)
+Signed: Any = interface.secure(monsal.rpc.Security, InvalidSignatureError)
 
 
 class Events:
@@ -63,10 +64,15 @@ class Ours:
         self.events = events
 
 
+def security(key: str) -> Any:
+    return Signed(key.encode(), "monsal") if key else "null"
+
+
 @contextmanager
-def our_server(codec: str) -> Iterator[tuple[Ours, int]]:
+def our_server(codec: str, key: str = "") -> Iterator[tuple[Ours, int]]:
     events = Events()
-    desk = Desk(codec=codec, transport="tcpserv:127.0.0.1:0", async_processing=True)
+    desk = Desk(codec=codec, transport="tcpserv:127.0.0.1:0", security=security(key), async_processing=True)
+    desk.note.pass_secinfo(True)
     interface.Clerk(desk, events.tell)
     desk.transport.start()
     try:
@@ -76,9 +82,10 @@ def our_server(codec: str) -> Iterator[tuple[Ours, int]]:
 
 
 @contextmanager
-def our_client(codec: str, port: int) -> Iterator[Ours]:
+def our_client(codec: str, port: int, key: str = "") -> Iterator[Ours]:
     events = Events()
-    desk = Desk(codec=codec, transport=f"tcp:127.0.0.1:{port}", invert=True, async_processing=True)
+    given = {"codec": codec, "security": security(key), "async_processing": True}
+    desk = Desk(transport=f"tcp:127.0.0.1:{port}", invert=True, **given)
     interface.Visitor(desk, events.tell)
     desk.transport.start()
     try:
@@ -96,7 +103,7 @@ def spoken(codec: str) -> str:
 def at_ours(quickrpc: QuickRpc, codec: str) -> Iterator[tuple[LineProgram, Ours]]:
     """The original's client, connected to a server of ours."""
     with our_server(codec) as (ours, port):
-        client = quickrpc("connect", spoken(codec), port)
+        client = quickrpc("connect", spoken(codec), "", port)
         assert client.event() == {"event": "ready", "port": 0, "unhandled": []}
         yield client, ours
 
@@ -104,7 +111,7 @@ def at_ours(quickrpc: QuickRpc, codec: str) -> Iterator[tuple[LineProgram, Ours]
 @pytest.fixture
 def at_its(quickrpc: QuickRpc, codec: str) -> Iterator[tuple[LineProgram, Ours]]:
     """The original's server, and a client of ours that is connected to it."""
-    server = quickrpc("serve", spoken(codec))
+    server = quickrpc("serve", spoken(codec), "")
     ready = server.event()
     assert ready["unhandled"] == ["unheard"]
     with our_client(codec, ready["port"]) as ours:
@@ -282,3 +289,47 @@ def test_who_waits_for_its_server_hears_of_its_death(at_its: tuple[LineProgram, 
     with pytest.raises(ConnectionLost) as caught:
         waiting.result(PATIENCE)
     assert caught.value.sent
+
+
+# -- with one security, written once for both -------------------------------------------------------------------
+
+
+@pytest.mark.rule("rpc.R16", "rpc.R32")
+def test_its_signed_calls_are_believed(quickrpc: QuickRpc, codec: str) -> None:
+    with our_server(codec, "key") as (ours, port):
+        client = quickrpc("connect", spoken(codec), "key", port)
+        assert client.event()["event"] == "ready"
+        assert client.ask("call", name="add", arguments={"a": 2}) == 3
+        client.ask("call", name="note", arguments={"text": "told"})
+        noted = ours.events.next()
+        assert (noted["text"], noted["user"]) == ("told", "quickrpc")
+
+
+@pytest.mark.rule("rpc.R32", "rpc.B6")
+@pytest.mark.parametrize("key", ["", "another key"])
+def test_its_calls_that_are_not_signed_with_the_key_are_refused_before_anything_runs(
+    quickrpc: QuickRpc, codec: str, key: str
+) -> None:
+    with our_server(codec, "key") as (ours, port):
+        ours.desk.message_error = lambda *trouble: ours.events.tell("refused", kind=type(trouble[1]).__name__)
+        stranger = quickrpc("connect", spoken(codec), key, port)
+        assert stranger.event()["event"] == "ready"
+        stranger.ask("call", name="note", arguments={"text": "forged"})
+        assert ours.events.next() == {"event": "refused", "kind": "Unauthenticated"}
+        friend = quickrpc("connect", spoken(codec), "key", port)
+        assert friend.event()["event"] == "ready"
+        friend.ask("call", name="note", arguments={"text": "told"})
+        # No listener heard of the other one; who has the key is served as ever (rpc.B1).
+        assert ours.events.next()["text"] == "told"
+
+
+@pytest.mark.rule("rpc.R16", "rpc.R32")
+def test_our_signed_calls_are_believed_by_it(quickrpc: QuickRpc, codec: str) -> None:
+    server = quickrpc("serve", spoken(codec), "key")
+    with our_client(codec, server.event()["port"], "key") as ours:
+        assert ours.desk.add(None, a=2).result(PATIENCE) == 3
+        ours.desk.note(None, text="told")
+        noted = next_event(server, "noted")
+        assert (noted["text"], noted["user"]) == ("told", "monsal")
+        ours.desk.open_ticket(None, subject="lamp")
+        assert ours.events.next() == {"event": "ticket_opened", "number": 1, "subject": "lamp"}

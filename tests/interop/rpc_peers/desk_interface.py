@@ -1,9 +1,34 @@
 """One interface, declared once for two libraries: quickrpc and monsal.rpc have the same words for it.
 
     Desk = declare(RemoteAPI, incoming, outgoing)
+    Signed = secure(Security, InvalidSignatureError)
 
 Hints say more to monsal.rpc than to quickrpc, which passes over them.
 """
+
+import hashlib
+import hmac
+
+
+def secure(Security, InvalidSignatureError):
+    class Signed(Security):
+        """Whoever has the key is believed to be who he says."""
+
+        def __init__(self, key, user):
+            self.key = key
+            self.user = user
+
+        def sec_out(self, payload):
+            return {"user": self.user, "mac": self.mac(self.user, payload)}, None
+
+        def sec_in(self, payload, secinfo):
+            if not hmac.compare_digest(str(secinfo.get("mac")), self.mac(str(secinfo.get("user")), payload)):
+                raise InvalidSignatureError("signed with another key")
+
+        def mac(self, user, payload):
+            return hmac.new(self.key, user.encode() + b"\0" + payload, hashlib.sha256).hexdigest()
+
+    return Signed
 
 
 def declare(RemoteAPI, incoming, outgoing):
@@ -100,8 +125,8 @@ class Clerk:
     def checked(self, sender, number):
         return number
 
-    def note(self, sender, text):
-        self.tell("noted", text=text, sender=sender)
+    def note(self, sender, text, secinfo=None):
+        self.tell("noted", text=text, sender=sender, user=(secinfo or {}).get("user"))
 
     def open_ticket(self, sender, subject):
         self.tickets += 1

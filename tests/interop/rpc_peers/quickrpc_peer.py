@@ -1,4 +1,6 @@
-"""quickrpc 0.1.0 as one of two sides, by its own means: quickrpc_peer.py serve CODEC | connect CODEC PORT
+"""quickrpc 0.1.0 as one of two sides, by its own means: quickrpc_peer.py serve CODEC KEY | connect CODEC KEY PORT
+
+With a KEY that is not empty all that is said is signed.
 
 Its standard input and output are those of tests/process/line_program.py.
 """
@@ -12,9 +14,11 @@ import threading
 import time
 
 import quickrpc
-from desk_interface import Clerk, Visitor, declare
+from desk_interface import Clerk, Visitor, declare, secure
+from quickrpc.security import InvalidSignatureError, Security
 
 Desk = declare(quickrpc.RemoteAPI, quickrpc.incoming, quickrpc.outgoing)
+Signed = secure(Security, InvalidSignatureError)
 lock = threading.Lock()
 
 
@@ -66,13 +70,15 @@ class Complaints(logging.Handler):
         tell("logged", level=record.levelname, text=record.getMessage())
 
 
-how, codec = sys.argv[1], sys.argv[2].encode().decode("unicode_escape")
+how, codec, key = sys.argv[1], sys.argv[2].encode().decode("unicode_escape"), sys.argv[3].encode()
+given = {"codec": codec, "security": Signed(key, "quickrpc") if key else "null", "async_processing": True}
 logging.getLogger("quickrpc").addHandler(Complaints(logging.WARNING))
 if how == "serve":
-    desk = Desk(codec=codec, transport="tcpserv:127.0.0.1:0", async_processing=True)
+    desk = Desk(transport="tcpserv:127.0.0.1:0", **given)
+    desk.note.pass_secinfo(True)
     Clerk(desk, tell)
 else:
-    desk = Desk(codec=codec, transport=f"tcp:127.0.0.1:{sys.argv[3]}", invert=True, async_processing=True)
+    desk = Desk(transport=f"tcp:127.0.0.1:{sys.argv[4]}", invert=True, **given)
     Visitor(desk, tell)
 desk.transport.start()
 # It says that it has started before its thread runs, and refuses to send until then.

@@ -24,11 +24,11 @@ if TYPE_CHECKING:
     from monsal.conversation.context import reply as reply
     from monsal.conversation.context import send as send
     from monsal.conversation.context import start as start
-    from monsal.conversation.gate import deliver as deliver
-    from monsal.conversation.gate import deliver_async as deliver_async
-    from monsal.conversation.gate import notify as notify
-    from monsal.conversation.gate import read as read
-    from monsal.conversation.gate import read_async as read_async
+    from monsal.conversation.entrance import deliver as deliver
+    from monsal.conversation.entrance import deliver_async as deliver_async
+    from monsal.conversation.entrance import notify as notify
+    from monsal.conversation.entrance import read as read
+    from monsal.conversation.entrance import read_async as read_async
     from monsal.errors import Reject as Reject
     from monsal.errors import Retry as Retry
     from monsal.mail import Draft as Draft
@@ -51,13 +51,13 @@ _HOME = {
     "Retry": "monsal.errors",
     "after": "monsal.conversation.context",
     "current": "monsal.conversation.context",
-    "deliver": "monsal.conversation.gate",
-    "deliver_async": "monsal.conversation.gate",
+    "deliver": "monsal.conversation.entrance",
+    "deliver_async": "monsal.conversation.entrance",
     "literal": "monsal.routing",
-    "notify": "monsal.conversation.gate",
+    "notify": "monsal.conversation.entrance",
     "otherwise": "monsal.routing",
-    "read": "monsal.conversation.gate",
-    "read_async": "monsal.conversation.gate",
+    "read": "monsal.conversation.entrance",
+    "read_async": "monsal.conversation.entrance",
     "reject": "monsal.conversation.context",
     "reply": "monsal.conversation.context",
     "requires_authenticated": "monsal.routing",

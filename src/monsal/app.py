@@ -15,7 +15,7 @@ from types import ModuleType
 from typing import Any
 
 from monsal.config import Resolved, load_settings
-from monsal.conversation import Delivery, Gate
+from monsal.conversation import Delivery, Entrance
 from monsal.engine import Parts
 from monsal.errors import ConfigError, UsageError
 from monsal.exposure import Exposure, expose
@@ -57,7 +57,7 @@ class App:
         self._tables = (tables,) if isinstance(tables, str) else tuple(tables)
         self._templates = Path(templates)
         self._exposures: list[Exposure] = []
-        self._gates: list[Gate] = []
+        self._entrances: list[Entrance] = []
         # Where it is written down is where its templates and tests expect it, from whatever directory they are run.
         self.home = Path(sys._getframe(1).f_globals.get("__file__", "app.py")).parent
         self._router = Router()
@@ -114,17 +114,17 @@ class App:
         key: str | None = None,
     ) -> Delivery:
         """`monsal.deliver` for threads of the application's own; raises UsageError unless it runs in this process."""
-        gate = self._gate()
-        return gate.deliver(to=to, sender=sender, subject=subject, text=text, html=html, raw=raw, key=key)
+        entrance = self._entrance()
+        return entrance.deliver(to=to, sender=sender, subject=subject, text=text, html=html, raw=raw, key=key)
 
     def read(self, sql: str, params: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         """`monsal.read` for threads of the application's own; raises UsageError unless it runs in this process."""
-        return self._gate().read(sql, params)
+        return self._entrance().read(sql, params)
 
-    def _gate(self) -> Gate:
-        if len(self._gates) != 1:
-            raise UsageError(f"this application runs {len(self._gates)} times in this process; it has to run once")
-        return self._gates[0]
+    def _entrance(self) -> Entrance:
+        if len(self._entrances) != 1:
+            raise UsageError(f"this application runs {len(self._entrances)} times in this process; it has to run once")
+        return self._entrances[0]
 
     def parts(self) -> Parts:
         """What a server needs of this application."""
@@ -134,5 +134,5 @@ class App:
             tables=self._tables,
             templates=self._templates,
             exposures=self._exposures,
-            gates=self._gates,
+            entrances=self._entrances,
         )

@@ -19,7 +19,7 @@ import msgspec
 from monsal.clock import Clock
 from monsal.config import Settings
 from monsal.conversation import (
-    Gate,
+    Entrance,
     OutboxPump,
     Relay,
     Runner,
@@ -45,7 +45,7 @@ OnFailure = Callable[[BaseException], None]
 class Parts:
     """What an App is made of, as far as running it is concerned.
 
-    `gates` are those of its engines that are open here: the application's own code asks them.
+    `entrances` are those of its engines that are open here: the application's own code asks them.
     """
 
     router: Router
@@ -53,7 +53,7 @@ class Parts:
     tables: Sequence[str]
     templates: Path
     exposures: Sequence[Exposure]
-    gates: list[Gate]
+    entrances: list[Entrance]
 
 
 class DrainReport(msgspec.Struct, frozen=True, kw_only=True):
@@ -120,16 +120,16 @@ class Engine:
             clock,
             SpoolSettings(correspondent=settings.correspondent, max_hops=settings.max_hops),
         )
-        self.gate = Gate(store, self.spool, parts.router, clock, max_size=settings.max_message_size)
-        self.apis = Apis(parts.exposures, self.gate, threads=settings.handler_threads, deadline=settings.deadline)
-        self._gates = parts.gates
+        self.entrance = Entrance(store, self.spool, parts.router, clock, max_size=settings.max_message_size)
+        self.apis = Apis(parts.exposures, self.entrance, threads=settings.handler_threads, deadline=settings.deadline)
+        self._entrances = parts.entrances
         self.worker = Worker(
             store,
             self.spool,
             self.runner,
             clock,
             router=parts.router,
-            gate=self.gate,
+            entrance=self.entrance,
             templates=Templates(directory / parts.templates),
             settings=WorkerSettings(
                 concurrency=max(settings.claim_batch, settings.handler_threads),
@@ -152,9 +152,9 @@ class Engine:
         """Open the store, and settle who killed the last process (P6)."""
         await self.store.open()
         await self.runner.open()
-        self.gate.open()
+        self.entrance.open()
         await self.apis.open()
-        self._gates.append(self.gate)
+        self._entrances.append(self.entrance)
         if self._has_foreign_states:
             log.warning(
                 "states are kept in a storage beside the store: a crash between the two runs a handler again",
@@ -196,7 +196,7 @@ class Engine:
         """Handle and send everything that is due now, in the foreground; for tests."""
         while True:
             await self.worker.run_until_idle()
-            await self.gate.settle()
+            await self.entrance.settle()
             if not await self.pump.pump_once(self.clock.now()):
                 return
 
@@ -244,14 +244,14 @@ class Engine:
     async def close(self) -> None:
         """Give everything back, at once; what was not drained stays stored."""
         self.hurry.set()
-        if self.gate in self._gates:
-            self._gates.remove(self.gate)
+        if self.entrance in self._entrances:
+            self._entrances.remove(self.entrance)
         await self.apis.close()
         await self.drain_workers(0.0)
         await self.pump.stop(0.0)
         await self._end("outbox")
         await self.runner.close()
-        self.gate.close()
+        self.entrance.close()
         await self.relay.close()
         await self.store.close()
         self._page.close()

@@ -1,7 +1,7 @@
 """Interfaces of an application that other programs call: what is exposed where, and how their calls are run.
 
     exposure = expose(HelpdeskAPI, "unix:run/api.sock")         when the application is composed
-    apis = Apis([exposure], gate, threads=16, deadline=60.0)    when it is run, on the sockets' loop
+    apis = Apis([exposure], entrance, threads=16, deadline=60.0)    when it is run, on the sockets' loop
     await apis.open()
     await apis.listen(directory)
     await apis.drain(grace)
@@ -23,7 +23,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, cast
 
-from monsal.conversation import Gate, Runner, TurnPage
+from monsal.conversation import Entrance, Runner, TurnPage
 from monsal.errors import Busy, ConfigError, DeadlineExceeded, RemoteError, UsageError
 from monsal.rpc import HandlerExpired, IncomingCall, OutgoingCall, RemoteAPI, current
 from monsal.rpc.bound import Step
@@ -118,9 +118,9 @@ class Apis:
     does not say less.
     """
 
-    def __init__(self, exposures: Sequence[Exposure], gate: Gate, *, threads: int, deadline: float) -> None:
+    def __init__(self, exposures: Sequence[Exposure], entrance: Entrance, *, threads: int, deadline: float) -> None:
         self._exposures = exposures
-        self._gate = gate
+        self._entrance = entrance
         self._deadline = deadline
         self._runner = Runner(threads=threads, page=TurnPage(None))
         #: Each API once, however often it is exposed; what its calls ran before we came.
@@ -132,7 +132,7 @@ class Apis:
     async def open(self) -> None:
         """Have calls run where they are to run; nobody can call yet."""
         await self._runner.open()
-        self._gate.prepare = self._prepare
+        self._entrance.prepare = self._prepare
         for api in self._apis.values():
             for call in _incoming_calls(api):
                 self._steps.append((call, call.steps))
@@ -216,7 +216,7 @@ class Apis:
 
     async def _run(self, name: str, function: Callable[[], Any], *, is_async: bool) -> Any:
         context = copy_context()
-        context.run(self._gate.enter)
+        context.run(self._entrance.enter)
 
         async def wait() -> Any:
             return await function()

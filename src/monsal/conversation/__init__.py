@@ -6,7 +6,7 @@ leaves, `context.py` is what handlers see.
 """
 
 from monsal.conversation.context import Turn, after, current, reject, reply, send, start
-from monsal.conversation.gate import Delivery, Gate, deliver, deliver_async, notify, read, read_async
+from monsal.conversation.entrance import Delivery, Entrance, deliver, deliver_async, notify, read, read_async
 from monsal.conversation.outbox import OutboxPump
 from monsal.conversation.page import TurnPage
 from monsal.conversation.ports import Deferred, Delivered, Failed, Outcome, Relay, RelayMail
@@ -19,8 +19,8 @@ __all__ = [
     "Deferred",
     "Delivered",
     "Delivery",
+    "Entrance",
     "Failed",
-    "Gate",
     "OutboxPump",
     "Outcome",
     "Relay",

@@ -1,7 +1,7 @@
 """What a handler can do: reply, send, start, after, reject, current.
 
-Here is the ContextVar of turns; that of API methods is in `gate.py`. Nothing in this module sends, stores or waits: a
-handler only collects what its turn shall do, and all of it happens in the turn's commit or not at all (P2).
+Here is the ContextVar of turns; that of API methods is in `entrance.py`. Nothing in this module sends, stores or waits:
+a handler only collects what its turn shall do, and all of it happens in the turn's commit or not at all (P2).
 """
 
 from __future__ import annotations

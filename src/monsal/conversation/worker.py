@@ -16,7 +16,7 @@ import msgspec
 
 from monsal.clock import Clock
 from monsal.conversation.context import TurnTools, canonical
-from monsal.conversation.gate import Gate
+from monsal.conversation.entrance import Entrance
 from monsal.conversation.passage import Passage
 from monsal.conversation.policy import ReplyBudget, after_failure
 from monsal.conversation.runner import Runner
@@ -70,7 +70,7 @@ class Worker:
         clock: Clock,
         *,
         router: Router,
-        gate: Gate,
+        entrance: Entrance,
         templates: Templates | None = None,
         settings: WorkerSettings | None = None,
         states: Any = None,
@@ -96,7 +96,7 @@ class Worker:
             deadline=self._settings.deadline,
             authserv_id=self._settings.authserv_id,
             states=states,
-            announce=gate.announce,
+            announce=entrance.announce,
             tools=TurnTools(
                 state_key=router.state_key,
                 lease_key=spool.lease_key,
@@ -107,7 +107,7 @@ class Worker:
                 read=self._read,
                 read_async=self._read_async,
                 # Asked for when it is used: who serves the APIs begins after the worker.
-                prepare=lambda *call: gate.prepare(*call),
+                prepare=lambda *call: entrance.prepare(*call),
             ),
         )
 

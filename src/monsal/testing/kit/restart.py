@@ -7,7 +7,12 @@ import asyncio
 from monsal.store.contract import Fenced, Settled, StateKey
 from monsal.testing.kit.lab import Lab, expect
 
-__all__ = ["keeps_acknowledged_mail_through_a_crash", "loses_a_suffix_at_most", "remembers_everything"]
+__all__ = [
+    "keeps_acknowledged_mail_through_a_crash",
+    "loses_a_suffix_at_most",
+    "makes_durable_what_was_applied",
+    "remembers_everything",
+]
 
 
 async def remembers_everything(lab: Lab) -> None:
@@ -80,3 +85,19 @@ async def loses_a_suffix_at_most(lab: Lab) -> None:
     expect(totals["done"] == sum(there), f"states and ledger differ: {totals['done']} done, {sum(there)} states")
     mails = await lab.store.take_outgoing(100, lab.now)
     expect(len(mails) == sum(there), f"{sum(there)} turns left {len(mails)} mails")
+
+
+async def makes_durable_what_was_applied(lab: Lab) -> None:
+    """To settle nothing is to wait for all turns that were applied before."""
+    if not lab.can_crash:
+        return
+    for number in range(5):
+        await lab.accept(f"c{number}@x")
+    rows = await lab.claim(5)
+    for row in rows:
+        await lab.done(row, to="A")
+    await lab.store.settle(())
+    await lab.kill()
+    for row in rows:
+        state = await lab.state("machine", row.correspondent)
+        expect(state.state == "A", f"the turn of {row.correspondent} is gone after a settle that answered")

@@ -31,9 +31,9 @@ from monsal.routing import Router
 from monsal.smtp.replies import MESSAGE_TOO_BIG, NO_ROUTES, UNKNOWN_RECIPIENT, Refused
 from monsal.store.contract import Store
 
-__all__ = ["Cast", "Delivery", "Gate", "deliver", "deliver_async", "notify", "read", "read_async"]
+__all__ = ["Cast", "Delivery", "Entrance", "deliver", "deliver_async", "notify", "read", "read_async"]
 
-log = logging.getLogger("monsal.gate")
+log = logging.getLogger("monsal.entrance")
 
 T = TypeVar("T")
 
@@ -42,8 +42,8 @@ Cast = Callable[[], object]
 #: Makes one from the class of an API, the name of a call and its arguments; raises what is wrong with them.
 Prepare = Callable[[type, str, tuple[Any, ...], dict[str, Any]], Cast]
 
-#: The gate of the application whose API method runs here.
-_gate: ContextVar[Gate] = ContextVar("monsal_gate")
+#: The entrance of the application whose API method runs here.
+_entrance: ContextVar[Entrance] = ContextVar("monsal_entrance")
 
 
 class Delivery(msgspec.Struct, frozen=True, kw_only=True):
@@ -62,7 +62,7 @@ def _no_api(api: type, name: str, args: tuple[Any, ...], kwargs: dict[str, Any])
     raise UsageError(f"{api.__name__} is not exposed by this application; app.expose(...) does that")
 
 
-class Gate:
+class Entrance:
     """One application's way in. Made and used on the sockets' loop; `deliver`, `read` and `notify` on any other thread.
 
     `max_size` is the largest mail in octets that is taken.
@@ -92,8 +92,8 @@ class Gate:
             self._telling.cancel()
 
     def enter(self) -> None:
-        """Make this the gate of the code that runs in the present context."""
-        _gate.set(self)
+        """Make this the entrance of the code that runs in the present context."""
+        _entrance.set(self)
 
     # -- in ---------------------------------------------------------------------------------------------------
 
@@ -228,11 +228,11 @@ class Gate:
         return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, loop))
 
 
-def _here() -> Gate:
+def _here() -> Entrance:
     if _current.get(None) is not None:
         raise TurnError("a turn writes by reply and send, and reads by current().read: all of it is one commit")
     try:
-        return _gate.get()
+        return _entrance.get()
     except LookupError:
         raise TurnError("no method of an exposed API runs here; other code uses app.deliver and app.read") from None
 
@@ -270,8 +270,8 @@ async def deliver_async(
     key: str | None = None,
 ) -> Delivery:
     """`deliver` for `async def` API methods."""
-    gate = _here()
-    return await gate.deliver_async(to=to, sender=sender, subject=subject, text=text, html=html, raw=raw, key=key)
+    entrance = _here()
+    return await entrance.deliver_async(to=to, sender=sender, subject=subject, text=text, html=html, raw=raw, key=key)
 
 
 def read(sql: str, params: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
@@ -310,5 +310,5 @@ def notify(api: type) -> Any:
     turn = _current.get(None)
     if turn is not None:
         return _Notifier(api, turn.tools.prepare, turn.add_cast)
-    gate = _here()
-    return _Notifier(api, gate.prepare, gate.tell)
+    entrance = _here()
+    return _Notifier(api, entrance.prepare, entrance.tell)

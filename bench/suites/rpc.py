@@ -37,7 +37,7 @@ CONTESTANTS: Mapping[str, Contestant] = {
     "socket": Contestant("rpc_socket"),
     "protocol": Contestant("rpc_protocol"),
     OURS: Contestant("rpc_monsal"),
-    f"{OURS} msgpack": Contestant("rpc_monsal", codec="msgpack"),
+    f"{OURS} msgpack": Contestant("rpc_monsal", codec="msgpack:"),
     "quickrpc": Contestant("rpc_quickrpc", "quickrpc", ("tcp",)),
     "Pyro5": Contestant("rpc_pyro5", "pyro5"),
     "RPyC": Contestant("rpc_rpyc", "rpyc"),

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from bench.harness import run_contest
 from bench.probes import rpc_unkind
 from bench.probes.rpc_clock import VALUE, Meter, cpu_time, flood, in_batches, main, one_by_one, percentile, sliding
 from bench.probes.rpc_unkind import ATTACKS
@@ -157,3 +158,13 @@ def test_an_attack_goes_on_until_its_time_is_over(
     assert begun == "begun"
     assert json.loads(told)["cut"] >= 1
     assert heard[0]
+
+
+def test_our_side_of_the_suite_runs() -> None:
+    """Very short and without peers; what it finds is looked at by nobody, only that it finds it."""
+    table = SUITE.tables(0.01, False)[0]
+    for contest in table.contests:
+        rows = {row.contestant: row for row in run_contest(table, contest, 1, 1)}
+        assert list(rows) == ["socket", "protocol", OURS, f"{OURS} msgpack"]
+        assert {row.note for row in rows.values()} == {""}
+        assert {"cpu_us", "client_us", "server_us", "rate"} <= set(rows[OURS].figures)

@@ -38,8 +38,7 @@ class Account:
         for ingress in server.ingresses:
             kind = "lmtp" if isinstance(ingress, LmtpIngress) else "smtp"
             addresses[kind].extend(address.removeprefix(f"{server.directory}/") for address in ingress.addresses)
-        rpc = [] if server.engine is None else server.engine.apis.addresses
-        addresses["rpc"] = [address.replace(f"{server.directory}/", "") for address in rpc]
+        addresses["rpc"] = [] if server.engine is None else list(server.engine.apis.addresses)
         facts = {"pid": os.getpid(), "generation": server.generation, **addresses, "control": "run/control.sock"}
         _write(self._ready_file, facts)
         self._announced = True

@@ -127,6 +127,7 @@ class Apis:
         self._apis: dict[int, RemoteAPI] = {id(each.api): each.api for each in exposures}
         self._steps: list[tuple[IncomingCall, tuple[Step, ...]]] = []
         self._running = self._calls = self._busy = 0
+        #: Where programs can connect, while they can.
         self.addresses: list[str] = []
 
     async def open(self) -> None:
@@ -152,7 +153,7 @@ class Apis:
                 )
             except OSError as error:
                 raise OSError(error.errno, f"cannot listen on {each.at}: {error.strerror or error}") from error
-            self.addresses.extend(endpoint.addresses)
+            self.addresses.extend(_in_full(each.at, at, directory) for at in endpoint.addresses)
 
     async def drain(self, grace: float) -> None:
         """Take no more calls; those that run may end within `grace` seconds."""
@@ -298,6 +299,13 @@ def _peers(api: RemoteAPI) -> list[str]:
 def _incoming_calls(api: RemoteAPI) -> list[IncomingCall]:
     bound = (vars(api).get(name) for name in api.declarations)
     return [call for call in bound if isinstance(call, IncomingCall)]
+
+
+def _in_full(address: Address, at: str, directory: Path) -> str:
+    """Where it listens, as one connects to it: a path from the application's directory, the port that was chosen."""
+    if isinstance(address, Unix | UnixServer):
+        return f"unix:{at.removeprefix(f'{directory}/')}"
+    return f"{'tcps' if isinstance(address, Tls) else 'tcp'}://{at}"
 
 
 def _below(address: Address, directory: Path) -> Address:

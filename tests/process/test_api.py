@@ -149,13 +149,17 @@ def _mail(server: Server, text: str) -> None:
         smtp.sendmail("bob@example.net", "desk@example.com", f"From: bob@example.net\r\nSubject: x\r\n\r\n{text}\r\n")
 
 
+@pytest.mark.rule("rpc.B21")
 def test_where_it_listens_is_announced(tmp_path: Path) -> None:
     home = _application(tmp_path, 'app.expose(Desk, at="unix:run/api.sock")\napp.expose(Desk, at="tcp://127.0.0.1:0")')
     with Server(home) as server:
         unix, tcp = server.start()["rpc"]
-        for at in (unix.removeprefix("unix:"), tcp.removeprefix("tcp:")):
+        assert unix == "unix:run/api.sock"
+        assert (home / "run" / "api.sock").stat().st_mode & 0o777 == 0o600
+        for at in (unix.removeprefix("unix:"), tcp.removeprefix("tcp://")):
             with Program(server, at) as program:
                 assert program.call("ping") == "pong"
+                assert "put" in {method["name"] for method in program.call("rpc.discover")["methods"]}
         assert server.stop() == 0
         assert not (home / "run" / "api.sock").exists()
 

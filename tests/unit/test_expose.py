@@ -49,6 +49,9 @@ class Desk(RemoteAPI):
     def where_plain(self, sender: str) -> list[str]: ...
 
     @incoming
+    def ask_the_app(self, sender: str) -> list[str]: ...
+
+    @incoming
     def twice(self, sender: str) -> list[str]: ...
 
     @incoming
@@ -98,6 +101,11 @@ class Service(Desk):
         return [threading.current_thread().name, current_call().sender]
 
     @incoming
+    def ask_the_app(self, sender: str) -> list[str]:
+        _apps[-1].deliver(to="desk@example.com", sender=ANN, text="By the app.")
+        return [text for (text,) in _apps[-1].read("select count(*) || '' from note")]
+
+    @incoming
     def twice(self, sender: str) -> list[str]:
         here: list[str] = self.where_plain(sender)
         return [*here, threading.current_thread().name]
@@ -113,6 +121,7 @@ class Service(Desk):
 
 
 _held = threading.Event()
+_apps: list[App] = []
 
 
 class Other(RemoteAPI):
@@ -156,8 +165,10 @@ def _app(**settings: Any) -> App:
 def mail(tmp_path: Path) -> Iterator[TestClient]:
     app = _app(deadline=0.3)
     app.expose(Service, at="unix:run/api.sock")
+    _apps.append(app)
     with client(app, directory=tmp_path) as opened:
         yield opened
+    _apps.clear()
     _held.clear()
     sys.modules.pop("handlers_of_desk", None)
 
@@ -256,6 +267,14 @@ def test_outside_of_everything_there_is_no_application() -> None:
         deliver(to="desk@example.com", sender=ANN, text="x")
     with pytest.raises(UsageError, match="runs 0 times"):
         _app().deliver(to="desk@example.com", sender=ANN, text="x")
+
+
+def test_code_without_a_call_asks_the_application(mail: TestClient) -> None:
+    desk = mail.api(Desk)
+    assert desk.ask_the_app() in (["0"], ["1"])
+    assert desk.notes() == ["call: By the app."]
+    with pytest.raises(UsageError, match="only while"):
+        _apps[-1].deliver(to="desk@example.com", sender=ANN, text="x")
 
 
 def test_a_loop_is_not_blocked(mail: TestClient) -> None:

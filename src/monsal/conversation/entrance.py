@@ -214,6 +214,8 @@ class Entrance:
         try:
             asyncio.get_running_loop()
         except RuntimeError:
+            if not loop.is_running():
+                raise UsageError("a test client runs its application only while a method of it is called") from None
             return asyncio.run_coroutine_threadsafe(work(), loop).result()
         raise TurnError(f"this would block a loop: use `await {instead}(...)` in an `async def`")
 

@@ -94,8 +94,8 @@ class App:
         `at` is `unix:PATH` (relative to the application's directory), `tcp://HOST:PORT` or `tcps://...`; what others
         than this host can reach needs a `security`, or TLS that asks for certificates. JSON-RPC is spoken, one object a
         line, unless `codec` says otherwise. A program that leaves our words unread for `slow_reader` seconds is cut.
-        Methods run like handlers: plain ones in threads, `async def` ones on a loop of theirs. Whoever connects listeners
-        does so before the application is run.
+        Methods run like handlers: plain ones in threads, `async def` ones on a loop of theirs. Listeners are to be
+        connected before the application is run.
 
         Nothing is opened here. Raises ConfigError.
         """

@@ -137,7 +137,7 @@ def _application(home: Path, expose: str, **settings: Any) -> Path:
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[Server]:
     home = _application(
-        tmp_path, 'app.expose(Desk, at="unix:run/api.sock", slow_reader=1.0)', handler_threads=2, deadline=1.0
+        tmp_path, 'app.expose(Desk, at="unix:run/api.sock", slow_reader=1.0)', handler_threads=2, deadline=2.0
     )
     with Server(home) as made:
         made.start()

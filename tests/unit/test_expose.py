@@ -162,8 +162,14 @@ def _app(**settings: Any) -> App:
 
 
 @pytest.fixture
-def mail(tmp_path: Path) -> Iterator[TestClient]:
-    app = _app(deadline=0.3)
+def deadline() -> float:
+    """Seconds that a call may take."""
+    return 60.0
+
+
+@pytest.fixture
+def mail(tmp_path: Path, deadline: float) -> Iterator[TestClient]:
+    app = _app(deadline=deadline)
     app.expose(Service, at="unix:run/api.sock")
     _apps.append(app)
     with client(app, directory=tmp_path) as opened:
@@ -304,6 +310,7 @@ def test_a_method_may_call_another_one(mail: TestClient) -> None:
 
 
 @pytest.mark.rule("rpc.B4")
+@pytest.mark.parametrize("deadline", [1.5])
 def test_a_method_that_hangs_is_given_up_and_others_go_on(mail: TestClient) -> None:
     desk = mail.api(Desk)
     with pytest.raises(HandlerExpired):

@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from monsal.errors import UsageError
@@ -39,6 +39,9 @@ from monsal.rpc import (
     outgoing,
 )
 from monsal.wire.limits import PeerLimits
+
+#: On a machine that has much else to do, nothing is said by how long an example takes.
+patient = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 class Wire(Transport):
@@ -727,6 +730,7 @@ def test_a_message_without_an_end_is_given_up() -> None:
 
 
 @pytest.mark.rule("rpc.B1")
+@patient
 @given(
     st.lists(st.binary(max_size=40) | st.sampled_from([b"\0", b'{"jsonrpc":"2.0","method":"echo","id":1}\0', b"[]\0"]))
 )

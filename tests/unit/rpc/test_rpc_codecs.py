@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from monsal.errors import UsageError
@@ -32,6 +32,9 @@ from monsal.rpc.security import classic_ways, security_of
 from monsal.wire.security import Token
 
 MEANT = Message("m", {}, 5)
+
+#: On a machine that has much else to do, nothing is said by how long an example takes.
+patient = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 @pytest.mark.rule("rpc.R31")
@@ -94,6 +97,7 @@ def test_a_batch_is_one_item() -> None:
 
 
 @pytest.mark.rule("rpc.R31", "rpc.B1")
+@patient
 @given(st.binary(max_size=80), st.integers(0, 80))
 def test_any_cut_of_any_bytes_gives_the_same(data: bytes, cut: int) -> None:
     plain = codec("jrpc")

@@ -7,11 +7,14 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from monsal.rpc import DeclarationError, InvalidParams, Promise, RemoteAPI, incoming, outgoing
 from monsal.rpc.declare import Declaration
+
+#: On a machine that has much else to do, nothing is said by how long an example takes.
+patient = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 class Ticket(msgspec.Struct):
@@ -269,6 +272,7 @@ def test_bytes_are_not_made_of_anything_else() -> None:
 
 
 @pytest.mark.rule("rpc.B1")
+@patient
 @given(st.text(max_size=60) | st.sampled_from(['{"number": 1', "[[[", '{"number": NaN}', "\ud800"]))
 def test_any_text_as_parameters_is_taken_or_refused_as_declared(text: str) -> None:
     try:
@@ -286,6 +290,7 @@ JSON = st.recursive(
 
 
 @pytest.mark.rule("rpc.B1")
+@patient
 @given(st.sampled_from(sorted(set(Helpdesk.declarations) - {"ask", "promised"})), JSON)
 def test_any_value_as_parameters_is_taken_or_refused_as_declared(name: str, params: Any) -> None:
     try:

@@ -957,3 +957,23 @@ def test_inside_the_process_and_several_at_once(home: Path) -> None:
             await api.close()
 
     run(scenario)
+
+
+@pytest.mark.rule("rpc.B18")
+def test_objects_stay_where_they_are() -> None:
+    """What travels is values: no object of ours is made a proxy there, nothing that comes is run."""
+
+    class Thing:
+        def __reduce__(self) -> Any:
+            return (print, ("run",))
+
+    async def scenario() -> None:
+        async with both() as pair:
+            pair.server.echo.connect(lambda sender, value: Thing() if value == "thing" else type(value).__name__)
+            with pytest.raises(RemoteError):
+                await pair.client.call.echo(value="thing")
+            with pytest.raises(EncodeError):
+                await pair.client.call.echo(value=Thing())
+            assert await pair.client.call.echo(value={"__class__": "Thing", "py/object": "os.system"}) == "dict"
+
+    run(scenario)

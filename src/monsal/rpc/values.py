@@ -34,7 +34,7 @@ class Shape:
     Raises DeclarationError if values of the type cannot travel.
     """
 
-    __slots__ = ("_decode", "_holds_bytes", "_info", "_plain", "hint")
+    __slots__ = ("_box", "_decode", "_holds_bytes", "_info", "_plain", "hint", "is_any")
 
     def __init__(self, hint: Any, where: str) -> None:
         self.hint: Any = Any if hint is object else type(None) if hint is None else hint
@@ -48,11 +48,11 @@ class Shape:
             raise DeclarationError(f"{where}: {error}") from error
         self._holds_bytes = any(isinstance(kind, _BYTES) for kind in _all_kinds(self._info))
         self._plain = self.hint if self.hint in _PLAIN else None
-
-    @property
-    def is_any(self) -> bool:
-        """Whether every value fits."""
-        return isinstance(self._info, kinds.AnyType)
+        #: Whether every value fits.
+        self.is_any = isinstance(self._info, kinds.AnyType)
+        # msgspec keeps what it finds out about a record and works other types out anew each time, which is half of the
+        # cost of a check: so all of them are looked at in a record of one field.
+        self._box: Any = msgspec.defstruct("Box", [("value", self.hint)], array_like=True, gc=False)
 
     def load_json(self, raw: bytes | msgspec.Raw) -> Any:
         """The value that JSON text holds. Raises msgspec.ValidationError, saying where it does not fit."""
@@ -72,7 +72,12 @@ class Shape:
         """The value, if it is of this type already or can be taken as it. Raises msgspec.ValidationError."""
         if self._plain is not None and type(value) is self._plain:
             return value
-        return value if self.is_any else msgspec.convert(value, self.hint, builtin_types=_AS_THEY_ARE)
+        if self.is_any:
+            return value
+        try:
+            return msgspec.convert((value,), self._box, builtin_types=_AS_THEY_ARE).value
+        except msgspec.ValidationError as error:
+            raise msgspec.ValidationError(str(error).replace("`$[0]", "`$", 1).removesuffix(" - at `$`")) from None
 
 
 _BYTES = kinds.BytesType | kinds.ByteArrayType | kinds.MemoryViewType

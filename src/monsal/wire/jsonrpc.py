@@ -119,11 +119,10 @@ class JsonRpc:
 
     def decode(self, payload: bytes) -> Packet | Batch:
         """The packet or batch in a payload. Raises Malformed, and nothing else, for any other bytes (rpc.B1)."""
-        if is_too_deep(payload, self._depth):
-            raise _malformed(PARSE_ERROR, f"unbalanced, or nested more than {self._depth} deep")
         # A number, not a slice: this is asked of every frame.
         if payload and payload[0] != _BRACE and payload.lstrip()[:1] == b"[":
             return self._decode_batch(payload)
+        self._check_depth(payload, self._depth)
         return self._decode_object(payload)
 
     def value(self, raw: Any, kind: Any = Any) -> Any:
@@ -180,6 +179,10 @@ class JsonRpc:
             return Reply(known, result)
         return Fault(known, failed.code, failed.message, failed.data)
 
+    def _check_depth(self, payload: bytes, depth: int) -> None:
+        if is_too_deep(payload, depth):
+            raise _malformed(PARSE_ERROR, f"unbalanced, or nested more than {self._depth} deep")
+
     def _decode_batch(self, payload: bytes) -> Batch:
         try:
             found = items_of(msgspec.json.decode(payload, type=batch_type(self._most)))
@@ -191,6 +194,8 @@ class JsonRpc:
             raise _malformed(INVALID_REQUEST, "an empty batch")
         items: list[Packet | Malformed] = []
         for raw in found:
+            # Only now, for a batch that is too long is known as that after its first items, however long it is.
+            self._check_depth(bytes(raw), self._depth - 1)
             try:
                 items.append(self._decode_object(raw))
             except Malformed as error:
@@ -208,25 +213,28 @@ def bytes_of(value: Any) -> bytes:
     raise ValueError('bytes are an object with the one member "__bytes"')
 
 
+def _is_plain(value: Any, kind: Any) -> bool:
+    """Whether a dict or list holds nothing but what stands in JSON as it is; a loop is the fastest for small ones."""
+    if kind is dict:
+        value = value.values()
+    elif kind is not list and kind is not tuple:
+        return False
+    for item in value:
+        inner = type(item)
+        if inner not in _SIMPLE and not _is_plain(item, inner):
+            return False
+    return True
+
+
 def _plain(value: Any) -> Any:
     """`value` with its bytes as `{"__bytes": base64}`; itself if there are none to be seen at once."""
     kind = type(value)
-    if kind in _SIMPLE:
+    if kind in _SIMPLE or _is_plain(value, kind):
         return value
     if kind is dict:
-        if _SIMPLE.issuperset(map(type, value.values())):
-            return value
-        for item in value.values():
-            if type(item) not in _SIMPLE and _plain(item) is not item:
-                return {key: _plain(item) for key, item in value.items()}
-        return value
+        return {key: _plain(item) for key, item in value.items()}
     if kind is list or kind is tuple:
-        if _SIMPLE.issuperset(map(type, value)):
-            return value
-        for item in value:
-            if type(item) not in _SIMPLE and _plain(item) is not item:
-                return [_plain(item) for item in value]
-        return value
+        return [_plain(item) for item in value]
     if kind in _BYTES:
         return {"__bytes": base64.b64encode(value).decode()}
     # Records, times, sets, numbers of other kinds. What msgspec does not know, it says itself.

@@ -17,7 +17,7 @@ import asyncio
 import inspect
 import logging
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from typing import Any, ClassVar, Self, Unpack, cast
 
 from monsal.errors import MonsalError, UsageError
@@ -364,10 +364,10 @@ class RemoteAPI:
     def _moves_bytes(self) -> bool:
         return self._transport is not None and not isinstance(self._transport, LinkTransport)
 
-    async def _ask(self, call: OutgoingCall, kwargs: dict[str, Any], terms: Terms) -> Any:
-        if self._moves_bytes:
-            return await cast(Promise, self._bytes.post(call, kwargs, terms, True))
-        return await self._links.ask(call, kwargs, terms)
+    def _ask(self, call: OutgoingCall, kwargs: dict[str, Any], terms: Terms) -> Coroutine[Any, Any, Any]:
+        if self._transport is not None and self._moves_bytes:
+            return self._bytes.ask(call, kwargs, terms)
+        return self._links.ask(call, kwargs, terms)
 
     def _wait(self, call: OutgoingCall, args: tuple[Any, ...], kwargs: dict[str, Any], terms: Terms) -> Any:
         if self._moves_bytes:

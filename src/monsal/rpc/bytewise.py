@@ -147,6 +147,12 @@ class ByteEnd:
         self._watch(deadline)
         return promise
 
+    async def ask(self, call: OutgoingCall, kwargs: dict[str, Any], terms: Terms) -> Any:
+        """The result of a call, awaited."""
+        promise = self.post(call, kwargs, terms, True)
+        assert promise is not None
+        return await promise
+
     def lost(self, reason: str) -> None:
         """No reply will come any more (rpc.B3)."""
         with self._lock:

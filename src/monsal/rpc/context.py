@@ -35,7 +35,7 @@ class CallContext:
     it now and then, one that awaits is cancelled.
     """
 
-    __slots__ = ("_called", "_kwargs", "answered", "call", "cancelled", "code", "held", "source", "stop")
+    __slots__ = ("_called", "_kwargs", "answered", "aside", "call", "cancelled", "code", "held", "source", "stop")
 
     def __init__(self, source: Source, called: Called, call: IncomingCall | None, kwargs: dict[str, Any]) -> None:
         self.source = source
@@ -45,6 +45,8 @@ class CallContext:
         self.answered = False
         #: Whether it takes the room of a call although it is none.
         self.held = False
+        #: Whether it runs beside the calls of its sender.
+        self.aside = False
         #: With what code it is answered when it was cancelled.
         self.code = 0
         #: Stops the handler; set while there is one that can be stopped.

@@ -174,7 +174,8 @@ class Signature:
             if isinstance(params, msgspec.Raw):
                 first = memoryview(params)[0] if len(params) else 0
                 if first == _OPENING and self.rest is None:
-                    return _given(self._record.load_json(params))
+                    record = self._record.load_json(params)
+                    return _given(record) if self.defaults else msgspec.structs.asdict(record)
                 # Neither is the first octet of a map or an array in msgpack.
                 decode = msgspec.json.decode if first in b"[{" else msgspec.msgpack.decode
                 params = decode(params) if first else {}

@@ -10,9 +10,10 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
-from collections.abc import Awaitable, Callable, Hashable
+from collections.abc import Awaitable, Callable, Coroutine, Hashable
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
+from types import CoroutineType
 from typing import Any
 
 import msgspec
@@ -23,7 +24,7 @@ from monsal.rpc.context import CallContext, Source, _current
 from monsal.rpc.errors import Cancelled, HandlerExpired, InvalidParams, MethodNotFound, incident
 from monsal.rpc.lane import KeyLane, Lane, handle, stop
 from monsal.rpc.ports import Owner
-from monsal.wire.codes import DEADLINE, INTERNAL_ERROR, MESSAGES
+from monsal.wire.codes import CANCELLED, DEADLINE, INTERNAL_ERROR, MESSAGES
 from monsal.wire.events import Called
 from monsal.wire.packets import EncodeError, Id
 
@@ -92,9 +93,10 @@ class Dispatcher:
             calls.lane.close()
             for context in calls.aside.values():
                 context.answered = True
-                stop(context, DEADLINE)
+                stop(context, CANCELLED)
 
     def _submit_aside(self, calls: _Calls, context: CallContext, key: str | None) -> None:
+        context.aside = True
         if not context.is_cast:
             calls.aside[context.id] = context
         loop = asyncio.get_running_loop()
@@ -143,14 +145,21 @@ class Dispatcher:
         except Exception:
             log.exception("message_error failed", extra={"action": "message_error_failed"})
 
-    async def run(self, context: CallContext) -> Any:
+    def run(self, context: CallContext) -> Coroutine[Any, Any, Any]:
         """Body and listeners, in order; plain functions on a thread, so that they hold up nobody else."""
+        steps = context.call.steps  # type: ignore[union-attr] # a call that runs was found
+        if len(steps) == 1 and (step := steps[0]).is_async:
+            # The most common case needs no coroutine of ours around the handler's.
+            work = step.call(context.source.name, context._kwargs, context._called.secinfo)
+            if type(work) is CoroutineType:
+                return work
+            return _awaiting(work)
+        return self._run_all(context, steps)
+
+    async def _run_all(self, context: CallContext, steps: tuple[Step, ...]) -> Any:
         call = context.call
         assert call is not None
         sender, kwargs, secinfo = context.source.name, context.kwargs, context.secinfo
-        steps = call.steps
-        if len(steps) == 1 and steps[0].is_async:
-            return await steps[0].call(sender, kwargs, secinfo)
         results = []
         for step in steps:
             if step.is_async:
@@ -175,11 +184,8 @@ class Dispatcher:
         except asyncio.CancelledError as error:
             # A thread cannot be stopped: its caller is answered now, and the calls after it wait until it has ended.
             self.fail(context, error)
-            while not work.done():
-                try:
-                    await asyncio.wait([work])
-                except asyncio.CancelledError:
-                    continue
+            if context.cancelled:
+                await asyncio.wait([work])
             raise
 
     def run_inline(self, context: CallContext, wait: Callable[[Awaitable[Any]], Any]) -> None:
@@ -220,8 +226,9 @@ class Dispatcher:
 
     def finish(self, context: CallContext, value: Any) -> None:
         """Answer with a result."""
-        if context._called.is_cast or context.answered:
+        if context._called.is_cast or context.answered or context.aside:
             self._forget(context)
+        if context.answered:
             return
         if context.cancelled:
             self.fail(context, asyncio.CancelledError())
@@ -236,7 +243,6 @@ class Dispatcher:
                 self.fail(context, TypeError(f"{signature.name} gave what it does not declare: {error}"))
                 return
         context.answered = True
-        self._forget(context)
         try:
             said = context.source.answer(context._called.id, value)
         except (EncodeError, OSError) as error:
@@ -298,6 +304,10 @@ class Dispatcher:
         calls = self._links.get(context.source)
         if calls is not None and calls.aside.get(context.id) is context:
             del calls.aside[context.id]
+
+
+async def _awaiting(work: Awaitable[Any]) -> Any:
+    return await work
 
 
 def _only_one(call: IncomingCall, results: list[Any]) -> Any:

@@ -112,9 +112,9 @@ class Lane:
         """The first steps of a handler, as if in the lane's task: its task and its context are the same later on."""
         self._running = context
         runner = self._runner
-        work = runner.run(context)
         tasks._enter_task(self._loop, self._task)
         try:
+            work = runner.run(context)
             pending = self._context.run(_first_step, context, work)
         except StopIteration as end:
             self._running = None

@@ -21,7 +21,6 @@ __all__ = ["DeclarationError", "Shape"]
 
 #: Types that a codec may bring as they are; the others come as text.
 _AS_THEY_ARE = (bytes, bytearray, datetime.datetime)
-_PLAIN = (bool, int, float, str, bytes, dict, list)
 
 
 class DeclarationError(UsageError, TypeError):
@@ -34,7 +33,7 @@ class Shape:
     Raises DeclarationError if values of the type cannot travel.
     """
 
-    __slots__ = ("_box", "_decode", "_holds_bytes", "_info", "_plain", "hint", "is_any")
+    __slots__ = ("_decode", "_holds_bytes", "_info", "_plain", "hint")
 
     def __init__(self, hint: Any, where: str) -> None:
         self.hint: Any = Any if hint is object else type(None) if hint is None else hint
@@ -47,12 +46,12 @@ class Shape:
         except (TypeError, NameError, RecursionError) as error:
             raise DeclarationError(f"{where}: {error}") from error
         self._holds_bytes = any(isinstance(kind, _BYTES) for kind in _all_kinds(self._info))
-        self._plain = self.hint if self.hint in _PLAIN else None
-        #: Whether every value fits.
-        self.is_any = isinstance(self._info, kinds.AnyType)
-        # msgspec keeps what it finds out about a record and works other types out anew each time, which is half of the
-        # cost of a check: so all of them are looked at in a record of one field.
-        self._box: Any = msgspec.defstruct("Box", [("value", self.hint)], array_like=True, gc=False)
+        self._plain = _plain(self._info)
+
+    @property
+    def is_any(self) -> bool:
+        """Whether every value fits."""
+        return isinstance(self._info, kinds.AnyType)
 
     def load_json(self, raw: bytes | msgspec.Raw) -> Any:
         """The value that JSON text holds. Raises msgspec.ValidationError, saying where it does not fit."""
@@ -69,20 +68,47 @@ class Shape:
         return msgspec.convert(value, self.hint)
 
     def check(self, value: Any) -> Any:
-        """The value, if it is of this type already or can be taken as it. Raises msgspec.ValidationError."""
+        """The value, if it is of this type already or can be taken as it. Raises msgspec.ValidationError.
+
+        The fields of a record were given by our own code, and are not looked at again.
+        """
         if self._plain is not None and type(value) is self._plain:
             return value
-        if self.is_any:
-            return value
-        try:
-            return msgspec.convert((value,), self._box, builtin_types=_AS_THEY_ARE).value
-        except msgspec.ValidationError as error:
-            raise msgspec.ValidationError(str(error).replace("`$[0]", "`$", 1).removesuffix(" - at `$`")) from None
+        return value if self.is_any else msgspec.convert(value, self.hint, builtin_types=_AS_THEY_ARE)
 
 
 _BYTES = kinds.BytesType | kinds.ByteArrayType | kinds.MemoryViewType
 _SEQUENCES = kinds.ListType | kinds.SetType | kinds.FrozenSetType | kinds.VarTupleType | kinds.CollectionType
 _RECORDS = kinds.StructType | kinds.TypedDictType | kinds.DataclassType | kinds.NamedTupleType
+
+
+_SCALARS = (
+    (kinds.BoolType, bool),
+    (kinds.IntType, int),
+    (kinds.FloatType, float),
+    (kinds.StrType, str),
+    (kinds.BytesType, bytes),
+)
+
+
+def _plain(kind: kinds.Type) -> type | None:
+    """The Python type whose values are all of this kind, whatever they hold; None if more has to be looked at."""
+    if isinstance(kind, kinds.StructType | kinds.DataclassType):
+        made: type = kind.cls
+        return made
+    if isinstance(kind, kinds.DictType):
+        anything = isinstance(kind.key_type, kinds.AnyType | kinds.StrType) and isinstance(
+            kind.value_type, kinds.AnyType
+        )
+        return dict if anything and kind.min_length is None and kind.max_length is None else None
+    if isinstance(kind, kinds.ListType):
+        anything = isinstance(kind.item_type, kinds.AnyType)
+        return list if anything and kind.min_length is None and kind.max_length is None else None
+    for known, made in _SCALARS:
+        if isinstance(kind, known):
+            bounded = any(getattr(kind, name) is not None for name in kind.__struct_fields__)
+            return None if bounded else made
+    return None
 
 
 def _inner(kind: kinds.Type) -> Iterable[kinds.Type]:

@@ -2,63 +2,21 @@
 
 from __future__ import annotations
 
-import os
 import re
-import select
-import subprocess
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from page_examples import DOCS, examples, run_example
 
 from monsal import bus
 from monsal.bus import ASKED, UNIT_WAYS, WAYS, Phase, State, UnitPhase
 
-PAGE = Path(__file__).resolve().parents[3] / "docs" / "bus.md"
-TEXT = PAGE.read_text(encoding="utf-8")
-
-#: A block of code, and what it prints if that follows at once.
-EXAMPLE = re.compile(r"^```python\n(?P<code>.*?)^```\n(?:\n```text\n(?P<output>.*?)^```\n)?", re.DOTALL | re.MULTILINE)
-
-PATIENCE = 60.0
+TEXT = (DOCS / "bus.md").read_text(encoding="utf-8")
 
 
-def examples() -> Iterator[object]:
-    heading = ""
-    for found in re.finditer(rf"^#+ (?P<heading>[^\n]*)$|{EXAMPLE.pattern}", TEXT, re.DOTALL | re.MULTILINE):
-        if found["heading"]:
-            heading = found["heading"].lower().replace(" ", "-")
-        else:
-            line = TEXT.count("\n", 0, found.start()) + 1
-            yield pytest.param(found["code"], found["output"], id=f"{heading}-line-{line}")
-
-
-@pytest.mark.parametrize(("code", "output"), list(examples()))
+@pytest.mark.parametrize(("code", "output"), list(examples(TEXT)))
 def test_each_example_runs_as_it_is_written_there(code: str, output: str | None, tmp_path: Path) -> None:
-    program = tmp_path / "example.py"
-    program.write_text(code, encoding="utf-8")
-    ours, theirs = os.pipe()
-    try:
-        done = subprocess.run(
-            [sys.executable, "-W", "error", program.name],
-            cwd=tmp_path,
-            env={name: value for name, value in os.environ.items() if name != "NOTIFY_SOCKET"},
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=PATIENCE,
-            pass_fds=[theirs],
-            check=False,
-        )
-        os.close(theirs)
-        # A daemon or a successor goes on; when the last one has ended nobody has the other end of the pipe.
-        assert select.select([ours], [], [], PATIENCE)[0], "a process of the example did not end"
-    finally:
-        os.close(ours)
-    assert done.returncode == 0, done.stderr
-    if output is not None:
-        assert done.stdout == output, done.stderr
+    run_example(code, output, tmp_path)
 
 
 def picture_of_states() -> str:

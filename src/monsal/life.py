@@ -116,6 +116,10 @@ class _Life:
         settings = resolved.settings
         self.bus = Bus(limits=Limits(drain=settings.drain + 10.0, whole=settings.drain + 60.0))
         self.options = options
+        self._told: list[BaseException] = []
+        self.bus.subscribe("log", self._log)
+        # Before any thread and any child process: after a restart they would inherit that signals are held back.
+        SignalHandler(self.bus).subscribe()
         self.loop = _LoopThread()
         self.bus.attach_loop(self.loop.loop)
         self.server = Server(parts, directory, resolved, conduct=self, generation=_generation())
@@ -127,14 +131,12 @@ class _Life:
         self._renewing = threading.Lock()
         self._give_up_check: int | None = None
         self._pid_file: PIDFile | None = None
-        self._told: list[BaseException] = []
 
     # How it is put together
 
     def subscribe(self) -> None:
         """Units and listeners, in the order of the process's life."""
         bus, options = self.bus, self.options
-        bus.subscribe("log", self._log)
         owner = owner_to_be(options.user, options.group)
         # Root touches nothing in a directory that is another user's: it opens the ports, and becomes that user.
         bus.subscribe("start", self._tells(self._claim), 60 if owner is None else 77.2)
@@ -157,7 +159,6 @@ class _Life:
         bus.subscribe("drain", self._begin_to_drain, 10)
         bus.subscribe("graceful", self._renew)
         bus.subscribe("exit", self._end, 90)
-        SignalHandler(bus).subscribe()
         self._notifier.subscribe()
         for plugin in options.plugins:
             plugin(bus, self._renew_quietly).subscribe()

@@ -11,15 +11,18 @@ wait for a state, block until the end, leave work for the main thread, become a 
 
 from __future__ import annotations
 
+import os
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from importlib import import_module
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from monsal.bus.channels import ChannelFailures
+from monsal.bus.channels import Channel, ChannelFailures
 from monsal.bus.events import BusStatistics, History
 from monsal.bus.inner.children import child_threads
+from monsal.bus.inner.held import held
 from monsal.bus.inner.reexec import command_line, execute_again
 from monsal.bus.inner.waiting import Desk, Waiter
 from monsal.bus.limits import Limits
@@ -157,7 +160,48 @@ class Bus(Steps):
 
         It is for `signal.set_wakeup_fd`, without which a signal may come unnoticed when a thread just goes to sleep.
         """
-        return self._lobby.doorbell()
+        return self._lobby.main_desk.doorbell()
+
+    @contextmanager
+    def forking(self) -> Iterator[Callable[[], int]]:
+        """Fork so that the bus goes on in the child: `with bus.forking() as fork:`, where `fork()` is `os.fork()`.
+
+        Only the thread that forks lives in the child. So the bus has no thread of its own meanwhile: nobody watches the
+        start listener that is running, however long the parent stays, until the child leaves the `with` block. The
+        threads of `start_with_callback` begin anew in the child, and a loop of the bus's own with the next coroutine.
+        Call it before the start, or in a start listener; raises RuntimeError anywhere else.
+        """
+        turn = self._round
+        self._check_may_fork()
+        self._close_own_loop(join=True)
+        if turn is not None and self._watcher is not None:
+            turn.dismissed = True
+            turn.desk.knock()
+            self._watcher.join()
+            # In the last moment it may have given this call up, and gone on in its stead.
+            self._check_may_fork()
+        began_in = os.getpid()
+        try:
+            yield self._fork
+        finally:
+            if os.getpid() != began_in:
+                self._lobby.forked()
+            if turn is not None:
+                self._have_watched(turn)
+
+    def _check_may_fork(self) -> None:
+        if self._conductor not in (None, threading.get_ident()):
+            raise RuntimeError("only a start listener, or who has not started yet, can have the bus go on in a child")
+
+    def _fork(self) -> int:
+        # Locks that another thread holds while one forks stay locked in the child, and what they protect half done.
+        with ExitStack() as held:
+            held.enter_context(self._lock)
+            held.enter_context(self._lobby._lock)
+            for channel in list(self.listeners.values()):
+                if isinstance(channel, Channel):
+                    held.enter_context(channel._lock)
+            return os.fork()
 
     def statistics(self) -> BusStatistics:
         """Where the bus stands."""
@@ -183,11 +227,23 @@ class Bus(Steps):
                 self._kept.setdefault(name, []).extend(one.dup() for one in several)
 
     def _do_execv(self) -> None:
-        """Replace the process by a fresh one of the same command line (R18); does not return."""
+        """Replace the process by a fresh one of the same command line (R18).
+
+        Returns only if the exit was asked for in the last moment. From then on signals wait for the next image.
+        """
         command = command_line()
         self.log(f"Re-spawning {' '.join(command)}")
-        environ = dict(self.execv_environ)
-        if self._kept:
-            # Loaded only now: it needs sockets, which cost more to load than all of this package.
-            environ.update(import_module("monsal.bus.inherited").hand_over_by_exec(self._kept))
-        execute_again(command, environ)
+        numbers = {number for ears in self._ears for number in ears.numbers}
+        # `hand_over_by_exec` uses the descriptors from 3 on.
+        above = 3 + sum(map(len, self._kept.values()))
+        with held(numbers, self._lobby.main_desk, above) as environ:
+            # What a signal has left to be done, perhaps an exit.
+            self._lobby.main_desk.clear()
+            if not self.execv:
+                self.log("Not re-spawned: the exit was asked for meanwhile.")
+                return
+            environ.update(self.execv_environ)
+            if self._kept:
+                # Loaded only now: it needs sockets, which cost more to load than all of this package.
+                environ.update(import_module("monsal.bus.inherited").hand_over_by_exec(self._kept))
+            execute_again(command, environ)

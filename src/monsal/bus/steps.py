@@ -16,18 +16,18 @@ from __future__ import annotations
 
 import atexit
 import math
-import os
 import threading
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from contextvars import copy_context
 from functools import partial
 from time import monotonic
 from types import MethodType
 
-from monsal.bus.channels import Channel, ChannelFailures, Listener
+from monsal.bus.channels import ChannelFailures, Listener
 from monsal.bus.hub import Hub
+from monsal.bus.inner.ears import Ears
+from monsal.bus.inner.held import let_go
 from monsal.bus.inner.lent import Lent
 from monsal.bus.inner.rounds import Round, current_call
 from monsal.bus.inner.waiting import Desk, Lobby, spawn
@@ -71,6 +71,10 @@ class Steps(Hub):
         self._rush = math.inf
         self._reloads = 0
         self._checked_at_end = False
+        #: Where signals are listened to for this bus.
+        self._ears: list[Ears] = []
+        #: Whether a signal came when the bus was NEW, so that it may have ended before it was started.
+        self._early_signal = False
 
     @property
     def leaving(self) -> bool:
@@ -87,11 +91,19 @@ class Steps(Hub):
 
         Does nothing if that is done or under way. If a listener fails, the rest is not started, what was started is
         stopped, the exit listeners run, and ChannelFailures is raised. If `stop` or `exit` was asked for meanwhile,
-        for example by a signal, that is done and `start` returns: `state` tells. Raises TransitionError while the bus
-        is stopping or has ended.
+        for example by a signal, that is done and `start` returns: `state` tells. So it does if a signal has ended the
+        bus before. Raises TransitionError in all other cases while the bus is stopping or has ended.
         """
-        if not self._take("start"):
-            return
+        let_go()
+        try:
+            if not self._take("start"):
+                return
+        except TransitionError:
+            if self._early_signal and self.leaving:
+                # B10: it is the same to whoever sent it whether that was a moment before the start or after.
+                return
+            raise
+        self._early_signal = False
         self.hurry.clear()
         if not self._checked_at_end:
             self._checked_at_end = True
@@ -167,47 +179,6 @@ class Steps(Hub):
         call.deadline = max(call.deadline, monotonic() + seconds)
         self._announce("extended", seconds)
 
-    @contextmanager
-    def forking(self) -> Iterator[Callable[[], int]]:
-        """Fork so that the bus goes on in the child: `with bus.forking() as fork:`, where `fork()` is `os.fork()`.
-
-        Only the thread that forks lives in the child. So the bus has no thread of its own meanwhile: nobody watches the
-        start listener that is running, however long the parent stays, until the child leaves the `with` block. The
-        threads of `start_with_callback` begin anew in the child, and a loop of the bus's own with the next coroutine.
-        Call it before the start, or in a start listener; raises RuntimeError anywhere else.
-        """
-        turn = self._round
-        self._check_may_fork()
-        self._close_own_loop(join=True)
-        if turn is not None and self._watcher is not None:
-            turn.dismissed = True
-            turn.desk.knock()
-            self._watcher.join()
-            # In the last moment it may have given this call up, and gone on in its stead.
-            self._check_may_fork()
-        began_in = os.getpid()
-        try:
-            yield self._fork
-        finally:
-            if os.getpid() != began_in:
-                self._lobby.forked()
-            if turn is not None:
-                self._have_watched(turn)
-
-    def _check_may_fork(self) -> None:
-        if self._conductor not in (None, threading.get_ident()):
-            raise RuntimeError("only a start listener, or who has not started yet, can have the bus go on in a child")
-
-    def _fork(self) -> int:
-        # Locks that another thread holds while one forks stay locked in the child, and what they protect half done.
-        with ExitStack() as held:
-            held.enter_context(self._lock)
-            held.enter_context(self._lobby._lock)
-            for channel in list(self.listeners.values()):
-                if isinstance(channel, Channel):
-                    held.enter_context(channel._lock)
-            return os.fork()
-
     # From phase to phase
 
     def _shut_down(self, action: Action) -> None:
@@ -228,6 +199,11 @@ class Steps(Hub):
         with self._lock:
             self._conductor = threading.get_ident()
         return self._conduct()
+
+    def _note_signal(self) -> None:
+        """A signal has come and is about to be published."""
+        with self._lock:
+            self._early_signal = self._early_signal or self.phase is Phase.NEW
 
     def _take(self, action: Action) -> bool:
         """Whether the caller is to conduct; if so, the first phase is entered."""

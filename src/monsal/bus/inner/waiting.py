@@ -8,6 +8,7 @@ import select
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable
+from fcntl import F_DUPFD_CLOEXEC, fcntl
 from functools import partial
 from queue import Empty, SimpleQueue
 from time import monotonic
@@ -48,6 +49,30 @@ class Desk:
                 os.set_blocking(end, False)
             self.knock()
         return self._pipe[1]
+
+    @property
+    def pipe(self) -> tuple[int, int] | None:
+        """The two ends of the doorbell, if there is one."""
+        return self._pipe
+
+    def lift(self, above: int) -> bool:
+        """Move the doorbell to descriptors above that one; whether it was moved, so that it has a new number.
+
+        The former ones stay open: somebody may be about to knock there.
+        """
+        if self._pipe is None or min(self._pipe) > above:
+            return False
+        reading, writing = (fcntl(end, F_DUPFD_CLOEXEC, above + 1) for end in self._pipe)
+        self._pipe = (reading, writing)
+        return True
+
+    def hush(self) -> None:
+        """Forget the knocks that nobody has heard; the thread of the desk calls this when it does not wait any more."""
+        try:
+            while self._pipe is not None and os.read(self._pipe[0], 4096):
+                continue
+        except BlockingIOError:
+            return
 
     def __del__(self) -> None:
         # Only now: a knock at a number that was closed could go to somebody else's file.
@@ -132,9 +157,10 @@ class Lobby:
         """Where the calling thread waits; the main thread also does the bus's work there."""
         return self._desk if threading.current_thread() is threading.main_thread() else Desk()
 
-    def doorbell(self) -> int:
-        """A descriptor for `signal.set_wakeup_fd`: it wakes the main thread. To be called on the main thread."""
-        return self._desk.doorbell()
+    @property
+    def main_desk(self) -> Desk:
+        """The desk of the main thread; its doorbell is for `signal.set_wakeup_fd`."""
+        return self._desk
 
     def tell(self, phase: Phase) -> None:
         """Tell all who wait which phase was entered."""

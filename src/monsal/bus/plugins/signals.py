@@ -17,6 +17,7 @@ from typing import Any
 from monsal.bus.channels import ChannelFailures
 from monsal.bus.core import Bus
 from monsal.bus.inner.daemon import is_daemon
+from monsal.bus.inner.ears import Ears
 
 __all__ = ["SignalHandler"]
 
@@ -45,9 +46,8 @@ class SignalHandler:
             "SIGHUP": self.handle_SIGHUP,
             "SIGUSR1": bus.graceful,
         }
-        self._former: dict[int, Any] = {}
+        self._ears = Ears(bus, self._on_signal)
         self._listeners: dict[int, Callable[..., Any]] = {}
-        self._former_wakeup: int | None = None
         self._asked_to_exit = 0
         self._made_in = os.getpid()
         self._on_terminal = _on_terminal()
@@ -64,23 +64,18 @@ class SignalHandler:
                 self.bus.log(f"This system has no {name}.", 30)
 
     def unsubscribe(self) -> None:
-        """Put back what was there before, and forget the listeners."""
-        for number, former in self._former.items():
-            name = self.signals[number]
-            if number in self._listeners:
-                self.bus.unsubscribe(name, self._listeners[number])
-            try:
-                # None is a handler that was not installed from Python: it cannot be put back, so the default is.
-                _signal.signal(number, _signal.SIG_DFL if former is None else former)
-            except ValueError:
-                self.bus.log(f"Cannot restore the former handler of {name}: not on the main thread.", 40)
-            else:
-                self.bus.log(f"Restored the former handler of {name}.")
-        if self._former_wakeup is not None and threading.current_thread() is threading.main_thread():
-            _signal.set_wakeup_fd(self._former_wakeup)
-            self._former_wakeup = None
-        self._former.clear()
+        """Put back what was there before, and forget the listeners; on the main thread."""
+        for number, listener in self._listeners.items():
+            self.bus.unsubscribe(self.signals[number], listener)
         self._listeners.clear()
+        if threading.current_thread() is not threading.main_thread():
+            if self._ears.numbers:
+                self.bus.log("Cannot restore the former handlers of signals: not on the main thread.", 40)
+            return
+        for number in sorted(self._ears.numbers):
+            self._ears.give_back(number)
+            self.bus.log(f"Restored the former handler of {self.signals[number]}.")
+        self._ears.close()
 
     def set_handler(self, signal: str | int, listener: Callable[..., Any] | None = None) -> None:
         """Listen for a signal, by name or number, and have `listener` subscribed to the channel of its name.
@@ -90,18 +85,19 @@ class SignalHandler:
         number = _signal.Signals.__members__.get(signal) if isinstance(signal, str) else signal
         if number is None or number not in self.signals:
             raise ValueError(f"No such signal: {signal!r}")
-        try:
-            former = _signal.signal(number, self._on_signal)
-        except OSError as error:
-            raise ValueError(f"{self.signals[number]} cannot be caught") from error
-        if self._former_wakeup is None:
-            self._former_wakeup = _signal.set_wakeup_fd(self.bus.doorbell(), warn_on_full_buffer=False)
-        # Set twice, the handler of the first time is the one to be put back.
-        self._former.setdefault(number, former)
+        name = self.signals[number]
         if listener is not None:
+            # Before it can come, which is at once after a restart; so this is undone if it cannot.
             self._listeners[number] = listener
-            self.bus.log(f"Listening for {self.signals[number]}.")
-            self.bus.subscribe(self.signals[number], listener)
+            self.bus.log(f"Listening for {name}.")
+            self.bus.subscribe(name, listener)
+        try:
+            self._ears.take(number)
+        except (OSError, ValueError) as error:
+            if listener is not None:
+                del self._listeners[number]
+                self.bus.unsubscribe(name, listener)
+            raise ValueError(f"{name} cannot be caught: {error}") from error
 
     def handle_SIGHUP(self) -> None:
         """Restart a daemon; exit if the terminal went away; else, in a container or under systemd, reload (B15)."""
@@ -122,6 +118,9 @@ class SignalHandler:
                 # The first to ask was not a signal. A signal during a restart asks for something else, the exit.
                 self._asked_to_exit = 1
             self._asked_to_exit += 1
+            if self.bus.leaving:
+                # As `exit` does, which is called on another thread, perhaps when the process is replaced already.
+                self.bus.execv = False
             if self._asked_to_exit > HURRY_AT:
                 _signal.signal(number, _signal.SIG_DFL)
                 _signal.raise_signal(number)
@@ -132,6 +131,7 @@ class SignalHandler:
 
     def _work(self, number: int, asked_to_exit: int) -> None:
         name = self.signals[number]
+        self.bus._note_signal()
         self.bus.log(f"Caught signal {name}.")
         if asked_to_exit >= HURRY_AT and self._listeners.get(number) == self.bus.exit:
             self.bus.log("Asked to exit again: the shutdown is hurried.", 30)

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from monsal.bus import Bus, Phase, SignalHandler, State
+from monsal.bus import Bus, Phase, SignalHandler, State, TransitionError
 
 TAKEN = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 
@@ -152,6 +152,60 @@ def test_a_third_signal_ends_the_first_process_of_a_container_too(
         handler._on_signal(signal.SIGTERM, None)
     assert ended == [signal.SIGTERM, -1]
     bus.wait(Phase.EXITED)
+
+
+@pytest.mark.rule("bus.R18", "bus.B9")
+def test_when_the_process_cannot_be_replaced_nothing_is_held_back_any_more(
+    bus: Bus, handler: SignalHandler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    held: list[int] = []
+
+    def fails(command: list[str], environ: dict[str, str]) -> None:
+        os.environ.update(environ)
+        held.extend(signal.pthread_sigmask(signal.SIG_BLOCK, ()) - mask)
+        # It waits, and comes when the mask is gone.
+        signal.raise_signal(signal.SIGUSR1)
+        raise OSError("no such interpreter")
+
+    heard = threading.Event()
+    monkeypatch.setattr("monsal.bus.core.execute_again", fails)
+    handler.subscribe()
+    bus.subscribe("SIGUSR1", heard.set)
+    bus.start()
+    bus.restart()
+    with pytest.raises(OSError, match="no such interpreter"):
+        bus.block()
+    assert sorted(held) == sorted([signal.SIGHUP, signal.SIGINT, signal.SIGUSR1, signal.SIGTERM])
+    assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) == mask
+    assert "MONSAL_SIGNALS" not in os.environ
+    assert heard.wait(20)
+
+
+@pytest.mark.rule("bus.B10")
+@pytest.mark.parametrize("way", ["exit", "restart"])
+def test_a_signal_before_the_start_is_a_clean_end(
+    bus: Bus, handler: SignalHandler, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    """The start raised TransitionError, so that the process ended with 1, if it came a moment too early."""
+    replaced: list[bool] = []
+    monkeypatch.setattr("monsal.bus.core.execute_again", lambda command, environ: replaced.append(True))
+    handler.handlers["SIGTERM"] = getattr(bus, way)
+    handler.subscribe()
+    started: list[bool] = []
+    bus.subscribe("start", lambda: started.append(True))
+    signal.raise_signal(signal.SIGTERM)
+    bus.wait(Phase.EXITED)
+    bus.start()
+    bus.block()
+    assert (started, replaced) == ([], [True] * (way == "restart"))
+
+
+def test_a_start_after_an_exit_that_no_signal_asked_for_is_an_error(bus: Bus, handler: SignalHandler) -> None:
+    handler.subscribe()
+    bus.exit()
+    with pytest.raises(TransitionError):
+        bus.start()
 
 
 def test_elsewhere_than_on_the_main_thread_no_signal_is_touched(bus: Bus, handler: SignalHandler) -> None:

@@ -30,7 +30,7 @@ from monsal.rpc.bound import Step
 from monsal.rpc.security import link_security, security_of
 from monsal.rpc.views import CastView
 from monsal.transport import NEWLINE_JSON, Address, Internal, Tcp, TcpServer, Tls, Unix, UnixServer, parse, wiring
-from monsal.wire.security import Null
+from monsal.wire.security import Null, Token
 
 __all__ = ["Apis", "ApisStatistics", "Exposure", "expose"]
 
@@ -75,11 +75,16 @@ def expose(
         raise ConfigError(f"{name} cannot be exposed at {at}: it takes unix:PATH, tcp://HOST:PORT or tcps://HOST:PORT")
     if not slow_reader > 0:
         raise ConfigError(f"slow_reader is a number of seconds above 0, not {slow_reader!r}")
+    if isinstance(api.security if security is None else security, Token):
+        raise ConfigError(
+            f"{name} cannot be exposed with a Token, which is for the side that has one and checks nobody; "
+            "who is called checks with Tokens({token: scopes})"
+        )
     is_secured = not isinstance(api.security if security is None else security, Null)
     if not is_secured and (why := _open_to_all(address)):
         raise ConfigError(
             f"{name} cannot be exposed at {at}: {why}. Use a unix socket or 127.0.0.1, give it a security "
-            "(security=Token(...)), or ask for certificates with tcps://...&ca=FILE"
+            "(security=Tokens({token: scopes})), or ask for certificates with tcps://...&ca=FILE"
         )
     return Exposure(api=api, at=address, security=security, codec=codec, slow_reader=slow_reader)
 

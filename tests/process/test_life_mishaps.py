@@ -1,4 +1,4 @@
-"""What can go wrong around a server without its fault: hostile code, lost directories, closed streams, planted links."""
+"""What can go wrong around a server: hostile code, lost directories, closed streams, planted links."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from monsal.errors import ConfigError, RemoteFault, TurnError, UsageError
 from monsal.rpc import HandlerExpired, RemoteAPI, incoming, outgoing
 from monsal.rpc import current as current_call
 from monsal.testing import TestClient, client
-from monsal.wire.security import Token
+from monsal.wire.security import Token, Tokens
 
 ANN = "ann@example.net"
 
@@ -210,7 +210,13 @@ def test_where_something_may_be_exposed(at: str) -> None:
 
 def test_with_a_security_others_may_come() -> None:
     api = Desk()
-    assert _app().expose(api, at="tcp://0.0.0.0:9000", security=Token("a long enough secret word")) is api
+    tokens = Tokens({"a long enough secret word": ("desk",)})
+    assert _app().expose(api, at="tcp://0.0.0.0:9000", security=tokens) is api
+
+
+def test_a_token_of_ones_own_checks_nobody_and_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"checks with Tokens"):
+        _app().expose(Desk(), at="tcp://0.0.0.0:9000", security=Token("a long enough secret word"))
 
 
 def test_what_is_no_api_and_what_is_no_option() -> None:

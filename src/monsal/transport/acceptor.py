@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Unpack
 
+from monsal.errors import ConfigError
 from monsal.forks import close_in_children
 from monsal.transport.address import Address, Tcp, TcpServer, Tls, Unix, UnixServer, parse
 from monsal.transport.link import Link
@@ -19,6 +20,7 @@ from monsal.transport.setup import LinkOptions, LinkSetup, merged
 from monsal.transport.tls import server_context
 from monsal.transport.unix import listening_unix_socket, remove_socket_file
 from monsal.wire.codes import BUSY, FORBIDDEN, SHUTDOWN
+from monsal.wire.security import Token
 
 __all__ = ["AcceptSetup", "Acceptor", "AcceptorStatistics", "listen"]
 
@@ -86,6 +88,9 @@ class Acceptor:
     ) -> None:
         if not isinstance(address, Tcp | TcpServer | Tls | Unix | UnixServer):
             raise ValueError(f"{address} is no address to listen on")
+        if isinstance(setup.security, Token):
+            # It would check nobody: a false sense of safety is worse than none (P8).
+            raise ConfigError("a Token is for the side that has one; who listens checks with Tokens({token: scopes})")
         self.addresses: list[str] = []
         self._address = address
         self._setup = setup

@@ -61,7 +61,13 @@ class Bus(Steps):
             if not isinstance(one, State | Phase):
                 raise TypeError(f"the bus is never in {one!r}; wait for states.STARTED, Phase.DRAINING and the like")
         name = channel or ""
-        self._lobby.wait(wanted, interval, lambda: bool(name and self.listeners.get(name)), lambda: self._tick(name))
+
+        def has_tick() -> bool:
+            # Asked for each time before it waits: a listener that was called here may have forked, and returned.
+            self._check_home()
+            return bool(name and self.listeners.get(name))
+
+        self._lobby.wait(wanted, interval, has_tick, lambda: self._tick(name))
 
     def _tick(self, channel: str) -> None:
         try:
@@ -83,9 +89,13 @@ class Bus(Steps):
             try:
                 self.wait(Phase.EXITED, interval, "main")
             except (KeyboardInterrupt, InterruptedError):
+                self._check_home()
                 self.log("Keyboard Interrupt: shutting down bus")
                 self._exit_quietly()
             except SystemExit:
+                if self._abroad:
+                    # A listener has forked, and this is the end of the child: of it, not of the bus.
+                    raise
                 self.log("SystemExit raised: shutting down bus")
                 self._exit_quietly()
                 self.wait(Phase.EXITED)
@@ -185,8 +195,8 @@ class Bus(Steps):
             yield self._fork
         finally:
             if os.getpid() != began_in:
-                self._lobby.forked()
-            if turn is not None:
+                self._go_on_in_child(turn)
+            elif turn is not None:
                 self._have_watched(turn)
 
     def _check_may_fork(self) -> None:
@@ -201,7 +211,14 @@ class Bus(Steps):
             for channel in list(self.listeners.values()):
                 if isinstance(channel, Channel):
                     held.enter_context(channel._lock)
-            return os.fork()
+            self._forker = threading.get_ident()
+            try:
+                child = os.fork()
+            finally:
+                self._forker = None
+            if not child and self._home is not None:
+                self._home = os.getpid()
+            return child
 
     def statistics(self) -> BusStatistics:
         """Where the bus stands."""

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import atexit
 import math
+import os
 import threading
 import warnings
 from collections.abc import Callable, Iterable, Sequence
@@ -25,12 +26,11 @@ from time import monotonic
 from types import MethodType
 
 from monsal.bus.channels import ChannelFailures, Listener
-from monsal.bus.hub import Hub
-from monsal.bus.inner.ears import Ears
 from monsal.bus.inner.held import let_go
+from monsal.bus.inner.home import Home
 from monsal.bus.inner.lent import Lent
-from monsal.bus.inner.rounds import Round, current_call
-from monsal.bus.inner.waiting import Desk, Lobby, spawn
+from monsal.bus.inner.rounds import Call, Round, current_call
+from monsal.bus.inner.waiting import Desk, spawn
 from monsal.bus.limits import Hurry, Limits
 from monsal.bus.states import ASKED, WAYS, Action, Phase, State, TransitionError
 
@@ -40,7 +40,7 @@ __all__ = ["Steps"]
 _LAST_PHASE = {"start": Phase.STARTING, "stop": Phase.STOPPING, "exit": Phase.EXITING}
 
 
-class Steps(Hub):
+class Steps(Home):
     """What takes a process from state to state. Every method may be called from every thread."""
 
     states = State
@@ -54,7 +54,6 @@ class Steps(Hub):
         self.limits = limits or Limits()
         #: Set it to have a shutdown end soon; listeners may watch it.
         self.hurry = Hurry(self._changed)
-        self._lobby = Lobby()
         self._conductor: int | None = None
         self._goal: Action | None = None
         self._leaving = False
@@ -71,8 +70,6 @@ class Steps(Hub):
         self._rush = math.inf
         self._reloads = 0
         self._checked_at_end = False
-        #: Where signals are listened to for this bus.
-        self._ears: list[Ears] = []
         #: Whether a signal came when the bus was NEW, so that it may have ended before it was started.
         self._early_signal = False
 
@@ -94,6 +91,7 @@ class Steps(Hub):
         for example by a signal, that is done and `start` returns: `state` tells. So it does if a signal has ended the
         bus before. Raises TransitionError in all other cases while the bus is stopping or has ended.
         """
+        self._check_home()
         let_go()
         try:
             if not self._take("start"):
@@ -104,6 +102,8 @@ class Steps(Hub):
                 return
             raise
         self._early_signal = False
+        for ears in self._ears:
+            ears.come_back()
         self.hurry.clear()
         if not self._checked_at_end:
             self._checked_at_end = True
@@ -120,6 +120,7 @@ class Steps(Hub):
 
         Raises ChannelFailures after all have been called if some failed; then the state stays STOPPING.
         """
+        self._check_home()
         self._shut_down("stop")
 
     def exit(self) -> None:
@@ -128,6 +129,7 @@ class Steps(Hub):
         From two threads, or twice, it is done once: the second call returns at once. After `restart` it wins over it.
         Raises ChannelFailures at the end if listeners failed; that keeps none of the others from running.
         """
+        self._check_home()
         with self._lock:
             if self._leaving:
                 self.execv = False
@@ -136,6 +138,7 @@ class Steps(Hub):
 
     def restart(self) -> None:
         """Exit, and have `block` replace the process on the main thread. Does nothing if the bus is leaving already."""
+        self._check_home()
         with self._lock:
             # Of two threads that restart only one goes on, or its exit would look like one that comes after a restart.
             if self._leaving or self._restarting:
@@ -145,6 +148,7 @@ class Steps(Hub):
 
     def graceful(self) -> None:
         """Reload what can be reloaded; the state does not change. Not while the bus starts, stops or exits."""
+        self._check_home()
         with self._lock:
             ready = self.phase in (Phase.NEW, Phase.STARTED, Phase.RELOADING, Phase.STOPPED)
             if ready:
@@ -162,7 +166,7 @@ class Steps(Hub):
         finally:
             with self._lock:
                 self._reloads -= 1
-                back = not self._reloads and self.phase is Phase.RELOADING
+                back = not self._reloads and self.phase is Phase.RELOADING and not self._abroad
                 if back:
                     self._enter(Phase.STARTED, "graceful")
             if back:
@@ -220,6 +224,8 @@ class Steps(Hub):
                 return False
             self._conductor = threading.get_ident()
             self._goal = action
+            if self.phase is Phase.NEW:
+                self._home = os.getpid()
             self._enter(way, action)
             return True
 
@@ -259,7 +265,10 @@ class Steps(Hub):
         while True:
             try:
                 more = step()
-            except BaseException as error:  # noqa: BLE001 - returned to be raised
+            except BaseException as error:
+                if self._abroad:
+                    # A listener has forked, and this is the end of the child: of it, not of the bus.
+                    raise
                 if isinstance(error, SystemExit) and error.code in (None, 0) and (self._failed or self._start_error):
                     # "If an earlier listener had failed and the exit code is 0, it becomes 1" (R6), in any step.
                     error.code = 1
@@ -307,6 +316,25 @@ class Steps(Hub):
         if self._ended is not None:
             raise self._ended
         return False
+
+    def _in_child(self, turn: Round, call: Call) -> None:
+        """A listener has forked on its own, and the call has ended in the child.
+
+        If it was to start and returns, it has made the process a daemon, and the bus goes on here. What it raises is
+        raised, and ends the child.
+        """
+        if call.error is not None:
+            raise call.error
+        if turn is not self._round or turn.channel != "start":
+            self._check_home()
+        self._move_in()
+        self._go_on_in_child(turn)
+
+    def _go_on_in_child(self, turn: Round | None) -> None:
+        """The threads that the bus had in the parent begin anew here."""
+        self._lobby.forked()
+        if turn is not None:
+            self._have_watched(turn)
 
     def _asked_to_leave(self) -> bool:
         return self._goal is not None
@@ -441,7 +469,8 @@ class Steps(Hub):
 
     def _clean_exit(self) -> None:
         """At the end of the interpreter (R21): a bus that was left running is shut down, with a warning."""
-        if self.state is not State.EXITING:
+        # In a forked child that ends as a process does nothing is said: even its log is the parent's.
+        if self.state is not State.EXITING and not self._abroad:
             warnings.warn(
                 f"the interpreter ends while the bus is in {self.state!r}, so it is shut down now; "
                 "call block() after start(), or exit() before the end",

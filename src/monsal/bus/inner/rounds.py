@@ -41,6 +41,11 @@ class Host(Protocol):
 
     def submit(self, coroutine: Coroutine[Any, Any, Any], began: Callable[[], None]) -> Future[Any]: ...
 
+    @property
+    def _abroad(self) -> bool: ...
+
+    def _in_child(self, turn: Round, call: Call) -> None: ...
+
 
 def _never() -> bool:
     return False
@@ -206,9 +211,14 @@ class Round:
         try:
             while (call := self._next(runner)) is not None:
                 call.run(self._bus.submit)
+                if self._bus._abroad:
+                    self._bus._in_child(self, call)
                 if not self._settle(runner, call):
                     return False
-        except BaseException as error:  # noqa: BLE001 - of a log listener: it ends the round like one of a listener (R6)
+        except BaseException as error:
+            if self._bus._abroad:
+                raise
+            # Of a log listener: it ends the round like one of a listener (R6).
             self._end(error)
         return self._runner == runner
 

@@ -90,6 +90,19 @@ class Desk:
             # Full of knocks that nobody heard yet; one more would say nothing new.
             return
 
+    def forked(self, *, goes_on: bool) -> None:
+        """In the child of a fork: make the doorbell its own, at the same numbers. What lies here is for who goes on."""
+        self._knocks = SimpleQueue()
+        self.attended = False
+        if not goes_on:
+            self._work.clear()
+        if self._pipe is not None:
+            fresh = os.pipe()
+            for new, old in zip(fresh, self._pipe, strict=True):
+                os.set_blocking(new, False)
+                os.dup2(new, old, inheritable=False)
+                os.close(new)
+
     def put(self, work: Work) -> None:
         """Leave work to be done."""
         self._work.append(work)

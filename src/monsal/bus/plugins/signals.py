@@ -113,6 +113,8 @@ class SignalHandler:
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         """The handler itself, between two instructions of the main thread: it takes no lock and calls no listener."""
+        if self._ears.elsewhere(number):
+            return
         if self._listeners.get(number) == self.bus.exit:
             if not self._asked_to_exit and self.bus.leaving and not self.bus.execv:
                 # The first to ask was not a signal. A signal during a restart asks for something else, the exit.

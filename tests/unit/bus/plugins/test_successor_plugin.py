@@ -135,9 +135,9 @@ def test_what_a_check_finds_prevents_the_launch(bus: Any, successor: Callable[..
 def test_the_first_process_of_a_container_cannot_have_one(
     bus: Any, successor: Callable[..., Successor], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("os.getpid", lambda: 1)
     one = successor(READY)
     bus.start()
+    monkeypatch.setattr("os.getpid", lambda: 1)
     with pytest.raises(LaunchFailed, match="takes all others with it"):
         one.succeed()
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from bus_programs import IDLE, Child, programs
+from bus_programs import BEGINNING, IDLE, Child, programs
 
 
 @pytest.fixture
@@ -171,3 +171,96 @@ def test_system_exit_of_a_stop_listener_is_the_exit_code_whoever_asked_for_the_e
     code, lines, _ = child.end()
     assert code == 7
     assert [line for line in lines if line in ("exited", "Bus EXITED")] == ["exited", "Bus EXITED"]
+
+
+#: The program subscribes on its own.
+WITHOUT = BEGINNING.replace("SignalHandler(bus).subscribe()", "import signal")
+
+AFTER = """
+    if {where!r} == "in a destructor":
+        class Last:
+            def __del__(self, kill=os.kill, pid=os.getpid(), number={number}):
+                # The interpreter has taken all handlers away.
+                kill(pid, number)
+        last = Last()
+    elif {where!r} == "at exit":
+        # Registered first, so called last.
+        atexit.register(lambda: (say("it ends"), sys.stdin.readline()))
+    SignalHandler(bus).subscribe()
+    bus.start()
+    bus.block()
+    if {where!r} == "after block":
+        say("it ends")
+        sys.stdin.readline()
+"""
+
+
+@pytest.mark.rule("bus.B9", "bus.R17")
+@pytest.mark.parametrize("where", ["after block", "at exit", "in a destructor"])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1])
+def test_a_signal_after_a_complete_stop_does_not_spoil_the_exit_code(
+    run: Callable[..., Child], number: signal.Signals, where: str
+) -> None:
+    child = run(AFTER.format(number=int(number), where=where), beginning=WITHOUT)
+    child.until("Bus STARTED")
+    child.signal(signal.SIGTERM)
+    if where != "in a destructor":
+        child.until("it ends")
+        for _ in range(4):
+            child.signal(number)
+        child.tell()
+    code, _, errors = child.end()
+    assert (code, errors) == (0, "")
+
+
+@pytest.mark.rule("bus.B9")
+@pytest.mark.parametrize("kind", ["a thread", "a worker"])
+def test_what_does_not_end_after_the_exit_is_ended_by_the_third_signal(run: Callable[..., Child], kind: str) -> None:
+    child = run(f"""
+        from concurrent.futures import ThreadPoolExecutor
+        pool = ThreadPoolExecutor(1)
+        if {kind!r} == "a worker":
+            pool.submit(threading.Event().wait)
+        else:
+            threading.Thread(target=threading.Event().wait).start()
+        bus.start()
+        bus.block()
+    """)
+    child.until("Bus STARTED")
+    child.signal(signal.SIGTERM)
+    child.until("Waiting for child threads")
+    for _ in range(2):
+        child.until_asleep()
+        child.signal(signal.SIGTERM)
+    assert child.end()[0] == -signal.SIGTERM
+
+
+@pytest.mark.rule("bus.B9", "bus.B19")
+def test_after_the_end_signals_can_be_given_back(run: Callable[..., Child]) -> None:
+    child = run(
+        """
+        def handlers(*names):
+            say([name + f" {int(signal.getsignal(getattr(signal, name)))}" for name in names])
+
+        signals = SignalHandler(bus)
+        signals.subscribe()
+        signals.set_handler("SIGUSR2", lambda: say("somebody is there"))
+        bus.start()
+        bus.exit()
+        bus.block()
+        handlers("SIGTERM", "SIGHUP", "SIGUSR1")
+        # Not what else it listens to.
+        os.kill(os.getpid(), signal.SIGUSR2)
+        signals.unsubscribe()
+        handlers("SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2")
+        os.kill(os.getpid(), signal.SIGTERM)
+        """,
+        beginning=WITHOUT,
+    )
+    child.until("Waiting for child threads")
+    ignored = child.until("[")[-1]
+    default = child.until("[")[-1]
+    code, _, _ = child.end()
+    assert ignored == str(["SIGTERM 1", "SIGHUP 1", "SIGUSR1 1"])
+    assert default == str(["SIGTERM 0", "SIGHUP 0", "SIGUSR1 0", "SIGUSR2 0"])
+    assert code == -signal.SIGTERM

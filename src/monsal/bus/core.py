@@ -85,11 +85,19 @@ class Bus(Steps):
         The channel `main` is published each `interval` seconds while it has listeners. Raises ChannelFailures in the
         end if the shutdown was not clean, so that the process does not end with code 0.
         """
+        self._check_home()
+        try:
+            self._block(interval)
+        finally:
+            self._rest()
+
+    def _block(self, interval: float) -> None:
         while self.phase is not Phase.EXITED:
             try:
                 self.wait(Phase.EXITED, interval, "main")
             except (KeyboardInterrupt, InterruptedError):
-                self._check_home()
+                if self._abroad:
+                    raise
                 self.log("Keyboard Interrupt: shutting down bus")
                 self._exit_quietly()
             except SystemExit:
@@ -114,6 +122,16 @@ class Bus(Steps):
         if self.execv:
             self._do_execv()
         self._raise_failed()
+
+    def _rest(self) -> None:
+        """At the end of `block`: a signal that asks for what is done must not spoil the exit code now.
+
+        If there is still a thread to wait for, in the end of the interpreter, that may have to be broken off.
+        """
+        others = [thread for thread in threading.enumerate() if thread is not threading.main_thread()]
+        if self._has_ended() and all(thread.daemon for thread in others):
+            for ears in tuple(self._ears):
+                ears.rest()
 
     def _exit_quietly(self) -> None:
         """Exit; what fails is logged, and raised at the end of `block`."""

@@ -204,6 +204,9 @@ class Steps(Home):
             self._conductor = threading.get_ident()
         return self._conduct()
 
+    def _has_ended(self) -> bool:
+        return self.phase is Phase.EXITED and not self.execv
+
     def _note_signal(self) -> None:
         """A signal has come and is about to be published."""
         with self._lock:

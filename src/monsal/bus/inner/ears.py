@@ -7,6 +7,7 @@ every child, before a signal can come there; unless the bus goes on in it, see `
 
 from __future__ import annotations
 
+import atexit
 import os
 import signal
 from collections.abc import Callable
@@ -29,6 +30,8 @@ class Host(Protocol):
 
     def _goes_on_here(self) -> bool: ...
 
+    def _has_ended(self) -> bool: ...
+
 
 #: All that ever took signals, in the order in which they were made, while they live.
 _all: Final[WeakValueDictionary[int, Ears]] = WeakValueDictionary()
@@ -46,6 +49,8 @@ class Ears:
         #: Number -> what was there before.
         self._former: dict[int, Any] = {}
         self._former_wakeup: int | None = None
+        #: Those that ask for what is done when the bus has exited.
+        self._until_end: set[int] = set()
         #: Of what process they are.
         self._pid = os.getpid()
         #: What was given back because this is a forked child; the bus may be started here yet.
@@ -56,15 +61,21 @@ class Ears:
         """What is listened to now."""
         return frozenset(self._former)
 
-    def take(self, number: int) -> None:
-        """Listen to a signal; one that the image before has held back comes now. Raises OSError, ValueError."""
+    def take(self, number: int, *, until_end: bool) -> None:
+        """Listen to a signal; one that the image before has held back comes now. Raises OSError, ValueError.
+
+        With `until_end` it is ignored when nothing follows but the end of the process.
+        """
         self._mind_forks()
         former = signal.signal(number, self._on_signal)
         if self._former_wakeup is None:
             doorbell = self._bus._lobby.main_desk.doorbell()
             self._former_wakeup = signal.set_wakeup_fd(doorbell, warn_on_full_buffer=False)
+            atexit.register(self._rest_at_end)
         # Taken twice, the handler of the first time is the one to be put back.
         self._former.setdefault(number, former)
+        if until_end:
+            self._until_end.add(number)
         if self not in self._bus._ears:
             self._bus._ears.append(self)
         self._pid = os.getpid()
@@ -82,8 +93,33 @@ class Ears:
         if self._former_wakeup is not None:
             signal.set_wakeup_fd(self._former_wakeup)
             self._former_wakeup = None
+        atexit.unregister(self._rest_at_end)
         if self in self._bus._ears:
             self._bus._ears.remove(self)
+
+    # The end
+
+    def rest(self) -> None:
+        """Ignore what asks for the exit or a reload, from now on.
+
+        A handler would not do: the interpreter takes it away before it ends, and then the signal is deadly, so that the
+        exit code after a complete stop would be that of a failure.
+        """
+        if self._pid != os.getpid() or current_thread() is not main_thread():
+            return
+        numbers = self._until_end & self.numbers
+        # One that has come is handled before; or it would be told as an error that it has no handler any more.
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
+        try:
+            for number in numbers:
+                signal.signal(number, signal.SIG_IGN)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+    def _rest_at_end(self) -> None:
+        """At the end of the interpreter, when no thread is left to wait for."""
+        if self._bus._has_ended():
+            self.rest()
 
     # Forks
 
@@ -112,6 +148,7 @@ class Ears:
             self._pid = os.getpid()
         elif self._former:
             self._resting = self.numbers
+            atexit.unregister(self._rest_at_end)
             signal.set_wakeup_fd(-1)
             self._former_wakeup = None
             for number in self._resting:
@@ -122,7 +159,7 @@ class Ears:
         resting, self._resting = self._resting, frozenset()
         if current_thread() is main_thread():
             for number in resting:
-                self.take(number)
+                self.take(number, until_end=number in self._until_end)
 
 
 def _hold() -> None:

@@ -41,6 +41,10 @@ class Home(Hub):
         """In a child, as it begins: whether it was forked to have the bus go on in it."""
         return self._forker == threading.get_ident()
 
+    def _has_ended(self) -> bool:
+        """Whether nothing follows but the end of the process; mere channels have no end."""
+        return False
+
     def _move_in(self) -> None:
         """This process is the home from now on, and its signals are for the bus."""
         self._home = os.getpid()

@@ -29,8 +29,10 @@ class SignalHandler:
     """Listens for signals: SIGTERM and SIGINT exit, SIGUSR1 reloads what can be, SIGHUP see `handle_SIGHUP`.
 
     A signal is logged and published on the channel of its name, so others may subscribe to it. A second SIGTERM or
-    SIGINT sets `bus.hurry`; a third one ends the process at once, by that signal. Make and subscribe it on the main
-    thread, before `bus.start()`. When another program owns the process leave it out: the bus alone touches no signal.
+    SIGINT sets `bus.hurry`; a third one ends the process at once, by that signal. When `bus.block()` has nothing left
+    to wait for, those of `handlers` are ignored until the process has ended, unless `unsubscribe` is called. Make and
+    subscribe it on the main thread, before `bus.start()`. When another program owns the process leave it out: the bus
+    alone touches no signal.
     """
 
     #: Number -> name of all signals of this system.
@@ -92,7 +94,7 @@ class SignalHandler:
             self.bus.log(f"Listening for {name}.")
             self.bus.subscribe(name, listener)
         try:
-            self._ears.take(number)
+            self._ears.take(number, until_end=name in self.handlers)
         except (OSError, ValueError) as error:
             if listener is not None:
                 del self._listeners[number]

@@ -209,12 +209,15 @@ class Engine:
         """Take no more calls and let those that run end, within `grace` seconds."""
         await self.apis.drain(0.0 if self.hurry.is_set() else grace)
 
+    def begin_drain(self) -> None:
+        """From here on turns and mails count as those of the drain; may be called on any thread."""
+        self._drained_from = (time.monotonic(), self.worker.statistics().turns, self.pump.statistics().sent)
+
     async def drain_workers(self, grace: float) -> None:
         """Claim nothing more and let running turns end, within `grace` seconds or until `hurry`.
 
         Those that do not are handled again after the next start.
         """
-        self._drained_from = (time.monotonic(), self.worker.statistics().turns, self.pump.statistics().sent)
         self._abandoned = await self.worker.stop(grace, self.hurry)
         await self._end("worker")
 

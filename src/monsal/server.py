@@ -233,6 +233,8 @@ class Server:
     def begin_drain(self) -> None:
         """From now on a drain has `settings.drain` seconds in all."""
         self._drain_ends = time.monotonic() + self.settings.drain
+        if self.engine is not None:
+            self.engine.begin_drain()
 
     def _left(self) -> float:
         return max(0.0, self._drain_ends - time.monotonic())

@@ -62,6 +62,13 @@ def control(server: Server, method: str) -> Any:
         return json.loads(client.makefile().readline())["result"]
 
 
+def hang_up(server: Server) -> None:
+    """SIGHUP once the start is over: ready.json is written by its last step, and a start is not reloaded."""
+    assert server.process is not None
+    wait_until(lambda: control(server, "server.status")["phase"] == "started", "the end of the start")
+    server.process.send_signal(signal.SIGHUP)
+
+
 @pytest.mark.rule("bus.B8", "bus.B17")
 def test_what_a_server_says_of_its_units(home: Path) -> None:
     make_application(home, QUIET)
@@ -191,7 +198,7 @@ def test_a_command_waits_for_a_server_that_is_being_replaced(home: Path) -> None
         write(server, "slow")
         wait_until((home / "begun").exists, "the slow handler")
         assert server.process is not None
-        server.process.send_signal(signal.SIGHUP)
+        hang_up(server)
         wait_until(lambda: not server.ready_file.exists(), "the drain before the restart")
         command = [*monsal_command(), "say", ADDRESS, "--dir", str(home), "--from", "bob@example.net", "Hello"]
         with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as saying:
@@ -211,7 +218,7 @@ def test_a_hangup_without_a_terminal_takes_up_new_code(home: Path) -> None:
         server.start()
         (home / "handlers.py").write_text(QUIET.replace("one", "number two"))
         assert server.process is not None
-        server.process.send_signal(signal.SIGHUP)
+        hang_up(server)
         wait_until(lambda: _generation(server) == 2, "the new generation")
         write(server)
         server.wait_idle()
@@ -241,7 +248,7 @@ def test_a_hangup_of_the_terminal_ends_the_server(home: Path) -> None:
         )
         os.close(theirs)
         server.wait_ready()
-        server.process.send_signal(signal.SIGHUP)
+        hang_up(server)
         assert server.process.wait(30) == 0
     os.close(ours)
 

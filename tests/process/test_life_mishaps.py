@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from harness import Server, make_application, monsal_command, wait_until
-from test_life import QUIET, monsal, write
+from test_life import QUIET, hang_up, monsal, write
 
 from monsal.errors import UsageError
 from monsal.ownership import give_away, open_log, owner_to_be
@@ -97,7 +97,7 @@ def test_a_stop_during_the_check_of_new_code_ends_the_check(home: Path) -> None:
         hangs = f"import threading\nopen({str(home / 'begun')!r}, 'w').close()\nthreading.Event().wait()\n"
         (home / "handlers.py").write_text(hangs + QUIET)
         assert server.process is not None
-        server.process.send_signal(signal.SIGHUP)
+        hang_up(server)
         wait_until((home / "begun").exists, "the check")
         assert server.stop() == 0
         assert "still running" not in server.log()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,6 @@ import msgspec
 
 from monsal.bus import Bus, Units, UnitStatistics
 from monsal.errors import StoreUnavailable
-from monsal.ingress import LmtpIngress
 from monsal.server import Server
 
 __all__ = ["Account"]
@@ -34,11 +32,7 @@ class Account:
     def announce(self) -> dict[str, Any]:
         """Write `run/ready.json` in one step: from now on the server is ready."""
         server = self._server
-        addresses: dict[str, list[str]] = {"smtp": [], "lmtp": [], "http": []}
-        for ingress in server.ingresses:
-            kind = "lmtp" if isinstance(ingress, LmtpIngress) else "smtp"
-            addresses[kind].extend(address.removeprefix(f"{server.directory}/") for address in ingress.addresses)
-        addresses["rpc"] = [] if server.engine is None else list(server.engine.apis.addresses)
+        addresses = server.service.addresses()
         facts = {"pid": os.getpid(), "generation": server.generation, **addresses, "control": "run/control.sock"}
         _write(self._ready_file, facts)
         self._announced = True
@@ -53,7 +47,7 @@ class Account:
 
     def note_the_end(self) -> None:
         """Write down in `run/last-stop.json` how it went: nobody can ask any more."""
-        report = self._server.report
+        report = self._server.service.report
         facts = {
             "at": time.time(),
             "pid": os.getpid(),
@@ -66,7 +60,8 @@ class Account:
 
     async def status(self) -> dict[str, Any]:
         """The answer to `monsal status`; without the figures of the store as long as it is not open."""
-        server, engine = self._server, self._server.engine
+        server = self._server
+        service = server.service
         facts: dict[str, Any] = {
             "ready": self._announced,
             "generation": server.generation,
@@ -75,13 +70,11 @@ class Account:
             "units": [_as_json(unit) for unit in self._units.statistics()],
             "health": [*self._units.faults(), *([self.failed_reload] if self.failed_reload else [])],
         }
-        if engine is None:
-            return facts
         try:
-            ledger = await engine.store.ledger()
-            outbox = await engine.store.outbox_counts()
+            ledger = await service.store.ledger()
+            outbox = await service.store.outbox_counts()
         except StoreUnavailable:
-            return facts  # it was closed a moment ago: who asks reads the file
+            return facts  # it is not open yet, or was closed a moment ago: who asks reads the file
         total: dict[str, int] = {}
         for entry in ledger.values():
             for name, value in msgspec.structs.asdict(entry).items():
@@ -91,50 +84,8 @@ class Account:
             "ledger": total,
             "outbox": outbox,
             "sources": {source: msgspec.structs.asdict(entry) for source, entry in ledger.items()},
-            "ingress": {
-                address: msgspec.structs.asdict(ingress.statistics())
-                for ingress in server.ingresses
-                for address in ingress.addresses
-            },
-            "worker": msgspec.structs.asdict(engine.worker.statistics()),
-            "spool": msgspec.structs.asdict(engine.spool.statistics()),
-            "relay": msgspec.structs.asdict(engine.pump.statistics()),
-            "rpc": asdict(engine.apis.statistics()),
+            **await service.figures(),
         }
-
-    # What the units say, in a few words
-
-    def workers_health(self) -> str | None:
-        engine = self._server.engine
-        stuck = engine.worker.statistics().stuck if engine is not None else 0
-        return f"{stuck} handlers are past their deadline; their correspondents wait" if stuck else None
-
-    def outbox_health(self) -> str | None:
-        engine = self._server.engine
-        return f"the relay takes nothing: {engine.pump.reason}" if engine is not None and engine.pump.reason else None
-
-    def workers_doing(self) -> str:
-        engine = self._server.engine
-        return engine.worker.describe() if engine is not None else ""
-
-    def outbox_doing(self) -> str:
-        engine = self._server.engine
-        in_flight = engine.pump.statistics().in_flight if engine is not None else 0
-        return f"{in_flight} mails are being sent" if in_flight else ""
-
-    def api_health(self) -> str | None:
-        engine = self._server.engine
-        stuck = engine.apis.statistics().stuck if engine is not None else 0
-        return f"{stuck} calls of programs are past their deadline and hang" if stuck else None
-
-    def api_doing(self) -> str:
-        engine = self._server.engine
-        return engine.apis.describe() if engine is not None else ""
-
-    def ingress_doing(self) -> str:
-        found = [ingress.statistics() for ingress in self._server.ingresses]
-        connections, busy = sum(each.connections for each in found), sum(each.busy for each in found)
-        return f"{connections} connections, {busy} of them with a mail that is being stored" if connections else ""
 
 
 def _as_json(unit: UnitStatistics) -> dict[str, Any]:

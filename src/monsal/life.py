@@ -34,7 +34,7 @@ from monsal.bus.plugins.pidfile import PIDFile, PIDFileHeld, PIDLock
 from monsal.bus.plugins.privileges import DropPrivileges
 from monsal.bus.plugins.signals import SignalHandler
 from monsal.bus.plugins.systemd import Notifier
-from monsal.config import Resolved, mask_secrets
+from monsal.config import Resolved
 from monsal.engine import Parts
 from monsal.errors import MonsalError, ReloadFailed, StoreLocked
 from monsal.forks import close_in_children
@@ -164,9 +164,9 @@ class _Life:
             plugin(bus, self._renew_quietly).subscribe()
 
     def _units(self) -> Iterator[Unit]:
-        server, account, tells = self.server, self.account, self._tells
+        server, service, tells = self.server, self.server.service, self._tells
         drain = server.settings.drain + 1.0  # the worker and the outbox mind the time by themselves
-        progress = Progress(lambda: server.engine, self.loop.loop)
+        progress = Progress(service.progress, self.loop.loop)
         yield Unit("control", start=tells(server.start_control), stop=server.stop_control)
         yield Unit(
             "store",
@@ -174,7 +174,7 @@ class _Life:
             stop=server.close_store,
             requires=("control",),
             start_limit=_OPENING,
-            doing=lambda: server.waits_for or mask_secrets(server.settings.store),
+            doing=service.store_doing,
         )
         yield Unit(
             "outbox",
@@ -182,8 +182,8 @@ class _Life:
             drain=server.drain_outbox,
             requires=("store",),
             drain_limit=drain,
-            health=account.outbox_health,
-            doing=account.outbox_doing,
+            health=lambda: service.tell("outbox").health,
+            doing=lambda: service.tell("outbox").doing,
         )
         yield Unit(
             "workers",
@@ -192,9 +192,9 @@ class _Life:
             requires=("store",),
             after=("outbox",),  # and so drained before it: what the last turns say should still leave
             drain_limit=drain,
-            health=account.workers_health,
+            health=lambda: service.tell("workers").health,
             progress=progress.stalled,
-            doing=account.workers_doing,
+            doing=lambda: service.tell("workers").doing,
         )
         yield Unit(
             "ingress",
@@ -203,7 +203,7 @@ class _Life:
             requires=("workers",),
             drain_limit=drain,
             progress=progress.loop_lags,
-            doing=account.ingress_doing,
+            doing=lambda: service.tell("ingress").doing,
         )
         yield Unit(
             "api",
@@ -212,8 +212,8 @@ class _Life:
             requires=("workers",),
             after=("ingress",),  # and so drained before it
             drain_limit=drain,
-            health=account.api_health,
-            doing=account.api_doing,
+            health=lambda: service.tell("api").health,
+            doing=lambda: service.tell("api").doing,
         )
 
     def _tells(self, step: Callable[[], Any], name: str = "") -> Callable[[], Any]:

@@ -12,8 +12,6 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import TypeVar
 
-from monsal.engine import Engine
-
 __all__ = ["Progress"]
 
 T = TypeVar("T")
@@ -25,20 +23,21 @@ SLACK = 60.0
 
 
 class Progress:
-    """Watches one engine, which lives on `loop`. Every method may be called from any other thread.
+    """Watches one service, which lives on `loop`. Every method may be called from any other thread.
 
-    `patience` is how many seconds may pass without a finished message while some are due.
+    `figures()` gives, on the loop, how many messages were dealt with, and for how many seconds the oldest has been due
+    (None: nothing is open). `patience` is how many seconds may pass without a finished message while some are due.
     """
 
     def __init__(
         self,
-        engine: Callable[[], Engine | None],
+        figures: Callable[[], tuple[int, float] | None],
         loop: asyncio.AbstractEventLoop,
         *,
         patience: float = 180.0,
         lag: float = LAG,
     ) -> None:
-        self._engine = engine
+        self._figures = figures
         self._loop = loop
         self._patience = patience
         self._lag = lag
@@ -62,16 +61,6 @@ class Progress:
         if now - self._since < self._patience:
             return None
         return f"messages have been due for {overdue:.0f} s, and none was finished for {now - self._since:.0f} s"
-
-    def _figures(self) -> tuple[int, float]:
-        """How many messages were dealt with, and for how many seconds the oldest has been due; on the loop."""
-        engine = self._engine()
-        if engine is None:
-            return 0, 0.0
-        counts = engine.worker.statistics()
-        due = engine.store.next_work()
-        late = 0.0 if due is None else engine.clock.now() - due
-        return counts.turns + counts.failures + counts.conflicts + counts.fenced, late
 
     def _ask(self, question: Callable[[], T]) -> T | None:
         """The answer given on the loop, or None if there was none in time."""

@@ -5,12 +5,9 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Iterator
-from types import SimpleNamespace
-from typing import Any, cast
 
 import pytest
 
-from monsal.engine import Engine
 from monsal.progress import Progress
 
 
@@ -26,19 +23,14 @@ def loop() -> Iterator[asyncio.AbstractEventLoop]:
 
 
 class Work:
-    """As much of an engine as is looked at: `due` seconds ago something became due, `turns` are done."""
+    """A service: `late` seconds ago something became due (None: nothing will), `turns` are done."""
 
     def __init__(self) -> None:
         self.late: float | None = None
         self.turns = 0
-        self.clock = SimpleNamespace(now=lambda: 1000.0)
-        self.store = SimpleNamespace(next_work=lambda: None if self.late is None else 1000.0 - self.late)
-        self.worker = SimpleNamespace(
-            statistics=lambda: SimpleNamespace(turns=self.turns, failures=0, conflicts=0, fenced=0)
-        )
 
-    def as_engine(self) -> Engine:
-        return cast(Engine, cast(Any, self))
+    def figures(self) -> tuple[int, float]:
+        return self.turns, 0.0 if self.late is None else self.late
 
 
 def test_a_loop_that_answers_and_one_that_does_not(loop: asyncio.AbstractEventLoop) -> None:
@@ -59,7 +51,7 @@ def test_a_loop_that_answers_and_one_that_does_not(loop: asyncio.AbstractEventLo
 
 def test_nothing_is_stalled_while_nothing_is_due(loop: asyncio.AbstractEventLoop) -> None:
     work = Work()
-    progress = Progress(work.as_engine, loop, patience=0.0)
+    progress = Progress(work.figures, loop, patience=0.0)
     for late in (None, -5.0, 10.0):
         work.late = late
         assert progress.stalled() is None
@@ -68,7 +60,7 @@ def test_nothing_is_stalled_while_nothing_is_due(loop: asyncio.AbstractEventLoop
 
 def test_due_messages_of_which_none_is_finished(loop: asyncio.AbstractEventLoop) -> None:
     work = Work()
-    progress = Progress(work.as_engine, loop, patience=0.0)
+    progress = Progress(work.figures, loop, patience=0.0)
     work.late = 100.0
     assert progress.stalled() is None, "seen for the first time"
     assert "due for 100 s" in str(progress.stalled())

@@ -51,6 +51,7 @@ ROOMS = {
     "progress": (5, 2),
     "service": (5, 3),
     "app": (5, 3),
+    "loading": (5, 4),
     "server": (5, 5),
     "account": (5, 6),
     "life": (5, 7),

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import importlib
 import os
-import sys
 from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING
 
 import click
@@ -15,38 +12,26 @@ from monsal.cli.called import typed
 from monsal.cli.exits import CannotCreate
 from monsal.config import CONFIG_FILE, Resolved, load_settings
 from monsal.errors import UsageError
+from monsal.loading import TARGET, has_module, import_app
 
 if TYPE_CHECKING:
     from monsal.app import App
 
 __all__ = ["TARGET", "is_application", "load_app", "make_room", "no_application", "resolve", "store_url"]
 
-#: Where the application object is, unless said otherwise.
-TARGET = "app:app"
-
 
 def load_app(directory: Path, target: str = TARGET) -> App:
-    """Import the application object `module:name` of a directory, which comes first on the path of modules.
-
-    Raises UsageError: there is none, or importing it failed (then the cause is what its code raised).
-    """
+    """Import the application object `module:name` of a directory; see `monsal.loading`. Raises UsageError."""
     module_name, colon, name = target.partition(":")
     if not colon or not module_name or not name:
         raise UsageError(f"--app takes MODULE:NAME, as in {TARGET}, not {target!r}")
     home = directory.resolve()
-    if not _has_module(home, module_name):
+    if not has_module(home, module_name):
         raise UsageError(
             f"there is no {module_name.replace('.', '/')}.py in {home}: change to the directory of an application, "
             f"give it with --dir, or make one with `{typed('new', 'DIR')}`"
         )
-    module = _import(home, module_name)
-    found = getattr(module, name, None)
-    from monsal.app import App
-
-    if not isinstance(found, App):
-        what = "is no App" if hasattr(module, name) else "is not there"
-        raise UsageError(f"{name} {what} in {module.__file__}; it should say: {name} = App(...)")
-    return found
+    return import_app(home, target)
 
 
 def resolve(directory: Path) -> Resolved:
@@ -56,7 +41,7 @@ def resolve(directory: Path) -> Resolved:
     defaults have to do, with a warning: an operator must be able to look at the mail of a broken application.
     """
     home = directory.resolve()
-    if not _has_module(home, TARGET.partition(":")[0]):
+    if not has_module(home, TARGET.partition(":")[0]):
         return load_settings({}, home, os.environ)
     try:
         app = load_app(home)
@@ -103,21 +88,3 @@ def no_application(directory: Path, *, also: str = "") -> UsageError:
         f"there is no application in {directory.resolve()} (no app.py); change to the directory of one, "
         f"give it with --dir DIR (or MONSAL_DIR), or make one with `{new}`{also}"
     )
-
-
-def _has_module(home: Path, name: str) -> bool:
-    path = home.joinpath(*name.split("."))
-    return path.with_suffix(".py").is_file() or (path / "__init__.py").is_file()
-
-
-def _import(home: Path, name: str) -> ModuleType:
-    sys.path[:] = [str(home), *(place for place in sys.path if place != str(home))]
-    known = sys.modules.get(name)
-    if known is not None and not str(getattr(known, "__file__", "")).startswith(str(home) + os.sep):
-        del sys.modules[name]  # of another directory, or one of that name on the path
-    importlib.invalidate_caches()
-    try:
-        return importlib.import_module(name)
-    except Exception as error:
-        # Whatever its code raises is the reason that its author has to be told.
-        raise UsageError(f"{name} in {home} cannot be imported: {type(error).__name__}: {error}") from error

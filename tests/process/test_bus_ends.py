@@ -242,6 +242,7 @@ def test_after_the_end_signals_can_be_given_back(run: Callable[..., Child]) -> N
         def handlers(*names):
             say([name + f" {int(signal.getsignal(getattr(signal, name)))}" for name in names])
 
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)  # nohup(1) has it ignored, and its children inherit that
         signals = SignalHandler(bus)
         signals.subscribe()
         signals.set_handler("SIGUSR2", lambda: say("somebody is there"))

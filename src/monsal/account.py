@@ -32,7 +32,7 @@ class Account:
     def announce(self) -> dict[str, Any]:
         """Write `run/ready.json` in one step: from now on the server is ready."""
         server = self._server
-        addresses = server.service.addresses()
+        addresses = server.service.view.addresses()
         facts = {"pid": os.getpid(), "generation": server.generation, **addresses, "control": "run/control.sock"}
         _write(self._ready_file, facts)
         self._announced = True
@@ -84,7 +84,7 @@ class Account:
             "ledger": total,
             "outbox": outbox,
             "sources": {source: msgspec.structs.asdict(entry) for source, entry in ledger.items()},
-            **await service.figures(),
+            **await service.view.figures(),
         }
 
 

@@ -16,9 +16,7 @@ import asyncio
 import logging
 import os
 import shlex
-import subprocess
 import threading
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -28,19 +26,18 @@ from typing import Any
 from monsal.account import Account
 from monsal.bus import Bus, ChannelFailures, Limits, Phase, TransitionError, Unit, Units
 from monsal.bus.inherited import listen_fds
-from monsal.bus.inner.reexec import command_line
-from monsal.bus.launching import LaunchFailed, launch
 from monsal.bus.plugins.pidfile import PIDFile, PIDFileHeld, PIDLock
 from monsal.bus.plugins.privileges import DropPrivileges
 from monsal.bus.plugins.signals import SignalHandler
 from monsal.bus.plugins.systemd import Notifier
 from monsal.config import Resolved
 from monsal.engine import Parts
-from monsal.errors import MonsalError, ReloadFailed, StoreLocked
+from monsal.errors import MonsalError, StoreLocked
 from monsal.forks import close_in_children
 from monsal.logs import set_up_logging
 from monsal.ownership import check_reader, give_away, owner_to_be
 from monsal.progress import Progress
+from monsal.renewal import Renewal, first_of, on_a_thread
 from monsal.server import Server
 
 __all__ = ["GENERATION", "Options", "serve"]
@@ -51,8 +48,6 @@ log = logging.getLogger("monsal.server")
 GENERATION = "MONSAL_GENERATION"
 #: Seconds that the store may take to open: migrations and the recovery after a crash read much.
 _OPENING = 300.0
-#: Seconds that new code has to show that it can be loaded.
-_CHECKING = 60.0
 #: Seconds that threads of handlers get after a clean end.
 _PATIENCE = 3.0
 
@@ -128,8 +123,7 @@ class _Life:
         self.started = False
         self._lock = PIDLock(self.server.run_directory / "server.pid")
         self._notifier = Notifier(self.bus, progress=self.units.stalled, status=self._in_short)
-        self._renewing = threading.Lock()
-        self._give_up_check: int | None = None
+        self.renewal = Renewal(self.bus, self.server, self.account, self._notifier, self.loop.loop)
         self._pid_file: PIDFile | None = None
 
     # How it is put together
@@ -157,16 +151,16 @@ class _Life:
         self.units.subscribe()
         bus.subscribe("start", self._ready, 90)
         bus.subscribe("drain", self._begin_to_drain, 10)
-        bus.subscribe("graceful", self._renew)
+        bus.subscribe("graceful", self.renewal.take_up)
         bus.subscribe("exit", self._end, 90)
         self._notifier.subscribe()
         for plugin in options.plugins:
-            plugin(bus, self._renew_quietly).subscribe()
+            plugin(bus, self.renewal.quietly).subscribe()
 
     def _units(self) -> Iterator[Unit]:
         server, service, tells = self.server, self.server.service, self._tells
         drain = server.settings.drain + 1.0  # the worker and the outbox mind the time by themselves
-        progress = Progress(service.progress, self.loop.loop)
+        progress = Progress(service.view.progress, self.loop.loop)
         yield Unit("control", start=tells(server.start_control), stop=server.stop_control)
         yield Unit(
             "store",
@@ -174,7 +168,7 @@ class _Life:
             stop=server.close_store,
             requires=("control",),
             start_limit=_OPENING,
-            doing=service.store_doing,
+            doing=service.view.store_doing,
         )
         yield Unit(
             "outbox",
@@ -182,8 +176,8 @@ class _Life:
             drain=server.drain_outbox,
             requires=("store",),
             drain_limit=drain,
-            health=lambda: service.tell("outbox").health,
-            doing=lambda: service.tell("outbox").doing,
+            health=lambda: service.view.tell("outbox").health,
+            doing=lambda: service.view.tell("outbox").doing,
         )
         yield Unit(
             "workers",
@@ -192,9 +186,9 @@ class _Life:
             requires=("store",),
             after=("outbox",),  # and so drained before it: what the last turns say should still leave
             drain_limit=drain,
-            health=lambda: service.tell("workers").health,
+            health=lambda: service.view.tell("workers").health,
             progress=progress.stalled,
-            doing=lambda: service.tell("workers").doing,
+            doing=lambda: service.view.tell("workers").doing,
         )
         yield Unit(
             "ingress",
@@ -203,7 +197,7 @@ class _Life:
             requires=("workers",),
             drain_limit=drain,
             progress=progress.loop_lags,
-            doing=lambda: service.tell("ingress").doing,
+            doing=lambda: service.view.tell("ingress").doing,
         )
         yield Unit(
             "api",
@@ -212,8 +206,8 @@ class _Life:
             requires=("workers",),
             after=("ingress",),  # and so drained before it
             drain_limit=drain,
-            health=lambda: service.tell("api").health,
-            doing=lambda: service.tell("api").doing,
+            health=lambda: service.view.tell("api").health,
+            doing=lambda: service.view.tell("api").doing,
         )
 
     def _tells(self, step: Callable[[], Any], name: str = "") -> Callable[[], Any]:
@@ -291,8 +285,7 @@ class _Life:
     def _begin_to_drain(self) -> None:
         """No longer ready; from here the seconds of the drain count."""
         self.server.begin_drain()
-        if self._give_up_check is not None:
-            os.write(self._give_up_check, b"x")
+        self.renewal.give_up()
         if self.bus.execv and self.server.doors is not None:
             # Who connects waits in the kernel's queue until the next image of the program accepts.
             self.bus.keep_for_restart(self.server.doors.kept())
@@ -348,64 +341,13 @@ class _Life:
     def stop(self, now: bool = False) -> None:
         if now:
             self.bus.hurry.set()
-        self._on_a_thread(self.bus.exit)
+        on_a_thread(self.bus.exit)
 
     async def renew(self) -> dict[str, Any]:
-        if self.bus.phase is not Phase.STARTED:
-            raise ReloadFailed(f"the server is {self.bus.phase.value}; try again when it is ready")
-        try:
-            await asyncio.to_thread(self.bus.graceful)
-        except ChannelFailures as failures:
-            raise _first(failures) from None
-        return {"generation": self.server.generation + 1}
+        return await self.renewal.renew()
 
-    def _renew(self) -> None:
-        """Have a fresh process check the code as it is now; if that can serve, replace ours (B11).
-
-        Raises ReloadFailed; then nothing was changed.
-        """
-        if not self._renewing.acquire(blocking=False):
-            raise ReloadFailed("a reload is under way already")
-        doors = self.server.doors
-        ours, theirs = os.pipe()
-        try:
-            self._give_up_check = theirs
-            checked = launch(
-                _checking(command_line()),
-                sockets=doors.kept() if doors is not None else {},
-                limit=_CHECKING,
-                stdout=subprocess.DEVNULL,
-                cancel=ours,
-            )
-            checked.process.wait(_CHECKING)
-        except (LaunchFailed, subprocess.TimeoutExpired) as failure:
-            self._renewing.release()
-            if self.bus.leaving:
-                raise ReloadFailed("the server was told to stop while it checked the new code") from None
-            raise self._failed_reload(getattr(failure, "output", "").strip() or str(failure)) from None
-        except BaseException:
-            self._renewing.release()
-            raise
-        finally:
-            self._give_up_check = None
-            os.close(ours)
-            os.close(theirs)
-        log.info("the new code can be loaded; restarting with it", extra={"action": "reload"})
-        self._on_a_thread(self.bus.restart)
-
-    def _failed_reload(self, output: str) -> ReloadFailed:
-        self._notifier.reload_failed("the new code cannot serve")
-        text = "the code as it is now cannot serve; the server goes on with the old one"
-        self.account.failed_reload = f"the reload at {time.strftime('%H:%M:%S')} failed: {output.splitlines()[-1]}"
-        log.error("%s\n%s", text, output, extra={"action": "reload"})
-        return ReloadFailed(text, details=output)
-
-    def _renew_quietly(self) -> None:
-        """For who has nobody to tell: the failure is in the log."""
-        try:
-            self.bus.graceful()
-        except ChannelFailures as failures:
-            log.debug("the reload failed: %s", failures, extra={"action": "reload"})
+    async def replace(self) -> dict[str, Any]:
+        return await self.renewal.replace()
 
     async def status(self) -> dict[str, Any]:
         return await self.account.status()
@@ -417,18 +359,6 @@ class _Life:
         return self.units.blame()
 
     # The whole
-
-    def _on_a_thread(self, method: Callable[[], None]) -> None:
-        """Do what waits for the loop, from the loop."""
-
-        def call() -> None:
-            try:
-                method()
-            except ChannelFailures as failures:
-                # Each was logged; `block` raises them on the main thread, from which the exit code comes.
-                log.debug("the bus had failures: %s", failures, extra={"action": "bus"})
-
-        threading.Thread(target=call, name=f"monsal-{method.__name__}", daemon=True).start()
 
     def _log(self, message: str, level: int = logging.INFO) -> None:
         if level >= logging.ERROR and (self._told or message.startswith("Error in 'graceful'")):
@@ -457,7 +387,7 @@ class _Life:
                 # What failed while it stopped is in the log; what was not settled is in the store.
                 return 1
             # The first is why; the others, if any, are in the log.
-            raise (self._told or [_first(failures)])[0] from None
+            raise (self._told or [first_of(failures)])[0] from None
         finally:
             self.loop.end()
         return self.code
@@ -478,16 +408,3 @@ def serve(parts: Parts, directory: Path, resolved: Resolved, options: Options | 
 def _generation() -> int:
     text = os.environ.get(GENERATION, "")
     return max(1, int(text)) if text.isdecimal() and len(text) < 10 else 1
-
-
-def _checking(command: list[str]) -> list[str]:
-    """A command line of this program as one that only checks."""
-    place = command.index("--") if "--" in command else len(command)
-    return [*command[:place], "--check", *command[place:]]
-
-
-def _first(error: BaseException) -> BaseException:
-    """The first of the errors that a group holds, however deep."""
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error

@@ -36,6 +36,10 @@ class Conduct(Protocol):
         ...
 
     async def renew(self) -> dict[str, Any]:
+        """Take up the code as it is now: have it take over, or begin to replace the process. Raises ReloadFailed."""
+        ...
+
+    async def replace(self) -> dict[str, Any]:
         """Check the code as it is now, then begin to replace the process by a fresh one. Raises ReloadFailed."""
         ...
 
@@ -110,9 +114,11 @@ class Server:
                 status=conduct.status,
                 stop=conduct.stop,
                 reload=conduct.renew,
+                restart=conduct.replace,
                 config=self._resolved.describe,
                 why=conduct.why,
                 blame=conduct.blame,
+                workers=self.service.view.workers,
             ),
         )
         control.mount("store", StoreApi(lambda: self.service.store, self.clock))

@@ -14,6 +14,7 @@ Everything here belongs to the sockets' loop.
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
@@ -26,13 +27,13 @@ from monsal.clock import Clock
 from monsal.config import Settings, mask_secrets
 from monsal.delivery import open_relay
 from monsal.engine import DrainReport, Engine, OnFailure, Parts
-from monsal.errors import StoreLocked, StoreUnavailable
+from monsal.errors import ReloadFailed, StoreLocked, StoreUnavailable
 from monsal.ingress import Doors, IngressSettings, LmtpIngress, MemoryBudget, SmtpIngress
 from monsal.smtp.settings import ServerSettings
 from monsal.store import Store
 from monsal.store import open as open_store
 
-__all__ = ["Doing", "LocalService", "Service", "addresses_of"]
+__all__ = ["Doing", "LocalService", "LocalView", "Service", "View", "addresses_of"]
 
 #: Seconds that a command may have the store when the server wants it, and between two looks: a lock tells nobody.
 _PATIENCE = 5.0
@@ -47,6 +48,34 @@ class Doing:
     health: str | None = None
 
 
+class View(Protocol):
+    """What a service says of itself."""
+
+    def store_doing(self) -> str:
+        """The store in words, or who has what the service needs."""
+        ...
+
+    def addresses(self) -> dict[str, list[str]]:
+        """Where it can be reached: lists under `smtp`, `lmtp` and `rpc`."""
+        ...
+
+    async def figures(self) -> dict[str, Any]:
+        """What `monsal status` tells besides ledger and outbox, as plain values."""
+        ...
+
+    def progress(self) -> tuple[int, float] | None:
+        """How many messages were dealt with, and for how many seconds the oldest has been due; None while closed."""
+        ...
+
+    async def workers(self) -> list[dict[str, Any]]:
+        """Each process that serves, with what it is doing, as plain values (`monsal workers`)."""
+        ...
+
+    def tell(self, part: str) -> Doing:
+        """How `workers`, `outbox`, `ingress` or `api` is, in words; on any thread, at once."""
+        ...
+
+
 class Service(Protocol):
     """What serves an application. Made without input or output; used on one loop."""
 
@@ -56,12 +85,22 @@ class Service(Protocol):
         ...
 
     @property
-    def report(self) -> DrainReport | None:
-        """How the last drain of the outbox ended."""
+    def view(self) -> View:
+        """What it says of itself."""
         ...
 
-    def store_doing(self) -> str:
-        """The store in words, or who has what the service needs."""
+    @property
+    def renews(self) -> bool:
+        """Whether it can take up new code while it serves."""
+        ...
+
+    async def renew(self, generation: int) -> None:
+        """Have the code as it is now take over, as that generation. Raises ReloadFailed; then nothing was changed."""
+        ...
+
+    @property
+    def report(self) -> DrainReport | None:
+        """How the last drain of the outbox ended."""
         ...
 
     async def open_store(self) -> None:
@@ -112,22 +151,6 @@ class Service(Protocol):
         """Have a drain, now or later, end at once."""
         ...
 
-    def addresses(self) -> dict[str, list[str]]:
-        """Where it can be reached: lists under `smtp`, `lmtp` and `rpc`."""
-        ...
-
-    async def figures(self) -> dict[str, Any]:
-        """What `monsal status` tells besides ledger and outbox, as plain values."""
-        ...
-
-    def progress(self) -> tuple[int, float] | None:
-        """How many messages were dealt with, and for how many seconds the oldest has been due; None while closed."""
-        ...
-
-    def tell(self, part: str) -> Doing:
-        """How `workers`, `outbox`, `ingress` or `api` is, in words; on any thread, at once."""
-        ...
-
 
 class LocalService:
     """An engine and its ingresses in this process.
@@ -154,7 +177,9 @@ class LocalService:
         self._doors = doors
         self._given = given
         self._page = page
-        self._waits_for = ""
+        #: Who has what the service needs, in words; empty if nobody.
+        self.waits_for = ""
+        self.view = LocalView(self, directory, settings.store)
         self.engine: Engine | None = None
         self.ingresses: list[SmtpIngress] = []
         self.report: DrainReport | None = None
@@ -168,8 +193,12 @@ class LocalService:
             raise StoreUnavailable("the server does not have its store open yet; `monsal why` says what it waits for")
         return self.engine
 
-    def store_doing(self) -> str:
-        return self._waits_for or mask_secrets(self._settings.store)
+    @property
+    def renews(self) -> bool:
+        return False
+
+    async def renew(self, generation: int) -> None:
+        raise ReloadFailed("code that is loaded stays; the process has to be replaced")
 
     # Start
 
@@ -206,10 +235,10 @@ class LocalService:
             except StoreLocked as error:
                 if time.monotonic() > end:
                     raise
-                self._waits_for = str(error)
+                self.waits_for = str(error)
                 await asyncio.sleep(_LOOK_AGAIN)
             else:
-                self._waits_for = ""
+                self.waits_for = ""
                 return
 
     async def start_workers(self, on_failure: OnFailure) -> None:
@@ -268,20 +297,30 @@ class LocalService:
         if self.engine is not None:
             self.engine.hurry.set()
 
-    # What it says of itself
+
+class LocalView:
+    """What a `LocalService` says of itself."""
+
+    def __init__(self, service: LocalService, directory: Path, store: str) -> None:
+        self._service = service
+        self._directory = directory
+        self._store = store
+
+    def store_doing(self) -> str:
+        return self._service.waits_for or mask_secrets(self._store)
 
     def addresses(self) -> dict[str, list[str]]:
-        found = addresses_of(self._directory, self.ingresses)
-        return {**found, "rpc": [] if self.engine is None else list(self.engine.apis.addresses)}
+        found = addresses_of(self._directory, self._service.ingresses)
+        return {**found, "rpc": [] if self._service.engine is None else list(self._service.engine.apis.addresses)}
 
     async def figures(self) -> dict[str, Any]:
-        engine = self.engine
+        engine = self._service.engine
         if engine is None:
             return {}
         return {
             "ingress": {
                 address: msgspec.structs.asdict(ingress.statistics())
-                for ingress in self.ingresses
+                for ingress in self._service.ingresses
                 for address in ingress.addresses
             },
             "worker": msgspec.structs.asdict(engine.worker.statistics()),
@@ -291,17 +330,24 @@ class LocalService:
         }
 
     def progress(self) -> tuple[int, float] | None:
-        engine = self.engine
+        engine = self._service.engine
         if engine is None:
             return None
         counts = engine.worker.statistics()
         due = engine.store.next_work()
-        late = 0.0 if due is None else self._clock.now() - due
+        late = 0.0 if due is None else engine.clock.now() - due
         return counts.turns + counts.failures + counts.conflicts + counts.fenced, late
 
+    async def workers(self) -> list[dict[str, Any]]:
+        engine = self._service.engine
+        if engine is None:
+            return []
+        counts = engine.worker.statistics()
+        return [{"name": "server", "pid": os.getpid(), "turns": counts.turns, "doing": engine.worker.describe()}]
+
     def tell(self, part: str) -> Doing:
-        engine = self.engine
-        return Doing() if engine is None else _TELL[part](engine, self.ingresses)
+        engine = self._service.engine
+        return Doing() if engine is None else _TELL[part](engine, self._service.ingresses)
 
 
 def _workers(engine: Engine, ingresses: list[SmtpIngress]) -> Doing:

@@ -26,4 +26,4 @@ def command(directory: Path, timeout: float) -> int:
     \b
     monsal reload --dir desk
     """
-    return renew(directory, timeout)
+    return renew(directory, timeout, "server.reload")

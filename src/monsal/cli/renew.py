@@ -24,14 +24,14 @@ timeout_option = click.option(
 _STEP = 0.05
 
 
-def renew(directory: Path, timeout: float) -> int:
-    """Have the running server load the code as it is now, and wait until that serves."""
+def renew(directory: Path, timeout: float, method: str) -> int:
+    """Have the running server take up the code as it is now by `method`, and wait until that serves."""
     began = time.monotonic()
     with control_client(directory, timeout=120.0) as client:
         try:
             pid = client.call("server.status").get("pid")
             with watch_process(pid) as ended:
-                wanted = client.call("server.reload")["generation"]
+                wanted = client.call(method)["generation"]
                 return _wait(directory, wanted, ended, began, timeout)
         except NotRunning:
             raise not_running(directory) from None

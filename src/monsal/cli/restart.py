@@ -25,4 +25,4 @@ def command(directory: Path, timeout: float) -> int:
     \b
     monsal restart --dir desk
     """
-    return renew(directory, timeout)
+    return renew(directory, timeout, "server.restart")

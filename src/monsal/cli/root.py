@@ -28,6 +28,7 @@ COMMANDS = {
     "reload": "Take up the code as it is now, refusing nobody.",
     "restart": "Replace the running server by a fresh one, refusing nobody.",
     "status": "Ledger, outbox and readiness.",
+    "workers": "The processes that serve, and what each is doing.",
     "why": "What a start or stop is waiting for.",
     "blame": "What took how long at the start, and at the last stop.",
     "say": "Write to the running server and see its answers.",
@@ -44,7 +45,7 @@ COMMANDS = {
     "systemd": "A hardened unit file for the application.",
 }
 #: Commands that the interface names and this version has not.
-LATER = ("workers", "log", "doctor", "bench")
+LATER = ("log", "doctor", "bench")
 #: Options with a value that people write before a command too.
 _VALUED = ("--dir", "--limit", "--app")
 

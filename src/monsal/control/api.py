@@ -160,8 +160,9 @@ class ServerApi(RemoteAPI):
     """Looks at the process and steers it; mounted at `server`. What it calls may be plain or `async`.
 
     `status()` gives at least `ready` and `generation`, and what else the server knows of itself. `stop(now)` begins
-    the end and returns at once. `reload()` begins to replace the running code by what it is now; `config()` gives
-    `Resolved.describe()`; `why()` says what a start or stop waits for, `blame()` what took how long.
+    the end and returns at once. `reload()` has the code as it is now take over, or begins to replace the process as
+    `restart()` does; `config()` gives `Resolved.describe()`; `why()` says what a start or stop waits for, `blame()`
+    what took how long; `workers()` lists the processes that serve.
     """
 
     def __init__(
@@ -170,14 +171,18 @@ class ServerApi(RemoteAPI):
         status: Callable[[], Any],
         stop: Callable[[bool], Any],
         reload: Callable[[], Any] | None = None,
+        restart: Callable[[], Any] | None = None,
         config: Callable[[], Any] | None = None,
         why: Callable[[], Any] | None = None,
         blame: Callable[[], Any] | None = None,
+        workers: Callable[[], Any] | None = None,
     ) -> None:
         super().__init__()
         self._status = status
         self._stop = stop
         self._reload = reload
+        self._restart = restart
+        self._workers = workers
         self._config = config
         self._why = why
         self._blame = blame
@@ -194,8 +199,18 @@ class ServerApi(RemoteAPI):
 
     @_asked
     async def reload(self, caller: str) -> Any:
-        """Begin to replace the running code by what it is now; at least `generation`, the number of the new one."""
+        """Replace the running code by what it is now, or begin to; at least `generation`, the number of the new one."""
         return await _ask(self._reload, "cannot reload; stop it and run it again")
+
+    @_asked
+    async def restart(self, caller: str) -> Any:
+        """Begin to replace the process by a fresh one; at least `generation`, the number of that."""
+        return await _ask(self._restart, "cannot restart; stop it and run it again")
+
+    @_asked
+    async def workers(self, caller: str) -> Any:
+        """The processes that serve: name, pid, generation, state, what they are doing, turns, memory, restarts."""
+        return to_builtins(await _ask(self._workers, "does not tell its processes"))
 
     @_asked
     async def config(self, caller: str) -> Any:

@@ -212,6 +212,96 @@ def test_a_start_listener_may_make_the_process_a_daemon_on_its_own(run: Callable
     assert not (tmp_path / "program.pid").exists()
 
 
+DAEMONIZES = """
+        def daemonizes():
+            global home
+            for _ in range(2):
+                if os.fork():
+                    os._exit(0)
+                os.setsid() if os.getsid(0) != os.getpid() else None
+            home = os.getpid()
+"""
+
+
+@pytest.mark.rule("bus.B14", "bus.B1")
+@pytest.mark.parametrize("way", ["exit", "stop"])
+def test_a_thread_of_a_daemon_may_end_it_before_the_listener_that_forked_returns(
+    run: Callable[..., Child], tmp_path: Path, way: str
+) -> None:
+    """A listener that forks and then serves may be asked to exit at once: that was refused, and never done."""
+    child = run(f"""
+        {DAEMONIZES}
+        def ends():
+            waiting = in_thread(lambda: (bus.wait(bus.states.STOPPED), say("told")))
+            bus.{way}()
+            say("asked")
+
+        def serves():
+            daemonizes()
+            in_thread(ends).join()
+
+        bus.subscribe("start", serves, 10)
+        bus.start()
+        say(f"in {{bus.state}}")
+        bus.exit()
+        say("over")
+    """)
+    lines = child.until("over")
+    assert child.process.wait(30) == 0
+    assert "asked" in lines
+    assert "told" in [*lines, *child.end()[1]]
+    assert [line for line in lines if line in ENDED] == [*STOPPED, *EXITED]
+    assert ("stop here" in lines, "exit here" in lines) == (True, True)
+    assert f"in states.{'EXITING' if way == 'exit' else 'STOPPED'}" in lines
+
+
+@pytest.mark.rule("bus.B14")
+def test_who_hears_that_the_bus_is_starting_may_make_the_process_a_daemon(
+    run: Callable[..., Child], tmp_path: Path
+) -> None:
+    """So does a bus of other states on ours, which enters its own when it hears of ours."""
+    child = run(f"""
+        {DAEMONIZES}
+        bus.subscribe("log", lambda msg, level: daemonizes() if msg == "Bus STARTING" else None)
+        bus.subscribe("start", lambda: say(f"watched by {{[thread.name for thread in threading.enumerate()]}}"), 90)
+        bus.subscribe("start", bus.exit, 95)
+        bus.start()
+        bus.block()
+        say("over")
+    """)
+    lines = child.until("over")
+    assert child.process.wait(30) == 0
+    assert "watched by ['MainThread', 'monsal-bus-watch']" in lines
+    assert [line for line in lines if line in ENDED] == [*STOPPED, *EXITED]
+    assert not (tmp_path / "program.pid").exists()
+
+
+@pytest.mark.rule("bus.B1", "bus.R21")
+def test_what_is_asked_in_a_child_that_never_returns_is_not_done(run: Callable[..., Child], tmp_path: Path) -> None:
+    child = run("""
+        def forks():
+            pid = os.fork()
+            if not pid:
+                in_thread(bus.exit).join()
+                try:
+                    bus.exit()
+                except RuntimeError:
+                    say("refused")
+                sys.exit(3)
+            say(f"child ended with {code_of(pid)}")
+
+        bus.subscribe("start", forks, 75)
+        bus.start()
+        say("started")
+        bus.block()
+    """)
+    lines = child.until("started")
+    assert "child ended with 3" in lines
+    assert "The exit is for when the start listener that forked returns in this process" in lines
+    assert "refused" in lines
+    ends_cleanly(child, tmp_path)
+
+
 @pytest.mark.rule("bus.B14", "bus.B9")
 @pytest.mark.parametrize("way", ["os.fork()", "fork()"])
 def test_a_program_may_fork_before_it_starts_the_bus(run: Callable[..., Child], tmp_path: Path, way: str) -> None:

@@ -188,6 +188,8 @@ class Steps(Home):
     def _shut_down(self, action: Action) -> None:
         told = tuple(self._failed)
         if not self._take(action):
+            if self._abroad:
+                self.log(f"The {action} is for when the start listener that forked returns in this process", 30)
             return
         # The owner loop must run while async listeners are awaited, so who asks on it has another thread conduct (B5).
         if not (self._on_owner_loop() and spawn(f"monsal-bus-{action}-all", self._conduct_here)):
@@ -307,6 +309,10 @@ class Steps(Home):
         """The start listeners. False if the step ends here, or if another thread goes on instead of this one."""
         self.log("Bus STARTING")
         self._announce("phase", Phase.STARTING)
+        if self._abroad:
+            # One who heard that has made the process a daemon, as a listener may, see `_in_child`.
+            self._move_in()
+            self._go_on_in_child(None)
         listeners = self._plan("start")
         turn = Round(self, "start", listeners, Desk(), enough=self._asked_to_leave, first_failure_ends=True)
         self._round = turn
@@ -332,6 +338,17 @@ class Steps(Home):
             self._check_home()
         self._move_in()
         self._go_on_in_child(turn)
+
+    def _may_move_in(self) -> bool:
+        """In a child: whether it was forked in the start and has not returned from there yet, asked on another thread.
+
+        Whether a daemon begins here is known only then, but the listener may have started threads before, for example
+        of a server, which are asked to exit already. As in any start, that is done when the listener has returned. It
+        itself is refused, so that a child which is no daemon learns so.
+        """
+        # The thread that forked is the main thread of the child.
+        forker = threading.main_thread().ident
+        return self.phase is Phase.STARTING and self._conductor == forker != threading.get_ident()
 
     def _go_on_in_child(self, turn: Round | None) -> None:
         """The threads that the bus had in the parent begin anew here."""

@@ -31,7 +31,7 @@ class Home(Hub):
         return self._home is not None and self._home != os.getpid()
 
     def _check_home(self) -> None:
-        if self._abroad:
+        if self._abroad and not self._may_move_in():
             raise RuntimeError(
                 f"the bus belongs to process {self._home}, and this is a child that was forked from it; "
                 "make a bus of its own, or fork with bus.forking() to have it go on in the child"
@@ -40,6 +40,10 @@ class Home(Hub):
     def _goes_on_here(self) -> bool:
         """In a child, as it begins: whether it was forked to have the bus go on in it."""
         return self._forker == threading.get_ident()
+
+    def _may_move_in(self) -> bool:
+        """In a child: whether the bus may yet go on in it; mere channels go nowhere."""
+        return False
 
     def _has_ended(self) -> bool:
         """Whether nothing follows but the end of the process; mere channels have no end."""

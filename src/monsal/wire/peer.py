@@ -107,7 +107,8 @@ class Peer:
         self._timeout, self._most = self.limits.timeout, self.limits.in_flight
         self._pending: dict[Id, float] = {}
         self._given_up: dict[Id, None] = {}
-        self._asked: set[Id] = set()
+        # How often each of these was asked and not answered: a second ping may go out before the first is answered.
+        self._asked: dict[Id, int] = {}
         self._first_id = self._next_id = first_id
         self._heard_calls = self._troubles = self._garbage = 0
         self._their_timeout = math.inf
@@ -321,7 +322,7 @@ class Peer:
 
     def _ask(self, method: str, params: dict[str, Any]) -> None:
         """A call of the peer itself; its id is its name, so that those of the shell have no gaps."""
-        self._asked.add(method)
+        self._asked[method] = self._asked.get(method, 0) + 1
         self._put(self._encode(Call(method, method, params)), is_short=True)
 
     def _finish(self, answer: Reply | Fault) -> Fault | None:
@@ -451,7 +452,9 @@ class Peer:
         return None
 
     def _hear_own_answer(self, packet: Reply | Fault, heard: _Heard) -> None:
-        self._asked.discard(packet.id)
+        left = self._asked.pop(packet.id) - 1
+        if left:
+            self._asked[packet.id] = left
         self._garbage = 0
         if packet.id == _PING:
             heard.events.append(Alive())

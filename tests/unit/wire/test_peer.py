@@ -391,6 +391,19 @@ def test_a_busy_side_that_answers_pings_is_not_lost() -> None:
 
 
 @pytest.mark.rule("rpc.B3")
+def test_pings_that_are_answered_late_are_all_known() -> None:
+    pair = Pair()
+    for _ in range(3):
+        pair.now += 10.0
+        assert pair.left.on_time(pair.now) == []
+        pair.left.receive_data(b"\n", pair.now)  # it speaks, but has not come to the ping
+    assert pair.flow()[0] == [Alive(), Alive(), Alive()]
+    assert pair.left.statistics().troubles == 0
+    [trouble] = pair.left.receive_data(b'{"jsonrpc":"2.0","result":null,"id":"rpc.ping"}\n', pair.now)
+    assert isinstance(trouble, Trouble)
+
+
+@pytest.mark.rule("rpc.B3")
 def test_whoever_slept_pings_first_and_what_speaks_is_not_pinged() -> None:
     pair = Pair()
     pair.now += 9.0

@@ -66,7 +66,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     | max_replies_per_hour | replies to one correspondent within an hour; none for any number |
     | drain | how long a stopping server waits for turns that run |
     | relay_connections | connections to the relay at once |
-    | workers | worker processes |
+    | workers | processes that handle messages, beside one for the store and one in reserve; 0: all of it in one process |
     | log, log_level | form of the log lines, and from which level on they are written |
     """
 
@@ -88,10 +88,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     max_replies_per_hour: Annotated[int, Meta(ge=0)] | None = 10
     drain: Annotated[float, Meta(ge=0)] = 30.0
     relay_connections: Count = 4
-    workers: Annotated[int, Meta(ge=0)] = 1
+    workers: Annotated[int, Meta(ge=0)] = 0
     log: Literal["text", "json"] = "text"
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
+
+#: Each worker has a loop, threads for its handlers and 20 to 40 MB of its own.
+MAX_WORKERS = 256
 
 _FIELDS = {field.name: field for field in msgspec.structs.fields(Settings)}
 _OPTIONAL = {"authserv_id", "max_replies_per_hour"}
@@ -250,8 +253,8 @@ def _check(settings: Settings, origins: Mapping[str, str]) -> None:
 
     if len(settings.hostname) > 255 or not _HOSTNAME.match(settings.hostname):
         refuse("hostname", f"must be a domain name such as mail.example.com, not {settings.hostname!r}")
-    if settings.workers > 1:
-        refuse("workers", f"is {settings.workers}, but this version of monsal runs one worker, in one process; use 1")
+    if settings.workers > MAX_WORKERS:
+        refuse("workers", f"is {settings.workers}; more than {MAX_WORKERS} processes help nobody, and wait for memory")
     for name, texts in (("store", [settings.store]), ("relay", [settings.relay]), ("ingress", settings.ingress)):
         pattern, lowest, forms = _FORMS[name]
         for text in texts:

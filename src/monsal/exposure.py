@@ -134,6 +134,8 @@ class Apis:
         self._running = self._calls = self._busy = 0
         #: Where programs can connect, while they can.
         self.addresses: list[str] = []
+        #: Where another process serves the programs: it is given what they are to be told, to do `tell` there.
+        self.forward: Callable[[int, str, dict[str, Any]], None] | None = None
 
     async def open(self) -> None:
         """Have calls run where they are to run; nobody can call yet."""
@@ -252,11 +254,23 @@ class Apis:
         call.signature.check_names(given)
 
         def send() -> None:
+            if self.forward is not None:
+                self.forward(list(self._apis.values()).index(found[0]), name, given)
             for each in found:
-                for peer in _peers(each):
-                    _tell(each, peer, name, given)
+                self._tell_all(each, name, given)
 
         return send
+
+    def tell(self, place: int, name: str, given: dict[str, Any]) -> None:
+        """Tell all who are connected what another process gave to `forward`. Raises IndexError for no such API."""
+        first = list(self._apis.values())[place]
+        for each in self.exposed(type(first)):
+            self._tell_all(each, name, given)
+
+    @staticmethod
+    def _tell_all(api: RemoteAPI, name: str, given: dict[str, Any]) -> None:
+        for peer in _peers(api):
+            _tell(api, peer, name, given)
 
 
 def _tell(api: RemoteAPI, peer: str, name: str, kwargs: dict[str, Any]) -> None:

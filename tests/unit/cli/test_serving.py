@@ -58,7 +58,7 @@ def test_a_day_of_an_operator(server: Server) -> None:
     second = monsal("run", *where)
     assert second.returncode == 75
     assert str(server.ready["pid"]) in second.stderr
-    assert monsal("run", "--workers", "3", *where).returncode == 64
+    assert monsal("run", "--workers", "300", *where).returncode == 64
 
     assert monsal("stop", *where).returncode == 0
     assert server.process is not None

@@ -66,7 +66,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     | max_replies_per_hour | replies to one correspondent within an hour; none for any number |
     | drain | how long a stopping server waits for turns that run |
     | relay_connections | connections to the relay at once |
-    | workers | processes that handle messages, beside one for the store and one in reserve; 0: all of it in one process |
+    | workers | processes that handle messages, beside one for the store and a spare; 0: all is one process |
     | log, log_level | form of the log lines, and from which level on they are written |
     """
 

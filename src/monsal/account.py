@@ -80,8 +80,9 @@ class Account:
         try:
             ledger = await engine.store.ledger()
             outbox = await engine.store.outbox_counts()
-        except StoreUnavailable:
-            return facts  # it was closed a moment ago: who asks reads the file
+        except StoreUnavailable as error:
+            # Mail is answered with 451 now (P1). Whoever asks reads the figures in the file.
+            return {**facts, "ready": False, "health": [f"store: {error}", *facts["health"]]}
         total: dict[str, int] = {}
         for entry in ledger.values():
             for name, value in msgspec.structs.asdict(entry).items():

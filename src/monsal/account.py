@@ -71,10 +71,15 @@ class Account:
             "health": [*self._units.faults(), *([self.failed_reload] if self.failed_reload else [])],
         }
         try:
-            ledger = await service.store.ledger()
-            outbox = await service.store.outbox_counts()
+            store = service.store
         except StoreUnavailable:
-            return facts  # it is not open yet, or was closed a moment ago: who asks reads the file
+            return facts  # not open yet
+        try:
+            ledger = await store.ledger()
+            outbox = await store.outbox_counts()
+        except StoreUnavailable as error:
+            # Mail is answered with 451 now (P1). Whoever asks reads the figures in the file.
+            return {**facts, "ready": False, "health": [f"store: {error}", *facts["health"]]}
         total: dict[str, int] = {}
         for entry in ledger.values():
             for name, value in msgspec.structs.asdict(entry).items():

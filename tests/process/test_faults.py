@@ -12,6 +12,7 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from harness import Server, make_application, monsal_command, wait_until
@@ -74,6 +75,29 @@ def test_a_message_that_kills_its_process_three_times_is_a_dead_letter(home: Pat
         assert server.ledger()["dead"] == 1
         shown = command(server, "dead", "list", "--json").stdout
         assert "killed its worker" in json.loads(shown)["reason"]
+        assert server.stop() == 0
+
+
+def test_a_key_generator_that_kills_its_process_is_no_endless_loop(home: Path) -> None:
+    make_application(
+        home,
+        "import os, signal\nfrom monsal import reply, route, state_key_generator\n"
+        "@state_key_generator\ndef key(module, message):\n"
+        '    if message.subject == "poison":\n        os.kill(os.getpid(), signal.SIGKILL)\n    return module\n'
+        '@route("desk@(host)")\ndef START(message):\n    reply("fine")\n',
+    )
+    with Server(home) as server:
+        server.start()
+        assert write(server, "poison", sender="eve@example.net") == 250
+        for _ in range(3):
+            assert server.process is not None
+            assert server.process.wait(30) == -signal.SIGKILL
+            server.spawn()
+        server.wait_ready()
+        assert write(server, "good", sender="eve@example.net", number=2) == 250
+        server.wait_idle()
+        assert turns(server) == [("eve@example.net", "START")]
+        assert "killed its worker" in json.loads(command(server, "dead", "list", "--json").stdout)["reason"]
         assert server.stop() == 0
 
 
@@ -140,6 +164,34 @@ def test_a_full_disk_gives_451_and_recovers(home: Path) -> None:
         server.wait_idle()
         assert server.rows("select count(*) from v_messages") == [(stored + 1,)]
         assert server.ledger()["done"] == stored + 1
+        assert server.stop() == 0
+
+
+def test_a_store_that_takes_nothing_is_not_ready_and_says_why(home: Path) -> None:
+    make_application(home, 'from monsal import route\n@route("desk@(host)")\ndef START(message): ...\n')
+
+    def status() -> tuple[int, dict[str, Any]]:
+        shown = command(server, "status", "--json")
+        return shown.returncode, json.loads(shown.stdout)
+
+    with Server(home) as server:
+        server.start()
+        assert write(server, number=1) == 250
+        server.wait_idle()
+        assert status()[0] == 0
+        # From here on the kernel lets this process write to no file.
+        before = resource.prlimit(server.ready["pid"], resource.RLIMIT_FSIZE, (1, resource.RLIM_INFINITY))
+        assert write(server, number=2) == 451
+        code, facts = status()
+        assert (code, facts["ready"]) == (1, False)
+        assert any("monsal.db" in line for line in facts["health"])
+        assert facts["ledger"]["done"] == 1
+        assert "monsal.db" in command(server, "status").stdout
+        resource.prlimit(server.ready["pid"], resource.RLIMIT_FSIZE, before)
+        wait_until(lambda: write(server, number=2) == 250, "a store that takes mail again")
+        assert status()[0] == 0
+        server.wait_idle()
+        assert server.ledger()["done"] == 2
         assert server.stop() == 0
 
 

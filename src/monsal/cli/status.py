@@ -76,7 +76,9 @@ def _print(facts: Mapping[str, Any], directory: Path) -> None:
     else:
         start = typed("run", directory=directory)
         why = typed("why", directory=directory)
-        up = f"no, process {facts.get('pid')} is {facts.get('phase', 'not ready')}; `{why}` says what it waits for"
+        up = f"no, process {facts.get('pid')} is {facts.get('phase', 'not ready')}; "
+        # A server that has started and is not ready says why in the line of its health.
+        up += "see health" if facts.get("phase") == "started" else f"`{why}` says what it waits for"
         _line("ready", up if "pid" in facts else f"no, none runs here; `{start}` starts one")
     parts = " + ".join(f"{ledger[name]} {name}" for name in LEDGER[1:-1])
     _line("ledger", f"{ledger['accepted']} accepted = {parts}; {ledger['duplicates']} duplicates")

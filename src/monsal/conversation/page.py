@@ -47,9 +47,11 @@ class TurnPage:
 
     def enter(self, row: int) -> int:
         """Note that the handler of message `row` starts; returns the slot to leave."""
-        if not self._free:
+        try:
+            # Several threads do this at a time: asking first whether one is free would be no use.
+            slot = self._free.pop()
+        except IndexError:
             return -1
-        slot = self._free.pop()
         _SLOT.pack_into(self._map, slot * _SLOT.size, row)
         return slot
 

@@ -14,7 +14,7 @@ import msgspec
 
 from monsal.conversation.context import Turn, canonical
 from monsal.conversation.policy import Failure, after_failure, final_ack
-from monsal.conversation.runner import Outcome
+from monsal.conversation.result import Outcome
 from monsal.conversation.spool import BOUNCE_ADDRESS
 from monsal.conversation.surroundings import Surroundings
 from monsal.conversation.turn import (
@@ -189,7 +189,7 @@ class Passage:
             self.keys = keys()
             return True
         # A key generator is the application's code: it runs where handlers run.
-        outcome = await self.around.runner.run(keys, deadline=self.around.deadline)
+        outcome = await self._ask(keys)
         if outcome.error is None:
             self.keys = outcome.value
             return True
@@ -300,7 +300,7 @@ class Passage:
 
         if handler.requires_authenticated:
             # It may have to read the message from its file, so it is asked where handlers run.
-            proof = await self.around.runner.run(lambda: message.authenticated, deadline=self.around.deadline)
+            proof = await self._ask(lambda: message.authenticated)
             if not proof.value:
                 return Outcome(error=TurnError(f"not_authenticated: {handler.id} asks for a proven sender"))
         return await self.around.runner.run(
@@ -432,10 +432,14 @@ class Passage:
         return msgspec.structs.replace(commit, expected=())
 
     async def _foreign(self, function: Callable[[], Any]) -> Any:
-        outcome = await self.around.runner.run(function, deadline=self.around.deadline)
+        outcome = await self._ask(function)
         if outcome.error is not None:
             raise StoreError(f"the storage of states failed: {outcome.error}") from outcome.error
         return outcome.value
+
+    async def _ask(self, function: Callable[[], Any]) -> Outcome:
+        """Call what is no turn, but may wait, fail or kill like one."""
+        return await self.around.runner.run(function, deadline=self.around.deadline, row=self.row.id)
 
     def _final_ack(self, *, called: int = 0) -> Ack:
         module = self.failures[0].handler.partition(":")[0] if self.failures else ""

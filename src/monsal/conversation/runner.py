@@ -16,7 +16,6 @@ import time
 import traceback
 from collections import deque
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
 from queue import SimpleQueue
 from typing import Any
 
@@ -24,9 +23,10 @@ import msgspec
 
 from monsal.conversation.context import Turn, _current
 from monsal.conversation.page import TurnPage
+from monsal.conversation.result import Outcome, failed
 from monsal.errors import DeadlineExceeded
 
-__all__ = ["Outcome", "Runner", "RunnerStatistics"]
+__all__ = ["Runner", "RunnerStatistics"]
 
 log = logging.getLogger("monsal.turns")
 
@@ -42,19 +42,6 @@ class RunnerStatistics(msgspec.Struct, frozen=True, kw_only=True):
     threads: int
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """How a call ended: `error` is None and `value` what `finish` made of the result, or `error` and its traceback.
-
-    `text` is the error in one line, made on the handler's thread, because making it runs the application's code.
-    """
-
-    value: Any = None
-    error: BaseException | None = None
-    detail: str = ""
-    text: str = ""
-
-
 class _Job:
     """One call on its way through a thread or the handlers' loop."""
 
@@ -67,6 +54,7 @@ class _Job:
         "future",
         "home",
         "outcome",
+        "row",
         "slot",
         "started",
         "thread",
@@ -80,10 +68,14 @@ class _Job:
         function: Callable[[], Any],
         finish: Callable[[Any], Any],
         deadline: float,
-        what: str = "",
+        *,
+        what: str,
+        row: int,
     ) -> None:
         self.turn = turn
         self.what = what
+        # The message that is accused if the process ends meanwhile; 0 for none.
+        self.row = row if turn is None else turn.message.id
         # Nobody waits for it any more: if it has not begun, it is not to begin.
         self.abandoned = False
         self.function = function
@@ -101,18 +93,6 @@ class _Job:
     @property
     def name(self) -> str:
         return self.turn.handler if self.turn is not None else self.what or "what a handler rests on"
-
-
-def _failed(error: BaseException) -> Outcome:
-    # The frames of this module say nothing to the author of a handler.
-    frames = traceback.extract_tb(error.__traceback__)
-    own = [frame for frame in frames if frame.filename != __file__]
-    head = "Traceback (most recent call last):\n" if own else ""
-    chain = ""
-    if error.__cause__ is not None or (error.__context__ is not None and not error.__suppress_context__):
-        chain = "".join(traceback.format_exception(error.__cause__ or error.__context__)) + "\n"
-    words = "".join(traceback.format_exception_only(error))
-    return Outcome(error=error, detail=chain + head + "".join(traceback.format_list(own)) + words, text=words)
 
 
 class Runner:
@@ -185,15 +165,17 @@ class Runner:
         finish: Callable[[Any], Any] = lambda result: result,
         deadline: float,
         what: str = "",
+        row: int = 0,
     ) -> Outcome:
         """Call `function()`, then `finish(result)` on the same thread, and wait for both. `what` names it for people.
 
+        `row` is the message for which something is called that is no turn: it is accused if that kills the process.
         After `deadline` seconds the turn is closed and the outcome will be a DeadlineExceeded, but it comes only when
         the call has really ended. Raises only cancellation; then a call without a turn is cancelled if it can be.
         """
         loop = self._loop
         assert loop is not None
-        job = _Job(turn, function, finish, deadline, what)
+        job = _Job(turn, function, finish, deadline, what=what, row=row)
         job.future = loop.create_future()
         self._running.add(job)
         if self._watch is None:
@@ -248,40 +230,38 @@ class Runner:
         turn = job.turn
         if job.abandoned:
             return Outcome()
-        if turn is None:
-            try:
-                return Outcome(job.finish(job.function()))
-            except BaseException as error:  # noqa: BLE001 - handed to the caller, whatever it is
-                return _failed(error)
-        token = _current.set(turn)
-        job.slot = self._page.enter(turn.message.id)
+        token = None if turn is None else _current.set(turn)
+        self._enter(job)
         try:
             return Outcome(job.finish(job.function()))
         except BaseException as error:  # noqa: BLE001 - a handler may raise anything; it becomes the turn's failure
-            return _failed(error)
+            return failed(error, without=__file__)
         finally:
-            self._page.leave(job.slot)
-            job.slot = -1
-            turn.closed = turn.closed or "its handler has ended"
-            _current.reset(token)
+            self._leave(job)
+            if token is not None:
+                _current.reset(token)
 
     async def _call_async(self, job: _Job) -> Outcome:
-        turn = job.turn
-        if turn is None:
-            try:
-                return Outcome(job.finish(await job.function()))
-            except BaseException as error:  # noqa: BLE001 - handed to the caller, whatever it is
-                return _failed(error)
-        _current.set(turn)
-        job.slot = self._page.enter(turn.message.id)
+        if job.turn is not None:
+            _current.set(job.turn)
+        self._enter(job)
         try:
             return Outcome(job.finish(await job.function()))
         except BaseException as error:  # noqa: BLE001 - also cancellation, which only the deadline causes here
-            return _failed(error)
+            return failed(error, without=__file__)
         finally:
-            self._page.leave(job.slot)
-            job.slot = -1
-            turn.closed = turn.closed or "its handler has ended"
+            self._leave(job)
+
+    def _enter(self, job: _Job) -> None:
+        """The application's code begins: if the process ends by it, its message is accused."""
+        if job.row:
+            job.slot = self._page.enter(job.row)
+
+    def _leave(self, job: _Job) -> None:
+        self._page.leave(job.slot)
+        job.slot = -1
+        if job.turn is not None:
+            job.turn.closed = job.turn.closed or "its handler has ended"
 
     def _done(self, job: _Job) -> None:
         """Called on a handler's thread: hand the job back, with one wake-up for all that end together."""

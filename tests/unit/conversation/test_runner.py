@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -185,3 +186,50 @@ def test_waiting_for_a_thread_is_not_the_handlers_fault() -> None:
         assert [outcome.error for outcome in outcomes] == [None] * 8
 
     run(story, threads=1)
+
+
+class _Unspeakable(Exception):
+    def __str__(self) -> str:
+        raise SystemExit
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        SyntaxError("odd", ("a file", 1, "no number", "a line")),
+        _Unspeakable(),
+        ValueError("\ud800"),
+        ValueError("x" * 5_000_000),
+    ],
+    ids=["an error that traceback cannot format", "a __str__ that raises", "a lone surrogate", "long words"],
+)
+@pytest.mark.parametrize("is_async", [False, True])
+def test_an_error_that_is_hard_to_put_into_words_is_an_outcome_all_the_same(error: Exception, is_async: bool) -> None:
+    async def story(runner: Runner) -> None:
+        def plain() -> None:
+            raise error
+
+        async def coroutine() -> None:
+            raise error
+
+        outcome = await runner.run(coroutine if is_async else plain, turn=a_turn(), is_async=is_async, deadline=5)
+        assert outcome.error is error
+        assert type(error).__name__ in outcome.text
+        assert len((outcome.text + outcome.detail).encode()) < 300_000
+
+    run(story, threads=1)
+
+
+def test_who_calls_code_that_is_no_turn_can_have_its_message_accused(tmp_path: Path) -> None:
+    page = TurnPage(tmp_path / "turns.page")
+
+    async def story() -> None:
+        runner = Runner(threads=1, page=page)
+        await runner.open()
+        # What a process that dies in the middle of the call leaves.
+        outcome = await runner.run(lambda: TurnPage(tmp_path / "turns.page").left_behind(), deadline=5, row=7)
+        assert outcome.value == [7]
+        await runner.close()
+
+    asyncio.run(story())
+    assert page.left_behind() == []

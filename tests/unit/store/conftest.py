@@ -67,5 +67,5 @@ def sqlite_lab(place: Path, **settings: Any) -> Lab:
 
 @pytest.fixture
 def make_lab(tmp_path: Path) -> Callable[..., Lab]:
-    """Makes a lab at the test's own place, with the settings given."""
-    return lambda **settings: sqlite_lab(tmp_path, **settings)
+    """Makes a lab with the settings given, at the test's own place or at `place`."""
+    return lambda place=tmp_path, **settings: sqlite_lab(place, **settings)

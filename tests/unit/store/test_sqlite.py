@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import apsw
+import msgspec
 import pytest
 
 from monsal.errors import StatementError, StoreCorrupt, StoreError, StoreLocked, StoreNewer, StoreUnavailable
@@ -298,6 +299,42 @@ def test_the_inspector_names_what_is_no_store(tmp_path: Path) -> None:
 
 
 ROW = {"id", "message_id", "sender", "recipient", "state", "attempts", "reason", "created", "due"}
+
+
+def test_what_no_character_stands_for_is_shown_as_its_escape(make_lab: MakeLab) -> None:
+    """A lone surrogate has no place in UTF-8, nor in JSON: one such row must not hide all others."""
+
+    async def body() -> None:
+        lab = make_lab()
+        await lab.store.open()
+        await lab.converse("A", sender="\udcff@x")
+        row = await lab.accept("\udcfe@x")
+        await lab.done(await lab.claim_one(), "dead", handler=None, reason="\ud800", detail="of \ud801")
+        detail = await lab.store.dead_detail(row.ids[0])
+        shown = [await lab.store.rows("states"), await lab.store.rows("dead"), [detail]]
+        text = msgspec.json.encode(shown).decode()
+        assert all(escape in text for escape in (r"\\udcff@x", r"\\udcfe@x", r"\\ud800", r"of \\ud801"))
+        await lab.store.close()
+
+    asyncio.run(body())
+
+
+def test_a_dead_letter_whose_content_is_gone_can_be_looked_at(make_lab: MakeLab) -> None:
+    async def body() -> None:
+        lab = make_lab()
+        await lab.store.open()
+        receipt = await lab.accept(body=(b"x" * 300_000,))
+        row = await lab.claim_one()
+        assert isinstance(row.body, Path)
+        row.body.unlink()
+        await lab.done(row, "dead", handler=None, reason="no route", detail="")
+        detail = await lab.store.dead_detail(receipt.ids[0])
+        assert detail is not None
+        assert detail["raw"] == b""
+        assert "cannot be read" in detail["detail"]
+        await lab.store.close()
+
+    asyncio.run(body())
 
 
 def test_rows_have_the_columns_of_the_interface(make_lab: MakeLab) -> None:

@@ -28,6 +28,7 @@ class BodyFiles:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self._in_doubt: list[str] = []
 
     def path(self, token: str) -> Path:
         """Where the body with this token is."""
@@ -63,6 +64,17 @@ class BodyFiles:
         """Remove a body that no row points to; one that is gone already is no error."""
         with contextlib.suppress(FileNotFoundError):
             self.path(token).unlink()
+
+    def doubt(self, token: str) -> None:
+        """It is not known whether a row points to this body; `settle` will tell, or the next opening."""
+        self._in_doubt.append(token)
+
+    def settle(self, is_known: Callable[[str], bool]) -> None:
+        """The rows can be read again: remove those in doubt that none points to."""
+        while self._in_doubt:
+            token = self._in_doubt.pop()
+            if not is_known(token):
+                self.remove(token)
 
     def sweep(self, is_known: Callable[[str], bool]) -> int:
         """Remove files that no row points to; how many there were. Only while nothing is being written."""

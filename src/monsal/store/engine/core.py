@@ -38,7 +38,7 @@ from monsal.store.engine.data import Data
 from monsal.store.engine.database import foreign_error
 from monsal.store.engine.hand import Checkpointer, Hand, checkpoint
 from monsal.store.engine.opening import Lost, close_place, open_place, recover
-from monsal.store.engine.operation import APPLIED, ASIDE, DURABLE, How, Operation, Undo, as_ours, refuse
+from monsal.store.engine.operation import APPLIED, ASIDE, DURABLE, How, InDoubt, Operation, Undo, as_ours, refuse
 from monsal.store.engine.place import EngineSettings, Place
 from monsal.store.engine.reading import Reader, nothing, read_here
 
@@ -152,7 +152,7 @@ class Core:
             await self._hand.ask(lambda: self._leave(data))
         except Exception as error:
             cause = foreign_error(error, self._place.name)
-            self._fail(waiting, cause)
+            self._fail(waiting, InDoubt(str(cause)))
             raise cause from error
         else:
             _deliver(waiting)
@@ -456,7 +456,7 @@ class Core:
         if lost.found:
             _deliver(waiting)
         else:
-            self._fail(waiting, StoreUnavailable(self._why))
+            self._fail(waiting, (InDoubt if data is None else StoreUnavailable)(self._why))
         if data is None:
             assert error is not None
             self._why = str(foreign_error(error, self._place.name))

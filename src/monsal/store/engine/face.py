@@ -31,7 +31,7 @@ from monsal.store.engine.core import Core, StoreStatistics
 from monsal.store.engine.data import Data
 from monsal.store.engine.database import foreign_error
 from monsal.store.engine.looking import What
-from monsal.store.engine.operation import APPLIED, ASIDE, ASIDE_DURABLE, DURABLE, How
+from monsal.store.engine.operation import APPLIED, ASIDE, ASIDE_DURABLE, DURABLE, How, InDoubt
 from monsal.store.engine.place import EngineSettings, Place
 
 __all__ = ["SqlStore"]
@@ -105,6 +105,10 @@ class SqlStore:
         token = await self._write_body(bodies, mail.body)
         try:
             receipt = await self._core.run(DURABLE, spool.accept, mail, token)
+        except InDoubt:
+            # If its row turns up after all, the sender's next try is a duplicate, and this is all there is of the mail.
+            bodies.doubt(token)
+            raise
         except Exception:
             # Nothing was stored; a caller who is cancelled cannot know that, so then the next opening looks.
             self._forget_body(bodies, token)

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import time
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Final
 
 import apsw
@@ -53,6 +54,10 @@ def _sweep(place: Place, data: Data) -> None:
     known = {token for (token,) in data.select("SELECT file FROM monsal_bodies WHERE file IS NOT NULL")}
     if removed := place.bodies.sweep(known.__contains__):
         log.info("removed %d bodies that a crash had left behind", removed, extra={"action": "store_swept_bodies"})
+
+
+def _points_to(data: Data, token: str) -> bool:
+    return bool(data.select("SELECT 1 FROM monsal_bodies WHERE file = ?", (token,)))
 
 
 def close_place(place: Place, data: Data | None, db: apsw.Connection | None = None) -> None:
@@ -115,6 +120,8 @@ def recover(place: Place, settings: EngineSettings, lost: Lost) -> Data:
             lost.db = None
         raise
     data.counters.not_below(lost.counters)
+    if place.bodies is not None:
+        place.bodies.settle(partial(_points_to, data))
     lost.found = found
     return data
 

@@ -9,10 +9,10 @@ from typing import Any
 
 import apsw
 
-from monsal.errors import StatementError
+from monsal.errors import StatementError, StoreUnavailable
 from monsal.store.engine.data import Data
 
-__all__ = ["APPLIED", "ASIDE", "ASIDE_DURABLE", "DURABLE", "How", "Operation", "Undo", "as_ours", "refuse"]
+__all__ = ["APPLIED", "ASIDE", "ASIDE_DURABLE", "DURABLE", "How", "InDoubt", "Operation", "Undo", "as_ours", "refuse"]
 
 Undo = Callable[[Data, Any], None]
 
@@ -29,6 +29,10 @@ APPLIED = How(durable=False, aside=False)
 DURABLE = How(durable=True, aside=False)
 ASIDE = How(durable=False, aside=True)
 ASIDE_DURABLE = How(durable=True, aside=True)
+
+
+class InDoubt(StoreUnavailable):
+    """What was applied could not be flushed, and could not be read back either: it may turn up on the disk later."""
 
 
 @dataclass(slots=True, eq=False)

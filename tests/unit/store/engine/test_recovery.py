@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import shutil
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -253,6 +254,62 @@ def test_a_large_body_whose_row_was_refused_is_removed(make_lab: MakeLab, disk: 
     run(make_lab(vfs="faulty"), body)
     # Closing waits for the threads that remove.
     assert len(files()) == 1
+
+
+def test_a_large_body_in_doubt_is_there_when_its_row_turns_up(make_lab: MakeLab, disk: Any, tmp_path: Path) -> None:
+    """The flush of a large mail fails, from then on the disk takes nothing, the process is killed: the next one finds
+    the row in the WAL. The sender was refused and comes again, and is told that the mail is there (P1)."""
+    place, left = tmp_path / "place", tmp_path / "left"
+    place.mkdir()
+    large = b"x" * 300_000
+    lab = make_lab(vfs="faulty", place=place)
+    mail = lab.mail(body=(large,))
+
+    def dead(path: str) -> bool:
+        disk.write_fails = is_wal
+        return is_wal(path)
+
+    async def dies() -> None:
+        await lab.store.open()
+        disk.sync_fails = dead
+        with pytest.raises(StoreUnavailable):
+            await lab.store.accept(mail)
+        assert isinstance(lab.store, SqliteStore)
+        removing = lab.store._executor()
+        await asyncio.to_thread(removing.shutdown)
+        # What a killed process leaves.
+        shutil.copytree(place, left)
+        with contextlib.suppress(StoreUnavailable):
+            await lab.store.close()
+
+    async def comes_back(lab: Lab) -> None:
+        receipt = await lab.store.accept(mail)
+        assert receipt.duplicates == (True,), "its row was not in the WAL: this test shows nothing"
+        row = await lab.claim_one()
+        assert isinstance(row.body, Path)
+        assert row.body.read_bytes() == large
+
+    asyncio.run(dies())
+    run(make_lab(place=left), comes_back)
+
+
+def test_a_large_body_in_doubt_is_removed_when_its_row_does_not_turn_up(
+    make_lab: MakeLab, disk: Any, tmp_path: Path
+) -> None:
+    def files() -> list[Path]:
+        return [path for path in (tmp_path / "bodies").rglob("*") if path.is_file()]
+
+    async def body(lab: Lab) -> None:
+        disk.sync_fails = is_wal
+        disk.write_fails = is_wal
+        with pytest.raises(StoreUnavailable):
+            await lab.accept(body=(b"x" * 300_000,))
+        disk.sync_fails = disk.write_fails = lambda path: False
+        await until_up(lab)
+        assert await lab.claim() == []
+
+    run(make_lab(vfs="faulty"), body)
+    assert files() == []
 
 
 @pytest.mark.parametrize("error", [apsw.CorruptError("malformed"), apsw.IOError("read"), MemoryError()])

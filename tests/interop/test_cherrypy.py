@@ -164,7 +164,8 @@ def site(request: pytest.FixtureRequest, free_port: int, home: Path) -> Iterator
 
 def test_the_bus_is_ours_and_in_one_mode_the_plugins_are(site: tuple[Site, subprocess.Popen[bytes]]) -> None:
     page, _ = site
-    bus = ["monsal.bus.core", "monsal.bus.hub", "monsal.bus.inner.home", "monsal.bus.steps"]
+    inner = ["monsal.bus.inner.home", "monsal.bus.inner.phases"]
+    bus = ["monsal.bus.core", "monsal.bus.hub", *inner, "monsal.bus.steps"]
     plugins = ["monsal.bus.plugins.servers", "monsal.bus.plugins.signals"] if "--plugins" in page.command else []
     assert page.get("/whose").split() == sorted(bus + plugins)
 

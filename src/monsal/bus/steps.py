@@ -1,9 +1,9 @@
 """The steps of a bus: start, stop, exit, and who conducts them.
 
-`_take` asks the table in `states.py` under a lock. The one caller that gets it conducts the bus from phase to phase
-(`_conduct`) and holds no lock while listeners run. Whatever is asked for meanwhile, by another thread or by a listener,
-is noted as the goal and done by the conductor next; who asked returns at once. So no call of `stop` or `exit` can
-dead-lock with a listener that waits for the caller.
+`_take` asks the table in `states.py` under a lock (`inner/phases.py`). The caller that gets it conducts the bus from
+phase to phase (`_conduct`) and holds no lock while listeners run. Whatever is asked for meanwhile, by another thread or
+by a listener, is noted as the goal and done by the conductor next; who asked returns at once. So no call of `stop` or
+`exit` can dead-lock with a listener that waits for the caller.
 
 Where listeners run: those of `start` on the thread that called `start`, because some must fork, change the user or
 install signal handlers. Those of `drain`, `stop` and `exit` on the thread that asked for it, because they look which it
@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import atexit
 import math
-import os
 import threading
 import warnings
 from collections.abc import Callable, Iterable, Sequence
@@ -27,38 +26,25 @@ from types import MethodType
 
 from monsal.bus.channels import ChannelFailures, Listener
 from monsal.bus.inner.held import let_go
-from monsal.bus.inner.home import Home
 from monsal.bus.inner.lent import Lent
+from monsal.bus.inner.phases import Phases
 from monsal.bus.inner.rounds import Call, Round, current_call
 from monsal.bus.inner.waiting import Desk, spawn
 from monsal.bus.limits import Hurry, Limits
-from monsal.bus.states import ASKED, WAYS, Action, Phase, State, TransitionError
+from monsal.bus.states import Action, Phase, State, TransitionError
 
 __all__ = ["Steps"]
 
-#: The phase in which a goal is as good as reached: nothing more has to be asked for.
-_LAST_PHASE = {"start": Phase.STARTING, "stop": Phase.STOPPING, "exit": Phase.EXITING}
 
-
-class Steps(Home):
+class Steps(Phases):
     """What takes a process from state to state. Every method may be called from every thread."""
-
-    states = State
-    state: State = State.STOPPED
-    phase: Phase = Phase.NEW
-    #: Whether `block` replaces the process by a fresh one after the exit.
-    execv: bool = False
 
     def __init__(self, *, limits: Limits | None = None) -> None:
         super().__init__()
         self.limits = limits or Limits()
         #: Set it to have a shutdown end soon; listeners may watch it.
         self.hurry = Hurry(self._changed)
-        self._conductor: int | None = None
-        self._goal: Action | None = None
-        self._leaving = False
         self._restarting = False
-        self._since = monotonic()
         self._round: Round | None = None
         self._lent: Lent | None = None
         self._watcher: threading.Thread | None = None
@@ -70,8 +56,6 @@ class Steps(Home):
         self._rush = math.inf
         self._reloads = 0
         self._checked_at_end = False
-        #: Whether a signal came when the bus was NEW, so that it may have ended before it was started.
-        self._early_signal = False
 
     @property
     def leaving(self) -> bool:
@@ -206,57 +190,6 @@ class Steps(Home):
             self._conductor = threading.get_ident()
         return self._conduct()
 
-    def _has_ended(self) -> bool:
-        return self.phase is Phase.EXITED and not self.execv
-
-    def _note_signal(self) -> None:
-        """A signal has come and is about to be published."""
-        with self._lock:
-            self._early_signal = self._early_signal or self.phase is Phase.NEW
-
-    def _take(self, action: Action) -> bool:
-        """Whether the caller is to conduct; if so, the first phase is entered."""
-        with self._lock:
-            way = ASKED[self.phase][action]
-            if way == "nothing":
-                return False
-            if way == "refused" or (action == "start" and self._conductor is not None):
-                raise TransitionError(f"{action}() is not possible while the bus is {self.phase.value}")
-            if self._conductor is not None:
-                if self._goal != "exit":
-                    self._goal = action
-                    self._changed()
-                return False
-            self._conductor = threading.get_ident()
-            self._goal = action
-            if self.phase is Phase.NEW:
-                self._home = os.getpid()
-            self._enter(way, action)
-            return True
-
-    def _enter(self, phase: Phase, cause: str) -> None:
-        """Set phase and state and tell all who wait; the caller holds the lock."""
-        if phase not in WAYS[self.phase]:
-            raise TransitionError(f"there is no way from {self.phase.value} to {phase.value}")
-        now = monotonic()
-        cause = f"{cause} by {threading.current_thread().name}: {phase.value}"
-        self.history.add("phase", self.phase.value, seconds=now - self._since, cause=cause)
-        self._since = now
-        self.phase, self.state = phase, phase.state
-        if self._goal is not None and _LAST_PHASE[self._goal] is phase:
-            self._goal = None
-        self._lobby.tell(phase)
-
-    def _arrive(self, phase: Phase | None, cause: str) -> bool:
-        """Enter a phase in which a step ends. False if no goal is left: from then on another thread may conduct."""
-        with self._lock:
-            if phase is not None:
-                self._enter(phase, cause)
-            if self._goal is not None and isinstance(ASKED[self.phase][self._goal], Phase):
-                return True
-            self._goal = self._conductor = None
-            return False
-
     def _conduct(self, first: Callable[[], bool] | None = None) -> BaseException | None:
         """Go from phase to phase until the goal is reached; one thread at a time does this.
 
@@ -283,14 +216,6 @@ class Steps(Home):
                 return fatal
             self._go_on()
             step = steps[self.phase]
-
-    def _go_on(self) -> None:
-        """Enter the next phase on the way to the goal; a step that has more to do leaves one."""
-        with self._lock:
-            goal = self._goal or "exit"
-            way = ASKED[self.phase][goal]
-            if isinstance(way, Phase):
-                self._enter(way, goal)
 
     def _break_off(self, error: BaseException) -> bool:
         """Leave the phase of a step that was interrupted. False if no goal is left; `exit` can still be called."""
@@ -339,25 +264,11 @@ class Steps(Home):
         self._move_in()
         self._go_on_in_child(turn)
 
-    def _may_move_in(self) -> bool:
-        """In a child: whether it was forked in the start and has not returned from there yet, asked on another thread.
-
-        Whether a daemon begins here is known only then, but the listener may have started threads before, for example
-        of a server, which are asked to exit already. As in any start, that is done when the listener has returned. It
-        itself is refused, so that a child which is no daemon learns so.
-        """
-        # The thread that forked is the main thread of the child.
-        forker = threading.main_thread().ident
-        return self.phase is Phase.STARTING and self._conductor == forker != threading.get_ident()
-
     def _go_on_in_child(self, turn: Round | None) -> None:
         """The threads that the bus had in the parent begin anew here."""
         self._lobby.forked()
         if turn is not None:
             self._have_watched(turn)
-
-    def _asked_to_leave(self) -> bool:
-        return self._goal is not None
 
     def _have_watched(self, turn: Round) -> None:
         turn.dismissed = False

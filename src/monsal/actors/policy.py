@@ -98,7 +98,8 @@ class Supervisor:
         for child in children:
             if child.id in self._children:
                 raise ValueError(f"two children are called {child.id}")
-            self._insert(child)
+            self._check(child)
+            self._children[child.id] = _Kid(child)
         self._plan: deque[_Step] = deque()
         self._pending: deque[_Event] = deque()
         #: The child that is being started or stopped, for which everything else waits.
@@ -108,10 +109,9 @@ class Supervisor:
         self._final: Action = Stopped()
         self._actions: list[Action] = []
 
-    def _insert(self, child: Child) -> None:
+    def _check(self, child: Child) -> None:
         if child.significant and self.policy.auto_shutdown == "never":
             raise ValueError(f"{child.id}: a significant child means nothing without auto_shutdown")
-        self._children[child.id] = _Kid(child)
 
     # What the owner wants.
 
@@ -135,6 +135,7 @@ class Supervisor:
 
     def add(self, child: Child, now: float) -> list[Action]:
         """Start another child, after those that there are. If it cannot be started it is forgotten."""
+        self._check(child)
         return self._ask(("add", child.id, child), now)
 
     def terminate(self, name: str, now: float) -> list[Action]:
@@ -396,7 +397,7 @@ class Supervisor:
             known = kid.phase in (ChildPhase.ABSENT, ChildPhase.WAITING)
             self._actions.append(Refused(child.id, "already_present" if known else "running"))
             return
-        self._insert(child)
+        self._children[child.id] = _Kid(child)
         self._plan.append(("added", child.id, 0.0))
 
     def _bury(self, kid: _Kid, now: float) -> None:

@@ -162,7 +162,8 @@ class Start:
 class Stop:
     """Stop this child, by force after `within` seconds (None: never); report `died` when it is gone.
 
-    It may still be starting; then `start_failed` says the same.
+    It may still be starting; then `start_failed` says the same. If its end was reported before this could be carried
+    out, there is nothing to do.
     """
 
     id: str
@@ -226,7 +227,7 @@ class ChildStatistics:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SupervisorStatistics:
-    """A supervisor and its children in order; `recent` restarts are those that counted in the period of the last one."""
+    """A supervisor and its children in order; `recent` restarts counted in the period of the last one."""
 
     phase: Phase
     children: tuple[ChildStatistics, ...]

@@ -13,6 +13,7 @@ peers=(
     "sqlite3 sqlite3"
     "node nodejs"
     "npm npm"
+    "escript erlang-base"
     "systemd-analyze systemd"
     "systemd-socket-activate systemd"
 )

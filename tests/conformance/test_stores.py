@@ -1,4 +1,4 @@
-"""Both built-in stores pass the kit that is given to others (rule state.B13)."""
+"""All built-in stores pass the kit that is given to others (rule state.B13)."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
+from store_links import Bordered, Linked
 
 from monsal.store import MemoryStorage, MemoryStore, ShelveStorage, SqliteStore
 from monsal.store.contract import Store
@@ -22,13 +23,24 @@ def memory(place: Path) -> Store:
     return MemoryStore()
 
 
+def linked(place: Path) -> Store:
+    return Linked(place / "run" / "monsal.db")
+
+
+def bordered(place: Path) -> Store:
+    return Bordered(place / "run" / "monsal.db")
+
+
 async def crash(store: Store) -> None:
-    await cast(SqliteStore, store).abandon()
+    if isinstance(store, Linked | Bordered):
+        await store.crash()
+    else:
+        await cast(SqliteStore, store).abandon()
 
 
 @pytest.mark.rule("state.B13")
 @pytest.mark.parametrize("check", checks.STORE_CHECKS, ids=lambda check: check.__name__)
-@pytest.mark.parametrize("factory", [sqlite, memory])
+@pytest.mark.parametrize("factory", [sqlite, memory, linked, bordered])
 def test_a_store_keeps_its_promises(factory: checks.StoreFactory, check: Check) -> None:
     checks.run_check(check, factory, crash=crash)
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
 from msgspec import Meta, to_builtins
+from msgspec.structs import asdict
 
 from monsal.clock import Clock
 from monsal.errors import MonsalError, ReloadFailed, UsageError
@@ -138,7 +139,7 @@ class StoreApi(RemoteAPI):
         """Where one conversation stands."""
         asked = StateKey(key, sender)
         value = (await self._store.read_states([asked]))[asked]
-        return {"key": key, "sender": sender, **to_builtins(value)}
+        return {"key": key, "sender": sender, **asdict(value)}
 
     @_done
     async def set_state(self, caller: str, key: str, sender: str, state: str) -> None:

@@ -75,7 +75,8 @@ class Turn:
     """One call of one handler for one message; `current()` gives it.
 
     `state` is the name of the conversation's state before the turn; `attempts` counts failed tries before this one;
-    `error` is what an ERROR handler has to deal with.
+    `error` is what an ERROR handler has to deal with. `replies` counts the mails of the last hour to the correspondent
+    that the store knows of, which serves other workers too.
     """
 
     message: Message
@@ -87,6 +88,7 @@ class Turn:
     captures: Mapping[str, str | None]
     tools: TurnTools
     attempts: int = 0
+    replies: int = 0
     error: BaseException | None = None
     drafts: list[Draft] = field(default_factory=list)
     outgoing: tuple[OutgoingMail, ...] = ()
@@ -207,7 +209,7 @@ class Turn:
             reason = suppression(
                 automatic=self.message.automatic,
                 from_ourselves=self.tools.is_own(correspondent),
-                replies=self.tools.replies(correspondent) + pending,
+                replies=max(self.tools.replies(correspondent), self.replies) + pending,
                 limit=self.tools.max_replies,
             )
             if reason is not None:

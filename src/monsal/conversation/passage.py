@@ -85,6 +85,7 @@ class Passage:
         self.done = set(self.committed)
         self.stateful_done = any(turn.stateful for turn in row.done)
         self.chosen = len(row.done)
+        self.replies = row.replies
         self.failures: list[Failure] = []
         self.resumed: set[StateKey] = set()
         self.table = around.router.table
@@ -279,6 +280,7 @@ class Passage:
             captures=captures,
             tools=self.around.tools,
             attempts=self.row.attempts,
+            replies=self.replies,
         )
 
     async def _call(self, handler: Handler, turn: Turn, captures: Mapping[str, str | None]) -> Outcome:
@@ -392,16 +394,16 @@ class Passage:
         bounce = self._bounce_mail(ack)
         if bounce is not None:
             commit = msgspec.structs.replace(commit, outgoing=(*commit.outgoing, bounce))
-        await self._commit(commit)
+        to_correspondent = self._count_replies(commit)
+        await self._commit(msgspec.structs.replace(commit, replies=to_correspondent))
         if turn.casts:
             self.around.announce(turn.casts)
         self.done, self.stateful_done = done, stateful_done
         self.around.counts.turns += 1
         self.around.counts.suppressed += turn.suppressed
-        correspondent = canonical(self.row.correspondent)
-        for mail in commit.outgoing:
-            if correspondent in map(canonical, mail.recipients):
-                self.around.budget.add(correspondent, now)
+        self.replies += to_correspondent
+        for _ in range(to_correspondent):
+            self.around.budget.add(canonical(self.row.correspondent), now)
         if log.isEnabledFor(logging.INFO):
             assert commit.turn is not None
             log.info(
@@ -415,6 +417,10 @@ class Passage:
         if not last:
             await self._read_view()
         return last
+
+    def _count_replies(self, commit: TurnCommit) -> int:
+        correspondent = canonical(self.row.correspondent)
+        return sum(correspondent in map(canonical, mail.recipients) for mail in commit.outgoing)
 
     async def _set_foreign(self, commit: TurnCommit) -> TurnCommit:
         """Set the states in a foreign storage before the ack: a crash in between runs the handler again (B14).

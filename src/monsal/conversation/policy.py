@@ -13,7 +13,7 @@ from monsal.backoff import HANDLER_RETRIES, Schedule
 from monsal.errors import Reject, Retry
 from monsal.store.contract import Ack
 
-__all__ = ["Failure", "ReplyBudget", "after_failure", "final_ack", "is_transient", "suppression"]
+__all__ = ["Failure", "after_failure", "final_ack", "is_transient", "suppression"]
 
 #: Kills of the process by one message after which it is a dead letter (P6).
 MAX_KILLS = 3
@@ -101,39 +101,3 @@ def suppression(*, automatic: str | None, from_ourselves: bool, replies: int, li
     if limit is not None and replies >= limit:
         return f"{replies} mails went to this correspondent within an hour"
     return None
-
-
-class ReplyBudget:
-    """Counts mails per correspondent over a sliding hour, for at most `size` correspondents.
-
-    It lives in memory: after a restart a loop gets one more hour's worth of replies, and is stopped again.
-    """
-
-    __slots__ = ("_sent", "_size")
-
-    HOUR = 3600.0
-
-    def __init__(self, size: int = 10_000) -> None:
-        self._size = size
-        self._sent: dict[str, list[float]] = {}
-
-    def count(self, correspondent: str, now: float) -> int:
-        """How many mails left for this correspondent within the hour before `now`."""
-        times = self._sent.get(correspondent)
-        if times is None:
-            return 0
-        times[:] = [at for at in times if at > now - self.HOUR]
-        return len(times)
-
-    def add(self, correspondent: str, now: float) -> None:
-        """Note that a mail to this correspondent was committed."""
-        times = self._sent.pop(correspondent, None)
-        if times is None:
-            times = []
-            if len(self._sent) >= self._size:
-                # The one that was answered longest ago: a dict keeps the order of insertion.
-                del self._sent[next(iter(self._sent))]
-        times.append(now)
-        # Above this many the decision is the same; the list must not grow with a loop.
-        del times[:-1000]
-        self._sent[correspondent] = times

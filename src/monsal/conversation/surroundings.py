@@ -8,9 +8,9 @@ from typing import Any
 
 from monsal.clock import Clock
 from monsal.conversation.context import TurnTools
-from monsal.conversation.policy import ReplyBudget
 from monsal.conversation.runner import Runner
 from monsal.routing import Router
+from monsal.store.budget import ReplyBudget
 from monsal.store.contract import Store
 
 __all__ = ["Counts", "Surroundings"]

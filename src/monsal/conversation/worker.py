@@ -18,7 +18,7 @@ from monsal.clock import Clock
 from monsal.conversation.context import TurnTools, canonical
 from monsal.conversation.entrance import Entrance
 from monsal.conversation.passage import Passage
-from monsal.conversation.policy import ReplyBudget, after_failure
+from monsal.conversation.policy import after_failure
 from monsal.conversation.runner import Runner
 from monsal.conversation.spool import Spool
 from monsal.conversation.surroundings import Surroundings
@@ -26,6 +26,7 @@ from monsal.conversation.templates import Templates
 from monsal.conversation.turn import failure_commit
 from monsal.errors import StoreError, StoreUnavailable
 from monsal.routing import Router
+from monsal.store.budget import ReplyBudget
 from monsal.store.contract import Ack, Claimed, Fence, Store
 
 __all__ = ["Worker", "WorkerSettings", "WorkerStatistics"]

@@ -1,8 +1,9 @@
 """The one durable thing: spool, states, timers, history, outbox and dead letters in one store (P1, P2).
 
-May import the ground floor only. `contract` says in values what a store is, and is where to start reading; `url`
-makes one; `sqlite`, `memory` are those of this version, over one engine; `states` has the get/set/clear storages of
-the original; `inspect` looks into a store without owning it.
+May import the ground floor and `wire`. `contract` says in values what a store is, and is where to start reading; `url`
+makes one; `sqlite`, `memory` are those of this version, over one engine; `remote` is one in another process, where
+`host` serves it; `states` has the get/set/clear storages of the original; `inspect` looks into a store without owning
+it.
 
 Names come when they are first asked for: importing this loads no database.
 """
@@ -45,8 +46,10 @@ from monsal.store.url import open_store
 from monsal.store.url import open_store as open  # noqa: A004 - the name that docs/interface.md promises
 
 if TYPE_CHECKING:
+    from monsal.store.host import StoreHost
     from monsal.store.inspect import Inspector
     from monsal.store.memory import MemoryStore
+    from monsal.store.remote import RemoteStore
     from monsal.store.sqlite import SqliteStore
     from monsal.store.states import MemoryStorage, ShelveStorage, StateStorage, Storage, StoreStates, as_storage
 
@@ -54,10 +57,12 @@ _HOME = {
     "Inspector": "monsal.store.inspect",
     "MemoryStorage": "monsal.store.states",
     "MemoryStore": "monsal.store.memory",
+    "RemoteStore": "monsal.store.remote",
     "ShelveStorage": "monsal.store.states",
     "SqliteStore": "monsal.store.sqlite",
     "StateStorage": "monsal.store.states",
     "Storage": "monsal.store.states",
+    "StoreHost": "monsal.store.host",
     "StoreStates": "monsal.store.states",
     "as_storage": "monsal.store.states",
 }
@@ -83,6 +88,7 @@ __all__ = [
     "OutgoingMail",
     "Receipt",
     "Recipient",
+    "RemoteStore",
     "SetTimer",
     "Settled",
     "ShelveStorage",
@@ -95,6 +101,7 @@ __all__ = [
     "Statement",
     "Storage",
     "Store",
+    "StoreHost",
     "StoreStates",
     "TurnCommit",
     "TurnRow",

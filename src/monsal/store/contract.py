@@ -11,6 +11,8 @@ Order of use: `open`, then `accept` (one mail, one row per recipient), `claim` (
 others read, but a crash can still undo it, together with everything applied after it (a suffix, never a middle).
 `accept` returns, and `take_outgoing` hands a mail out, only when everything they rest on has reached the disk.
 
+Records that go over a link are arrays there (`array_like`): both sides are the same program, and names cost twice.
+
 Leases give order: one lease key has at most one claimed row at a time, and its rows are claimed in order of their
 ids. Correctness comes from the fence (a commit of a lost lease is `Fenced`) and from comparing the version of each
 state that a turn read or changes (`Conflict`).
@@ -73,7 +75,7 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
     sql: bool
 
 
-class StateKey(msgspec.Struct, frozen=True):
+class StateKey(msgspec.Struct, frozen=True, array_like=True):
     """Names one conversation: the key of its machine and its correspondent, both kept exactly as given.
 
     A state shared by all correspondents of a machine has the sender `""`.
@@ -83,7 +85,7 @@ class StateKey(msgspec.Struct, frozen=True):
     sender: str
 
 
-class StateValue(msgspec.Struct, frozen=True):
+class StateValue(msgspec.Struct, frozen=True, array_like=True):
     """Where a conversation stands.
 
     `version` grows with each change and is 0 when nothing is stored (then `state` is START); `entered` is the
@@ -98,21 +100,21 @@ class StateValue(msgspec.Struct, frozen=True):
     previous: str = ROUTE_FIRST_STATE
 
 
-class Fence(msgspec.Struct, frozen=True):
+class Fence(msgspec.Struct, frozen=True, array_like=True):
     """The proof of a lease: `epoch` is committed anew at each open of the store, `counter` grows with each claim."""
 
     epoch: int
     counter: int
 
 
-class Recipient(msgspec.Struct, frozen=True):
+class Recipient(msgspec.Struct, frozen=True, array_like=True):
     """One recipient of a mail, as the envelope has it, and the queue its row stands in."""
 
     address: str
     lease_key: str
 
 
-class Accept(msgspec.Struct, frozen=True, kw_only=True):
+class Accept(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
     """One mail to be stored: a row for each recipient, the body once.
 
     `body` is the raw message in pieces as they came from the socket. `sender` is the envelope's, `correspondent`
@@ -132,27 +134,28 @@ class Accept(msgspec.Struct, frozen=True, kw_only=True):
     envelope: bytes = b"{}"
 
 
-class Receipt(msgspec.Struct, frozen=True):
+class Receipt(msgspec.Struct, frozen=True, array_like=True):
     """The answer to `accept`: for each recipient the id of its row and whether that row was there before."""
 
     ids: tuple[int, ...]
     duplicates: tuple[bool, ...]
 
 
-class DoneTurn(msgspec.Struct, frozen=True):
+class DoneTurn(msgspec.Struct, frozen=True, array_like=True):
     """A turn of a message that was committed before: its handler must not run again."""
 
     handler: str
     stateful: bool
 
 
-class Claimed(msgspec.Struct, frozen=True, kw_only=True):
+class Claimed(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
     """A row under lease. `body` is the raw message, or the path of the file that holds it if it is large.
 
     `attempts` counts failed tries, `kills` the times its process died while it ran. `done` lists the turns already
     committed for it. For source timer: `target` is the function to call (`module:name`), `state` the conversation
     that set it, `entered` that conversation's `StateValue.entered` at the time, and body and message_id are those of
-    the message whose turn set it.
+    the message whose turn set it. `replies` counts the mails of the last hour to the correspondent, as far as the store
+    knows of them (`TurnCommit.replies`); a store with one worker leaves the counting to that one.
     """
 
     id: int
@@ -172,16 +175,17 @@ class Claimed(msgspec.Struct, frozen=True, kw_only=True):
     target: str | None = None
     state: StateKey | None = None
     entered: int = 0
+    replies: int = 0
 
 
-class Expected(msgspec.Struct, frozen=True):
+class Expected(msgspec.Struct, frozen=True, array_like=True):
     """A state that the turn read: the commit is a `Conflict` unless its version is still this one."""
 
     state: StateKey
     version: int
 
 
-class StateChange(msgspec.Struct, frozen=True):
+class StateChange(msgspec.Struct, frozen=True, array_like=True):
     """The new state of a conversation. START deletes its row and clears its timers (rule state.R8).
 
     A change of the *name* ends the conversation's timers; those set in the same commit come after and live.
@@ -193,7 +197,7 @@ class StateChange(msgspec.Struct, frozen=True):
     reason: str = ""
 
 
-class OutgoingMail(msgspec.Struct, frozen=True, kw_only=True):
+class OutgoingMail(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
     """A rendered mail: these bytes, with this Message-ID, are what leaves, however often it has to be tried.
 
     `token` identifies it in the envelope sender (`b+<token>.<mac>@host`). `due` is when it may leave first.
@@ -207,7 +211,7 @@ class OutgoingMail(msgspec.Struct, frozen=True, kw_only=True):
     due: float = 0.0
 
 
-class SetTimer(msgspec.Struct, frozen=True, kw_only=True):
+class SetTimer(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
     """Call `target` (`module:name`) at `due`, unless the conversation's state has another name by then.
 
     A timer is (state, target): setting it again replaces it. With `due` None it is taken away. `recipient` and
@@ -222,14 +226,14 @@ class SetTimer(msgspec.Struct, frozen=True, kw_only=True):
     lease_key: str = ""
 
 
-class Statement(msgspec.Struct, frozen=True):
+class Statement(msgspec.Struct, frozen=True, array_like=True):
     """One SQL statement that belongs to the turn (`current().write`)."""
 
     sql: str
     params: tuple[Any, ...] = ()
 
 
-class TurnRow(msgspec.Struct, frozen=True, kw_only=True):
+class TurnRow(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
     """The history of one turn; unique per message and handler. `handler` is `module:name`.
 
     `state` is the conversation of the handler's module, `before` and `after` its state's names; `note` says what a
@@ -244,7 +248,7 @@ class TurnRow(msgspec.Struct, frozen=True, kw_only=True):
     note: str = ""
 
 
-class Ack(msgspec.Struct, frozen=True, kw_only=True):
+class Ack(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
     """What becomes of the claimed row.
 
     | kind | the row | its lease |
@@ -264,10 +268,11 @@ class Ack(msgspec.Struct, frozen=True, kw_only=True):
     detail: str = ""
 
 
-class TurnCommit(msgspec.Struct, frozen=True, kw_only=True):
+class TurnCommit(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
     """One turn, one commit (P2). `turn` is None when no handler ran to its end (a failure, a stale timer).
 
-    `message` is the id of the claimed row, `now` the time of the commit in epoch seconds.
+    `message` is the id of the claimed row, `now` the time of the commit in epoch seconds; `replies` says how many of
+    the outgoing mails go to the correspondent.
     """
 
     fence: Fence
@@ -281,19 +286,20 @@ class TurnCommit(msgspec.Struct, frozen=True, kw_only=True):
     outgoing: tuple[OutgoingMail, ...] = ()
     timers: tuple[SetTimer, ...] = ()
     statements: tuple[Statement, ...] = ()
+    replies: int = 0
 
 
-class Applied(msgspec.Struct, frozen=True):
+class Applied(msgspec.Struct, frozen=True, array_like=True, tag=True):
     """The turn is applied; `turn` is the id of its history row (0 without one)."""
 
     turn: int
 
 
-class Fenced(msgspec.Struct, frozen=True):
+class Fenced(msgspec.Struct, frozen=True, array_like=True, tag=True):
     """The lease was lost (it expired, was revoked, or the store was opened anew): nothing was written."""
 
 
-class Conflict(msgspec.Struct, frozen=True):
+class Conflict(msgspec.Struct, frozen=True, array_like=True, tag=True):
     """Some states have another version than the turn read: nothing was written, the lease is still held."""
 
     states: tuple[StateKey, ...]
@@ -302,7 +308,7 @@ class Conflict(msgspec.Struct, frozen=True):
 CommitResult = Applied | Fenced | Conflict
 
 
-class Outgoing(msgspec.Struct, frozen=True, kw_only=True):
+class Outgoing(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
     """A mail to be sent now, to one recipient. Rows of one mail have the same `mail` and come next to each other."""
 
     id: int
@@ -315,7 +321,7 @@ class Outgoing(msgspec.Struct, frozen=True, kw_only=True):
     body: bytes | Path
 
 
-class Settled(msgspec.Struct, frozen=True, kw_only=True):
+class Settled(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
     """What became of an outgoing row: sent; deferred until `due`; or failed for good. `reason` is the peer's reply.
 
     `tried` is False when the relay as a whole was down: then the row's `attempts` stay as they are.

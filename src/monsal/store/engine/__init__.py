@@ -2,13 +2,15 @@
 
 It is cut so that each part can be read alone:
 
-    schedule, cache, codes, text      pure: which queue is next, known states, codes, the stored form of a text
+    schedule, kept, cache, codes,     pure: which queue is next, known states, codes, the stored form of a text
+    text
     database, place, bodies, lock     the file: connections, migrations, damage, large bodies, who owns it
     data                              the open store: its connection and what it keeps in memory
     spool, turns, outbox, operator,   what is done to it: functions on `Data`, each within one transaction
-    looking, pruning
+    looking, pruning, clients
     operation, hand, bell, opening    calls, threads, wake-ups, the beginning and the way back after an error
     reading                           an application's reading statements, beside the writer
+    figures                           what people are told of it
     core                              who may touch the store when; groups, flushes, recovery
     face                              the asynchronous methods of the contract
 

@@ -8,14 +8,18 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from io import FileIO
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from monsal.ids import new_token
 
-__all__ = ["BodyFiles"]
+__all__ = ["BodyFiles", "BodyWriters", "Filed"]
+
+#: Threads that write large bodies: few, so that they do not take the disk from the one writer.
+_THREADS: Final = 2
 
 
 #: Bytes after which a body is flushed on its way. One flush of 20 MB at its end kept the writer's small ones waiting
@@ -27,7 +31,7 @@ class BodyFiles:
     """The folder of large bodies. Its methods block and may be called from any thread."""
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
+        self.folder = self._folder = folder
         self._in_doubt: list[str] = []
 
     def path(self, token: str) -> Path:
@@ -76,15 +80,54 @@ class BodyFiles:
             if not is_known(token):
                 self.remove(token)
 
-    def sweep(self, is_known: Callable[[str], bool]) -> int:
-        """Remove files that no row points to; how many there were. Only while nothing is being written."""
-        removed = 0
-        for shard in self._folder.iterdir() if self._folder.is_dir() else ():
-            for file in shard.iterdir() if shard.is_dir() else ():
-                if not is_known(file.name):
-                    file.unlink(missing_ok=True)
+    def sweep(self, is_known: Callable[[str], bool], before: float = float("inf")) -> tuple[int, int]:
+        """Remove files that no row points to: how many went, and how many stay because they are too young.
+
+        Those written at the time `before` (epoch seconds) or later may belong to a mail that is on its way to the
+        store. Without it, only while nothing is being written.
+        """
+        removed = young = 0
+        for file in self._files():
+            if is_known(file.name):
+                continue
+            with contextlib.suppress(FileNotFoundError):  # its writer gave it up meanwhile
+                if file.stat().st_mtime < before:
+                    file.unlink()
                     removed += 1
-        return removed
+                else:
+                    young += 1
+        return removed, young
+
+    def _files(self) -> Iterator[Path]:
+        for shard in self._folder.iterdir() if self._folder.is_dir() else ():
+            yield from shard.iterdir() if shard.is_dir() else ()
+
+
+class Filed(NamedTuple):
+    """A body in a file: its token and its size in octets."""
+
+    token: str
+    size: int
+
+
+class BodyWriters:
+    """Writes and removes large bodies on a few threads, for a loop."""
+
+    def __init__(self, files: BodyFiles) -> None:
+        self._files = files
+        self._threads = ThreadPoolExecutor(_THREADS, "monsal-bodies")
+
+    def write(self, pieces: Sequence[bytes]) -> Future[Filed]:
+        """Keep a body; where it is, when it is on the disk. The future raises OSError."""
+        return self._threads.submit(lambda: Filed(self._files.write(pieces), sum(map(len, pieces))))
+
+    def remove(self, token: str) -> None:
+        """Remove a body in the background."""
+        self._threads.submit(self._files.remove, token)
+
+    def stop(self) -> None:
+        """Wait for what is being done, and end. Blocks."""
+        self._threads.shutdown()
 
 
 def _write_in_steps(file: FileIO, pieces: Sequence[bytes]) -> None:

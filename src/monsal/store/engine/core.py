@@ -28,7 +28,6 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from monsal.backoff import exponential
@@ -36,34 +35,18 @@ from monsal.errors import StoreError, StoreUnavailable
 from monsal.store.engine.bell import Bell
 from monsal.store.engine.data import Data
 from monsal.store.engine.database import foreign_error
+from monsal.store.engine.figures import StoreStatistics
 from monsal.store.engine.hand import Checkpointer, Hand, checkpoint
 from monsal.store.engine.opening import Lost, close_place, open_place, recover
 from monsal.store.engine.operation import APPLIED, ASIDE, DURABLE, How, InDoubt, Operation, Undo, as_ours, refuse
 from monsal.store.engine.place import EngineSettings, Place
 from monsal.store.engine.reading import Reader, nothing, read_here
 
-__all__ = ["Core", "StoreStatistics"]
+__all__ = ["Core"]
 
 log = logging.getLogger("monsal.store")
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StoreStatistics:
-    """Operations and groups since the opening, the largest group, the smoothed time of a flush in seconds, how often
-    the store was opened anew after an error; pages in the WAL, queues with rows, leases, states in memory.
-    """
-
-    operations: int
-    groups: int
-    largest_group: int
-    flush_seconds: float
-    recoveries: int
-    wal_pages: int
-    queues: int
-    leases: int
-    cached_states: int
 
 
 class Core:
@@ -202,25 +185,38 @@ class Core:
 
         Raises StoreUnavailable, and what the operation itself raises.
         """
+        found = self.begin(how, function, *arguments, undo=undo)
+        if not isinstance(found, asyncio.Future):
+            return found
+        try:
+            return await found
+        except asyncio.CancelledError:
+            if undo is not None and found.done() and not found.cancelled() and found.exception() is None:
+                self.afterwards(undo, found.result())
+            raise
+
+    def begin(
+        self, how: How, function: Callable[..., T], *arguments: Any, undo: Undo | None = None
+    ) -> T | asyncio.Future[T]:
+        """The same without a coroutine: the value if it is there at once, else a future of it.
+
+        Whoever cancels the future has gone away; if it was done by then, `undo` is left to him (`afterwards`).
+        """
         if self.data is None:
             raise StoreUnavailable(self._why)
+        waiter: asyncio.Future[T]
         if not self._busy and not self._queue and not (how.aside and self._threaded):
             value: T = self._apply(function, arguments)
             if not how.durable or not self._is_dirty():
                 return value
-            waiter: asyncio.Future[T] = self._loop.create_future()
+            waiter = self._loop.create_future()
             self._waiting.append((waiter, value))
-            return await waiter
+            return waiter
         waiter = self._loop.create_future()
         self._queue.append(Operation(how, function, arguments, waiter, undo))
         if not self._busy:
             self._plan()
-        try:
-            return await waiter
-        except asyncio.CancelledError:
-            if undo is not None and waiter.done() and not waiter.cancelled() and waiter.exception() is None:
-                self._submit(undo, waiter.result())
-            raise
+        return waiter
 
     async def read(self, sql: str, params: Sequence[Any]) -> list[tuple[Any, ...]]:
         """Run a reading statement of an application, as of the last applied turn."""
@@ -232,7 +228,7 @@ class Core:
     def _is_dirty(self) -> bool:
         return self.data is not None and self.data.dirty
 
-    def _submit(self, function: Callable[..., Any], *arguments: Any) -> None:
+    def afterwards(self, function: Callable[..., Any], *arguments: Any) -> None:
         """Do an operation whose result nobody awaits, before all that queues."""
         if self.data is not None:
             self._queue.appendleft(Operation(APPLIED, function, arguments, self._unattended()))
@@ -352,7 +348,7 @@ class Core:
         elif not operation.waiter.done():
             operation.waiter.set_result(value)
         elif operation.undo is not None:
-            self._submit(operation.undo, value)
+            self.afterwards(operation.undo, value)
 
     # -- flushing ---------------------------------------------------------------------------------------------
 

@@ -135,6 +135,8 @@ class Data:
         #: Told to those who wait for work, or for outgoing mail, when the operation is over or on the disk.
         self.more_work = False
         self.more_mail = False
+        #: Large bodies without a mail that the opening left, because their mail may still come.
+        self.young_bodies = 0
         self.group = 0
         self.dirty = False
         self.wal_pages = 0

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Final
+from typing import Any
 
 from monsal.errors import StoreUnavailable
 from monsal.store.contract import (
@@ -25,30 +24,31 @@ from monsal.store.contract import (
     TurnCommit,
 )
 from monsal.store.engine import looking, operator, outbox, pruning, spool, turns
-from monsal.store.engine.bodies import BodyFiles
+from monsal.store.engine.bodies import BodyFiles, BodyWriters, Filed
 from monsal.store.engine.codes import SOURCES
-from monsal.store.engine.core import Core, StoreStatistics
+from monsal.store.engine.core import Core
 from monsal.store.engine.data import Data
 from monsal.store.engine.database import foreign_error
+from monsal.store.engine.figures import StoreStatistics
 from monsal.store.engine.looking import What
+from monsal.store.engine.opening import sweep
 from monsal.store.engine.operation import APPLIED, ASIDE, ASIDE_DURABLE, DURABLE, How, InDoubt
 from monsal.store.engine.place import EngineSettings, Place
 
-__all__ = ["SqlStore"]
-
-#: Threads that write large bodies: few, so that they do not take the disk from the one writer.
-_BODY_WRITERS: Final = 2
+__all__ = ["SqlStore", "how_to_claim", "how_to_commit", "read_states"]
 
 
 class SqlStore:
     """A store on SQLite. `monsal.store.contract.Store` says what each method promises."""
 
     def __init__(self, place: Place, settings: EngineSettings, capabilities: Capabilities, *, threaded: bool) -> None:
-        self._core = Core(place, settings, threaded=threaded)
+        #: For whoever gives others access to this store (`store.host`).
+        self.core = self._core = Core(place, settings, threaded=threaded)
+        self.bodies = place.bodies
+        self.settings = self._settings = settings
         self._place = place
-        self._settings = settings
         self._capabilities = capabilities
-        self._writers: ThreadPoolExecutor | None = None
+        self._writers: BodyWriters | None = None
         self._secret = b""
         self._epoch = 0
 
@@ -84,7 +84,7 @@ class SqlStore:
         finally:
             writers, self._writers = self._writers, None
             if writers is not None:
-                await asyncio.to_thread(writers.shutdown)
+                await asyncio.to_thread(writers.stop)
 
     async def abandon(self) -> None:
         """End as a killed process does, without a flush; for tests of crashes."""
@@ -102,26 +102,25 @@ class SqlStore:
         bodies = self._place.bodies
         if bodies is None or spool.total(mail.body) <= self._settings.body_limit:
             return await self._core.run(DURABLE, spool.accept, mail, None)
-        token = await self._write_body(bodies, mail.body)
+        file = await self._write_body(bodies, mail.body)
         try:
-            receipt = await self._core.run(DURABLE, spool.accept, mail, token)
+            receipt = await self._core.run(DURABLE, spool.accept, mail, file)
         except InDoubt:
             # If its row turns up after all, the sender's next try is a duplicate, and this is all there is of the mail.
-            bodies.doubt(token)
+            bodies.doubt(file.token)
             raise
         except Exception:
             # Nothing was stored; a caller who is cancelled cannot know that, so then the next opening looks.
-            self._forget_body(bodies, token)
+            self._forget_body(bodies, file.token)
             raise
         if all(receipt.duplicates):
-            self._forget_body(bodies, token)
+            self._forget_body(bodies, file.token)
         return receipt
 
     async def claim(self, limit: int, now: float, lease: float) -> list[Claimed]:
-        data = self._core.data
-        # Many timers may be due at once.
-        how = ASIDE if data is not None and data.next_timer <= now else APPLIED
-        return await self._core.run(how, spool.claim, limit, now, lease, undo=spool.give_back)
+        return await self._core.run(
+            how_to_claim(self._core.data, now), spool.claim, limit, now, lease, undo=spool.give_back
+        )
 
     def next_work(self) -> float | None:
         data = self._core.data
@@ -146,23 +145,23 @@ class SqlStore:
         if large:
             assert bodies is not None
             return await self._commit_large(bodies, turn, large)
-        return await self._core.run(_how(turn), turns.commit, turn, {})
+        return await self._core.run(how_to_commit(turn), turns.commit, turn, {})
 
     async def _commit_large(self, bodies: BodyFiles, turn: TurnCommit, large: Sequence[OutgoingMail]) -> CommitResult:
-        written: dict[str, str] = {}
-        used: dict[str, str] = {}
+        written: dict[str, Filed] = {}
+        used: dict[str, Filed] = {}
         try:
             for mail in large:
                 written[mail.token] = await self._write_body(bodies, (mail.body,))
             used = dict(written)
-            return await self._core.run(_how(turn), turns.commit, turn, used)
+            return await self._core.run(how_to_commit(turn), turns.commit, turn, used)
         except Exception:
             used = written
             raise
         finally:
             # The commit takes out what it pointed to; what it did not, nothing will.
             for mail_token in used:
-                self._forget_body(bodies, written[mail_token])
+                self._forget_body(bodies, written[mail_token].token)
 
     async def read_states(self, states: Sequence[StateKey]) -> dict[StateKey, StateValue]:
         data = self._core.data
@@ -170,7 +169,7 @@ class SqlStore:
             known = {state: value for state in states if (value := data.states.get(state)) is not None}
             if len(known) == len(states) or len(known) == len(set(states)):
                 return known
-        return await self._core.run(APPLIED, _read_states, states)
+        return await self._core.run(APPLIED, read_states, states)
 
     async def read(self, sql: str, params: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         return await self._core.read(sql, params)
@@ -242,31 +241,41 @@ class SqlStore:
                 self._forget_body(bodies, token)
         return pruned.rows
 
+    async def sweep(self) -> int:
+        """Remove large bodies that belong to no mail, as at the opening; how many are still too young to tell."""
+        return await self._core.run(ASIDE, sweep)
+
     # -- large bodies -----------------------------------------------------------------------------------------
 
-    async def _write_body(self, bodies: BodyFiles, pieces: Sequence[bytes]) -> str:
+    async def _write_body(self, bodies: BodyFiles, pieces: Sequence[bytes]) -> Filed:
         if self._core.data is None:
             raise StoreUnavailable(f"{self._place.name} is not available")
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._executor(), bodies.write, pieces)
+            return await asyncio.wrap_future(self._body_writers(bodies).write(pieces))
         except OSError as error:
             raise foreign_error(error, self._place.name) from error
 
     def _forget_body(self, bodies: BodyFiles, token: str) -> None:
-        self._executor().submit(bodies.remove, token)
+        self._body_writers(bodies).remove(token)
 
-    def _executor(self) -> ThreadPoolExecutor:
+    def _body_writers(self, bodies: BodyFiles) -> BodyWriters:
         if self._writers is None:
-            self._writers = ThreadPoolExecutor(_BODY_WRITERS, "monsal-bodies")
+            self._writers = BodyWriters(bodies)
         return self._writers
 
 
-def _how(turn: TurnCommit) -> How:
-    # What an application's statement costs is not known beforehand.
+def how_to_claim(data: Data | None, now: float) -> How:
+    """Many timers may be due at once."""
+    return ASIDE if data is not None and data.next_timer <= now else APPLIED
+
+
+def how_to_commit(turn: TurnCommit) -> How:
+    """What an application's statement costs is not known beforehand."""
     return ASIDE if turn.statements else APPLIED
 
 
-def _read_states(data: Data, states: Sequence[StateKey]) -> dict[StateKey, StateValue]:
+def read_states(data: Data, states: Sequence[StateKey]) -> dict[StateKey, StateValue]:
+    """The value of each conversation, as an operation."""
     return {state: data.state(state) for state in states}
 
 

@@ -15,7 +15,7 @@ from monsal.store.engine.data import Counters, Data, flushed_group
 from monsal.store.engine.database import foreign_error, has_wal_reset_fault
 from monsal.store.engine.place import EngineSettings, Place
 
-__all__ = ["Lost", "close_place", "open_place", "recover"]
+__all__ = ["Lost", "close_place", "open_place", "recover", "sweep"]
 
 log = logging.getLogger("monsal.store")
 
@@ -35,7 +35,7 @@ def open_place(place: Place, settings: EngineSettings) -> tuple[Data, float]:
             before = time.perf_counter()
             data = Data.load(db, place, settings)
             seconds = time.perf_counter() - before
-            _sweep(place, data)
+            data.young_bodies = sweep(data)
         except BaseException:
             place.disconnect(db)
             raise
@@ -47,13 +47,19 @@ def open_place(place: Place, settings: EngineSettings) -> tuple[Data, float]:
     return data, seconds
 
 
-def _sweep(place: Place, data: Data) -> None:
-    """Remove the large bodies of mails that a crash kept from being accepted."""
-    if place.bodies is None:
-        return
+def sweep(data: Data) -> int:
+    """Remove the large bodies of mails that a crash kept from being accepted; how many are too young to tell.
+
+    An operation, so that no mail is stored between the look at what is known and the removal.
+    """
+    if data.bodies is None:
+        return 0
     known = {token for (token,) in data.select("SELECT file FROM monsal_bodies WHERE file IS NOT NULL")}
-    if removed := place.bodies.sweep(known.__contains__):
+    age = data.settings.sweep_after
+    removed, young = data.bodies.sweep(known.__contains__, time.time() - age if age else float("inf"))
+    if removed:
         log.info("removed %d bodies that a crash had left behind", removed, extra={"action": "store_swept_bodies"})
+    return young
 
 
 def _points_to(data: Data, token: str) -> bool:

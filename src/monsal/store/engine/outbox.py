@@ -15,7 +15,7 @@ from monsal.store.engine.codes import OUT_DEFERRED, OUT_FAILED, OUT_SENT, OUT_WA
 from monsal.store.engine.data import Data
 from monsal.store.engine.text import load_text, store_text, store_time
 
-__all__ = ["cancel_outgoing", "counts", "put_back", "retry_outgoing", "settle", "take_outgoing"]
+__all__ = ["cancel_outgoing", "counts", "open_status", "put_back", "retry_outgoing", "settle", "take_outgoing"]
 
 
 def take_outgoing(data: Data, limit: int, now: float) -> list[Outgoing]:
@@ -85,7 +85,7 @@ def settle(data: Data, results: Sequence[Settled]) -> None:
         row = result.id
         before = data.sending.get(row)
         if before is None:
-            before = _open_status(data, row)
+            before = open_status(data, row)
         if before is None or row in moved:
             continue
         after, tried, reason = _AFTER[result.status], int(result.tried), store_text(result.reason)
@@ -106,7 +106,8 @@ def settle(data: Data, results: Sequence[Settled]) -> None:
             data.more_mail = True
 
 
-def _open_status(data: Data, row: int) -> int | None:
+def open_status(data: Data, row: int) -> int | None:
+    """The status on the disk of a row that is neither sent nor failed, else None."""
     rows = data.select("SELECT status FROM monsal_outbox WHERE id = ? AND status < 2", (row,))
     return rows[0][0] if rows else None
 

@@ -32,8 +32,9 @@ class EngineSettings:
     may take to be made on the loop's own thread. `duplicates_for`: seconds in which a mail can be a duplicate.
     `timers_at_once`: timers that one claim makes rows of. `checkpoint_pages`: new pages in the WAL that are moved into
     the database in the background; `checkpoint_limit`: pages at which the writer stops for the rest of them.
-    `fresh_bytes`: memory for bodies that were just accepted. `cached_states`: states kept in memory. `vfs`: of
-    SQLite, None for its own.
+    `fresh_bytes`: memory for bodies that were just accepted. `cached_states`: states kept in memory. `sweep_after`:
+    seconds for which a large body may wait for its mail; 0 where no other process writes bodies. `vfs`: of SQLite, None
+    for its own.
     """
 
     body_limit: int = 128 * 1024
@@ -46,6 +47,7 @@ class EngineSettings:
     checkpoint_limit: int = 8000
     fresh_bytes: int = 4 * 1024 * 1024
     cached_states: int = 20_000
+    sweep_after: float = 0.0
     vfs: str | None = None
 
 

@@ -6,6 +6,7 @@ A queue is what has one lease key. It is in one place at a time:
     LATER   its head is due in the future    -> READY when a claim sees that the time has come
     LEASED  its head is being handled        -> `settle` puts it where its next head belongs; READY when it expires
     HELD    its head is held                 -> READY by `settle` after a release
+    KEPT    a turn of an earlier opening may still run for its key (`Kept`) -> READY or LATER by `let_go`
 
 The index holds one `Queue` per key with waiting or held rows, however many rows there are; the row after the head
 is looked up by whoever takes the head away. Ready queues take turns: one that was handled goes to the end.
@@ -17,9 +18,11 @@ from __future__ import annotations
 
 import heapq
 from collections import deque
+from collections.abc import Iterable
 from typing import Final, NamedTuple
 
 from monsal.store.engine.codes import SOURCES
+from monsal.store.engine.kept import Kept
 
 __all__ = ["Head", "Queue", "Schedule"]
 
@@ -28,6 +31,7 @@ _READY: Final = 1
 _LATER: Final = 2
 _LEASED: Final = 3
 _HELD: Final = 4
+_KEPT: Final = 5
 
 _NEVER: Final = float("inf")
 
@@ -65,6 +69,7 @@ class Schedule:
         self.queues: dict[str, Queue] = {}
         self.leased: dict[str, Queue] = {}
         self.running = [0] * len(SOURCES)
+        self.kept = Kept()
         self._ready: deque[Queue] = deque()
         self._later: list[tuple[float, int, Queue]] = []
         self._serial = 0
@@ -97,6 +102,8 @@ class Schedule:
         """Up to `limit` ready queues; the caller leases each of them, or settles it, before anything else."""
         if now >= self._first_end:
             self._expire(now)
+        if now >= self.kept.first_end:
+            self._put_free(self.kept.expire(now))
         later = self._later
         while later and later[0][0] <= now:
             _, serial, queue = heapq.heappop(later)
@@ -179,11 +186,32 @@ class Schedule:
         times = [entry[0] for entry in self._later[:1]]
         if self.leased:
             times.append(self._first_end)
+        if self.kept.first_end != _NEVER:
+            times.append(self.kept.first_end)
         return min(times, default=None)
+
+    def keep(self, owner: int, key: str, until: float) -> None:
+        """Give no row of this key to anybody until `let_go` or a time: the owner still runs a turn for it (P3)."""
+        self.kept.keep(owner, key, until)
+        queue = self.queues.get(key)
+        if queue is not None and queue.place in (_READY, _LATER):
+            queue.place = _KEPT
+
+    def let_go(self, owner: int, keys: Iterable[str] | None = None) -> bool:
+        """The owner runs no turn for these keys, or for any, any more; whether `take` may give more now."""
+        return self._put_free(self.kept.let_go(owner, keys))
+
+    def _put_free(self, keys: Iterable[str]) -> bool:
+        queues = [queue for key in keys if (queue := self.queues.get(key)) is not None and queue.place == _KEPT]
+        # All of them, not up to the first that is ready.
+        return bool(sum(self._put(queue) for queue in queues))
 
     def _put(self, queue: Queue) -> bool:
         if queue.held:
             queue.place = _HELD
+            return False
+        if queue.key in self.kept:
+            queue.place = _KEPT
             return False
         if queue.due:
             self._serial += 1
@@ -198,6 +226,7 @@ class Schedule:
     def _expire(self, now: float) -> None:
         for queue in [queue for queue in self.leased.values() if queue.until <= now]:
             del self.leased[queue.key]
-            queue.place = _READY
-            self._ready.append(queue)
+            queue.place = _KEPT if queue.key in self.kept else _READY
+            if queue.place == _READY:
+                self._ready.append(queue)
         self._first_end = min((queue.until for queue in self.leased.values()), default=_NEVER)

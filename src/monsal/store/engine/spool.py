@@ -10,7 +10,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from monsal.errors import StoreUnavailable
 from monsal.store.contract import Accept, Claimed, DoneTurn, Fence, Receipt, StateKey
+from monsal.store.engine.bodies import Filed
 from monsal.store.engine.codes import DEAD, SOURCE_CODES, SOURCES, TIMER, WAITING
 from monsal.store.engine.data import Data
 from monsal.store.engine.schedule import Head, Queue
@@ -18,6 +20,8 @@ from monsal.store.engine.text import load_text, load_text_or_none, store_text, s
 
 __all__ = ["KEEP_DETAIL", "accept", "claim", "extend", "give_back", "killed", "total"]
 
+#: Octets of a row besides its body and envelope, about.
+_ROW: Final = 500
 #: A message that killed its worker so often is given up (P6).
 MAX_KILLS: Final = 3
 
@@ -27,9 +31,15 @@ def total(pieces: Sequence[bytes]) -> int:
     return sum(map(len, pieces))
 
 
-def accept(data: Data, mail: Accept, file: str | None) -> Receipt:
-    """Store a mail: the body once, a row for each recipient that has none yet. `file` holds a large body."""
-    raw = None if file is not None else bytes(mail.body[0]) if len(mail.body) == 1 else b"".join(mail.body)
+def accept(data: Data, mail: Accept, file: Filed | None) -> Receipt:
+    """Store a mail: the body once, a row for each recipient that has none yet. `file` holds a large body.
+
+    Raises StoreUnavailable if that file is gone: its writer may have taken so long that it was swept away.
+    """
+    token, size = (None, total(mail.body)) if file is None else file
+    if token is not None and data.bodies is not None and not data.bodies.path(token).is_file():
+        raise StoreUnavailable("the body of a large mail is gone before the mail was stored; send it again")
+    raw = None if token is not None else bytes(mail.body[0]) if len(mail.body) == 1 else b"".join(mail.body)
     entries = _entries(data, mail)
     data.begin()
     added: list[tuple[int, str, str]] = []
@@ -38,7 +48,7 @@ def accept(data: Data, mail: Accept, file: str | None) -> Receipt:
             added.append((entry.row, entry.address, entry.lease_key))
     if added:
         data.counters.body += 1
-        data.write(_INSERT_BODY, (data.counters.body, total(mail.body), raw, file))
+        data.write(_INSERT_BODY, (data.counters.body, size, raw, token))
     new = {row for row, _, _ in added}
     ids = tuple(entries[recipient.address].row for recipient in mail.recipients)
     source = SOURCE_CODES[mail.source]
@@ -138,8 +148,11 @@ def _try(data: Data, entry: _Entry) -> bool:
 # -- claim ------------------------------------------------------------------------------------------------------
 
 
-def claim(data: Data, limit: int, now: float, lease: float) -> list[Claimed]:
-    """Lease the heads of ready queues. Writes only if timers have become due."""
+def claim(data: Data, limit: int, now: float, lease: float, room: float = float("inf")) -> list[Claimed]:
+    """Lease the heads of ready queues, with no more than about `room` octets in them.
+
+    Writes only if timers have become due.
+    """
     if data.next_timer <= now:
         _fire_timers(data, now)
     claimed: list[Claimed] = []
@@ -153,6 +166,7 @@ def claim(data: Data, limit: int, now: float, lease: float) -> list[Claimed]:
             row = _lease(data, queue, fence, until)
             if row is not None:
                 claimed.append(row)
+                room -= _ROW + len(row.envelope) + (len(row.body) if isinstance(row.body, bytes) else 0)
             else:
                 _give_up_unreadable(data, queue, now)
         except BaseException:
@@ -161,6 +175,10 @@ def claim(data: Data, limit: int, now: float, lease: float) -> list[Claimed]:
                 data.schedule.settle(other, removed=0, head=Head(other.head, 0.0, False))
             give_back(data, claimed)
             raise
+        if room <= 0:
+            for other in taken:
+                data.schedule.settle(other, removed=0, head=Head(other.head, 0.0, False))
+            break
     return claimed
 
 

@@ -25,6 +25,7 @@ from monsal.store.contract import (
     TurnCommit,
     TurnRow,
 )
+from monsal.store.engine.bodies import Filed
 from monsal.store.engine.codes import DEAD, DONE, DROPPED, HELD, OUT_WAITING, WAITING
 from monsal.store.engine.data import Data
 from monsal.store.engine.schedule import Head, Queue
@@ -39,8 +40,8 @@ _NEVER = float("inf")
 Writes = list[tuple[str, tuple[Any, ...]]]
 
 
-def commit(data: Data, turn: TurnCommit, files: dict[str, str]) -> CommitResult:
-    """Apply a turn. `files` holds its large outgoing bodies: token of the mail -> token of the file. What is left in
+def commit(data: Data, turn: TurnCommit, files: dict[str, Filed]) -> CommitResult:
+    """Apply a turn. `files` holds its large outgoing bodies: token of the mail -> the file. What is left in
     it afterwards is not pointed to."""
     fence = turn.fence
     queue = data.schedule.holder(turn.lease_key, fence.counter) if fence.epoch == data.epoch else None
@@ -113,7 +114,7 @@ def _stale(data: Data, expected: Sequence[Expected]) -> tuple[StateKey, ...]:
 # All values are made before the first of them is written: what is wrong with a commit is found while nothing is.
 
 
-def _plan(data: Data, turn: TurnCommit, files: Mapping[str, str]) -> tuple[int, dict[StateKey, StateValue], Writes]:
+def _plan(data: Data, turn: TurnCommit, files: Mapping[str, Filed]) -> tuple[int, dict[StateKey, StateValue], Writes]:
     """The id of the turn's history row, the new values of states, and the statements."""
     now = store_time(turn.now)
     writes: Writes = []
@@ -188,13 +189,14 @@ class Filing(NamedTuple):
 
     turn: int
     now: float
-    file: str | None
+    file: Filed | None
 
 
 def _plan_outgoing(data: Data, turn: TurnCommit, mail: OutgoingMail, filing: Filing, writes: Writes) -> None:
     number, now, file = filing
     body = data.counters.body = data.counters.body + 1
-    writes.append((_INSERT_BODY, (body, len(mail.body), None if file is not None else bytes(mail.body), file)))
+    kept = (len(mail.body), bytes(mail.body), None) if file is None else (file.size, None, file.token)
+    writes.append((_INSERT_BODY, (body, *kept)))
     token, message_id, sender = store_text(mail.token), store_text(mail.message_id), store_text(mail.sender)
     due = store_time(mail.due)
     for recipient in dict.fromkeys(mail.recipients):

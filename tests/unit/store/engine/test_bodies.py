@@ -36,11 +36,11 @@ def test_a_body_has_its_name_only_when_the_disk_has_it(tmp_path: Path, monkeypat
 
 def test_what_nobody_points_to_is_swept(tmp_path: Path) -> None:
     bodies = BodyFiles(tmp_path / "bodies")
-    assert bodies.sweep(lambda token: True) == 0
+    assert bodies.sweep(lambda token: True) == (0, 0)
     kept, lost = bodies.write((b"kept",)), bodies.write((b"lost",))
     partial = bodies.path(kept).with_name(".partial")
     partial.write_bytes(b"half a bo")
-    assert bodies.sweep({kept}.__contains__) == 2
+    assert bodies.sweep({kept}.__contains__) == (2, 0)
     assert bodies.path(kept).read_bytes() == b"kept"
     assert not bodies.path(lost).exists()
     assert not partial.exists()

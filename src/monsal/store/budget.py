@@ -1,0 +1,41 @@
+"""How many mails went to a correspondent lately (DESIGN 4, *Loops*): counted by a worker, and by a host for several."""
+
+from __future__ import annotations
+
+__all__ = ["ReplyBudget"]
+
+
+class ReplyBudget:
+    """Counts mails per correspondent over a sliding hour, for at most `size` correspondents.
+
+    It lives in memory: after a restart a loop gets one more hour's worth of replies, and is stopped again.
+    """
+
+    __slots__ = ("_sent", "_size")
+
+    HOUR = 3600.0
+
+    def __init__(self, size: int = 10_000) -> None:
+        self._size = size
+        self._sent: dict[str, list[float]] = {}
+
+    def count(self, correspondent: str, now: float) -> int:
+        """How many mails left for this correspondent within the hour before `now`."""
+        times = self._sent.get(correspondent)
+        if times is None:
+            return 0
+        times[:] = [at for at in times if at > now - self.HOUR]
+        return len(times)
+
+    def add(self, correspondent: str, now: float) -> None:
+        """Note that a mail to this correspondent was committed."""
+        times = self._sent.pop(correspondent, None)
+        if times is None:
+            times = []
+            if len(self._sent) >= self._size:
+                # The one that was answered longest ago: a dict keeps the order of insertion.
+                del self._sent[next(iter(self._sent))]
+        times.append(now)
+        # Above this many the decision is the same; the list must not grow with a loop.
+        del times[:-1000]
+        self._sent[correspondent] = times

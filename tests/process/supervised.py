@@ -140,7 +140,7 @@ class _Writer:
 
     def tree(self, restart: str, auto_of_parent: str, *, depth: int, parent: str) -> Tree:
         draw, name = self.draw, self.name("s")
-        auto = draw.choice(("never", "never", "any_significant", "all_significant"))
+        auto = draw.choice((*("never",) * 5, "any_significant", "all_significant", "all_significant"))
         self.trees.append((parent, name))
         # Two supervisors that work at the same time write in no order: then no child may take another with it.
         nested = depth < 2 and draw.random() < 0.5
@@ -156,7 +156,7 @@ class _Writer:
             id=name,
             restart=restart,
             strategy=draw.choice(("one_for_one", "one_for_all", "rest_for_one")),
-            intensity=draw.choice((0, 1, 1, 2, 3, 5)),
+            intensity=draw.choice((0, 1, 1, 3, 5, 8, 12)),
             period=SHORT if self.waits else LONG,
             auto=auto,
             significant=self.is_significant(restart, auto_of_parent),
@@ -166,7 +166,9 @@ class _Writer:
     def worker(self, restart: str, auto: str, parent: str, siblings: Sequence[str]) -> Worker:
         draw, name = self.draw, self.name("w")
         self.workers.append((parent, name))
-        starts = tuple(draw.choices(("ok", "fail", "ignore"), (12, 2, 1), k=draw.randint(0, 4)))
+        # Most trees come up, and then starts fail often enough that one fails while others wait.
+        first = draw.choices(("ok", "fail", "ignore"), (40, 1, 1))
+        starts = (*first, *draw.choices(("ok", "fail", "ignore"), (5, 4, 1), k=draw.randint(0, 6)))
         takes = bool(siblings) and draw.random() < 0.3
         return Worker(
             id=name,
@@ -195,7 +197,7 @@ class _Writer:
         if what == "die":
             parent = draw.choice([of for of, _ in self.workers] or [self.trees[0][1]])
             among = [name for of, name in self.workers if of == parent]
-            victims = draw.sample(among, min(len(among), draw.choice((1, 1, 1, 2, 3))))
+            victims = draw.sample(among, min(len(among), draw.choice((1, 1, 2, 2, 3))))
             return ("die", parent, tuple((victim, draw.choice((*CAUSES, "crash"))) for victim in victims))
         parent, name = draw.choice([*self.workers, *(tree for tree in self.trees if tree[0])] or [("s1", "w0")])
         return (what, parent, name)

@@ -227,7 +227,7 @@ class Blocking:
 
 @pytest.mark.rule("mailbox.B10")
 @given(st.randoms(use_true_random=False), st.booleans())
-@settings(max_examples=400)
+@settings(max_examples=600)
 def test_a_tree_does_what_the_model_does(draw: Random, waits: bool) -> None:
     script = random_script(draw, 0, waits=waits)
     note(script.erlang())

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from monsal.config import Resolved, load_settings
 from monsal.conversation import Delivery, Entrance
@@ -24,6 +24,9 @@ from monsal.rpc import RemoteAPI
 from monsal.store.states import as_storage
 from monsal.transport import NEWLINE_JSON, Address
 
+if TYPE_CHECKING:
+    from monsal.actors import ActorSpec, GroupSpec
+
 __all__ = ["App"]
 
 
@@ -34,7 +37,8 @@ class App:
     route. `states` is a storage with get, set and clear that keeps the states instead of the store; the
     promise is then weaker (capability `atomic_turn` is False). `tables` is SQL that is run when the store is opened,
     for tables of the application's own (`create table if not exists ...`). `templates` is the folder of templates,
-    relative to the application's directory. Every other setting (`store`, `ingress`, `relay`, ...: see
+    relative to the application's directory. `actors` are started with the server, and can be asked by handlers
+    (`await ask("indexer", ...)`). Every other setting (`store`, `ingress`, `relay`, ...: see
     `monsal config`) can be overridden by `monsal.toml` and `MONSAL_*`.
 
     Nothing is imported, opened or checked against the outside here; `load` and `settings` do that.
@@ -47,6 +51,7 @@ class App:
         states: Any = None,
         tables: str | Iterable[str] = (),
         templates: str | os.PathLike[str] = "templates",
+        actors: Iterable[ActorSpec | GroupSpec] = (),
         **settings: Any,
     ) -> None:
         if not modules:
@@ -56,6 +61,7 @@ class App:
         self._states = None if states is None else as_storage(states)
         self._tables = (tables,) if isinstance(tables, str) else tuple(tables)
         self._templates = Path(templates)
+        self._actors = tuple(actors)
         self._exposures: list[Exposure] = []
         self._entrances: list[Entrance] = []
         # Where it is written down is where its templates and tests expect it, from whatever directory they are run.
@@ -134,6 +140,7 @@ class App:
             states=self._states,
             tables=self._tables,
             templates=self._templates,
+            actors=self._actors,
             exposures=self._exposures,
             entrances=self._entrances,
         )

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -34,6 +34,9 @@ from monsal.exposure import Apis, Exposure
 from monsal.routing import Router
 from monsal.store.contract import Store
 
+if TYPE_CHECKING:
+    from monsal.actors import ActorSpec, GroupSpec
+
 __all__ = ["DrainReport", "Engine", "Parts"]
 
 log = logging.getLogger("monsal.engine")
@@ -45,7 +48,7 @@ OnFailure = Callable[[BaseException], None]
 class Parts:
     """What an App is made of, as far as running it is concerned.
 
-    `entrances` are those of its engines that are open here: the application's own code asks them.
+    `entrances` are those of its engines that are open here: the application's own code asks them. `actors` are its own.
     """
 
     router: Router
@@ -54,6 +57,7 @@ class Parts:
     templates: Path
     exposures: Sequence[Exposure]
     entrances: list[Entrance]
+    actors: Sequence[ActorSpec | GroupSpec] = ()
 
 
 class DrainReport(msgspec.Struct, frozen=True, kw_only=True):

@@ -34,8 +34,10 @@ from monsal.config import Resolved
 from monsal.engine import Parts
 from monsal.errors import MonsalError, StoreLocked
 from monsal.forks import close_in_children
+from monsal.loading import TARGET
 from monsal.logs import set_up_logging
 from monsal.ownership import check_reader, give_away, owner_to_be
+from monsal.processes.plan import Overrides
 from monsal.progress import Progress
 from monsal.renewal import Renewal, first_of, on_a_thread
 from monsal.server import Server
@@ -59,7 +61,8 @@ class Options:
     `prepare` is called on the main thread before anything is opened, with the privileges that were left: it loads the
     application. `on_ready` is called with the contents of `run/ready.json`. `abandon` is called with the exit code when
     threads that handlers started keep the process from ending. `pid_file`, `user`, `group` and `umask` are those of
-    the bus's plugins. `plugins` are called with the bus and the reload, and subscribed.
+    the bus's plugins. `plugins` are called with the bus and the reload, and subscribed. `target` and `overrides` say to
+    processes of their own what the application's object is, and what is set instead of it.
     """
 
     prepare: Callable[[], object] = lambda: None
@@ -70,6 +73,8 @@ class Options:
     group: str | None = None
     umask: int | None = None
     plugins: tuple[Callable[[Bus, Callable[[], None]], Any], ...] = ()
+    target: str = TARGET
+    overrides: Overrides = ()
 
 
 class _LoopThread:
@@ -117,7 +122,15 @@ class _Life:
         SignalHandler(self.bus).subscribe()
         self.loop = _LoopThread()
         self.bus.attach_loop(self.loop.loop)
-        self.server = Server(parts, directory, resolved, conduct=self, generation=_generation())
+        self.server = Server(
+            parts,
+            directory,
+            resolved,
+            conduct=self,
+            generation=_generation(),
+            target=options.target,
+            overrides=options.overrides,
+        )
         self.units = Units(self.bus)
         self.account = Account(self.server, self.bus, self.units)
         self.started = False

@@ -100,13 +100,26 @@ def _plain(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode()
 
 
+class _Naming(logging.Filter):
+    """Gives each record the name of the process that wrote it."""
+
+    def __init__(self, process: str) -> None:
+        super().__init__()
+        self._process = process
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        record.worker = self._process
+        return True
+
+
 class _Handler(logging.StreamHandler[TextIO]):
     """Marks the handler that `set_up_logging` made."""
 
 
-def set_up_logging(form: str = "text", level: str = "info", stream: TextIO | None = None) -> None:
+def set_up_logging(form: str = "text", level: str = "info", stream: TextIO | None = None, *, process: str = "") -> None:
     """Write log records from `level` on to `stream` (standard error), in the `form` "text" or "json".
 
+    `process` is added to each where several processes write to one place.
     An application that has given the root logger handlers of its own keeps them, and only the level is set.
     Calling it again replaces what it did before.
     """
@@ -116,6 +129,8 @@ def set_up_logging(form: str = "text", level: str = "info", stream: TextIO | Non
     if not root.handlers:
         handler = _Handler(stream or sys.stderr)
         handler.setFormatter(JsonFormatter() if form == "json" else TextFormatter())
+        if process:
+            handler.addFilter(_Naming(process))
         root.addHandler(handler)
     root.setLevel(level.upper())
     # Its debug lines are about selectors, not about mail.

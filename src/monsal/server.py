@@ -5,6 +5,7 @@ The steps of its life are methods here; `life.py` makes units of them and says i
 
 from __future__ import annotations
 
+import errno
 import logging
 import time
 from collections.abc import Mapping
@@ -16,12 +17,18 @@ from monsal.config import Resolved
 from monsal.control import ControlServer, ServerApi, StoreApi
 from monsal.engine import OnFailure, Parts
 from monsal.ingress import Doors
+from monsal.loading import TARGET
+from monsal.processes.pages import pages
+from monsal.processes.plan import Overrides, Plan
 from monsal.service import LocalService, Service
 
 __all__ = ["Conduct", "Server"]
 
 log = logging.getLogger("monsal.server")
 
+#: Seconds that processes of a server that was killed may still listen, and between two looks: nobody tells.
+_ORPHANS = 10.0
+_LOOK_AGAIN = 0.05
 #: Seconds that a session may go on with the mail that it is sending when the doors are shut.
 _LAST_MAIL = 5.0
 #: The same for a call: its caller is told that we are about to end, and may call again.
@@ -53,11 +60,20 @@ class Conduct(Protocol):
 class Server:
     """What serves an application, with its doors and its control socket.
 
-    `generation` counts the images of the program since it was started from outside.
+    `generation` counts how often the code was taken up since it was started from outside. `target` names the
+    application's object and `overrides` what the command line says instead of it, for processes of their own.
     """
 
     def __init__(
-        self, parts: Parts, directory: Path, resolved: Resolved, *, conduct: Conduct, generation: int = 1
+        self,
+        parts: Parts,
+        directory: Path,
+        resolved: Resolved,
+        *,
+        conduct: Conduct,
+        generation: int = 1,
+        target: str = TARGET,
+        overrides: Overrides = (),
     ) -> None:
         self.directory = directory
         self.settings = resolved.settings
@@ -67,17 +83,27 @@ class Server:
         self.clock = SystemClock()
         self._conduct = conduct
         self.doors: Doors | None = None
-        has_files = self.settings.store.startswith("sqlite:")
-        self.service: Service = LocalService(
-            parts,
-            directory,
-            self.settings,
-            self.clock,
-            doors=self._open_doors,
-            page=self.run_directory / "turns.page" if has_files else None,
-        )
+        self.service = self._make_service(parts, target, overrides)
         self.control: ControlServer | None = None
         self._drain_ends = 0.0
+
+    def _make_service(self, parts: Parts, target: str, overrides: Overrides) -> Service:
+        settings = self.settings
+        if settings.workers:
+            # Not before: a server in one process needs no actors, and is ready sooner.
+            from monsal.processes.fleet import Fleet
+
+            plan = Plan(
+                target=target,
+                overrides=overrides,
+                tables=parts.tables,
+                exposes=bool(parts.exposures),
+                actors=parts.actors,
+            )
+            return Fleet(plan, self.directory, settings, doors=self._open_doors, generation=self.generation)
+        has_files = settings.store.startswith("sqlite:")
+        page = self.run_directory / "turns.page" if has_files else None
+        return LocalService(parts, self.directory, settings, self.clock, doors=self._open_doors, page=page)
 
     # Before the loop is needed
 
@@ -86,8 +112,18 @@ class Server:
 
         Raises OSError naming the address that cannot be had, ConfigError for an inherited socket of a wrong kind.
         """
-        self.doors = Doors(self.settings.ingress, self.directory, given)
-        self.doors.open(ports_only=True)
+        # Workers whose supervisor was killed end by themselves; until they have, they listen.
+        end = time.monotonic() + (_ORPHANS if any(pages(self.run_directory)) else 0.0)
+        while True:
+            self.doors = Doors(self.settings.ingress, self.directory, given)
+            try:
+                self.doors.open(ports_only=True)
+            except OSError as error:
+                if error.errno != errno.EADDRINUSE or time.monotonic() > end:
+                    raise
+                time.sleep(_LOOK_AGAIN)
+            else:
+                return
 
     def open_doors(self) -> None:
         """Bind what is left, the unix sockets. Raises OSError."""

@@ -186,9 +186,10 @@ class LocalService:
 
     @property
     def store(self) -> Store:
-        return self._opened().store
+        return self.opened().store
 
-    def _opened(self) -> Engine:
+    def opened(self) -> Engine:
+        """The engine, once its store is open. Raises StoreUnavailable before that."""
         if self.engine is None:
             raise StoreUnavailable("the server does not have its store open yet; `monsal why` says what it waits for")
         return self.engine
@@ -242,14 +243,14 @@ class LocalService:
                 return
 
     async def start_workers(self, on_failure: OnFailure) -> None:
-        self._opened().start_worker(on_failure)
+        self.opened().start_worker(on_failure)
 
     async def start_outbox(self, on_failure: OnFailure) -> None:
-        self._opened().start_pump(on_failure)
+        self.opened().start_pump(on_failure)
 
     async def start_ingresses(self) -> None:
         """Serve who comes to the doors. Raises OSError naming the address."""
-        engine = self._opened()
+        engine = self.opened()
         settings = self._settings
         limits = IngressSettings(
             max_connections=settings.max_connections, max_connections_per_peer=settings.max_connections_per_peer
@@ -269,21 +270,21 @@ class LocalService:
             self.ingresses.append(ingress)
 
     async def start_apis(self) -> None:
-        await self._opened().apis.listen(self._directory)
+        await self.opened().apis.listen(self._directory)
 
     # Drain and stop
 
     async def stop_apis(self, grace: float) -> None:
-        await self._opened().drain_apis(grace)
+        await self.opened().drain_apis(grace)
 
     async def stop_ingresses(self, grace: float) -> None:
         await asyncio.gather(*(ingress.stop(grace) for ingress in self.ingresses))
 
     async def drain_workers(self, grace: float) -> None:
-        await self._opened().drain_workers(grace)
+        await self.opened().drain_workers(grace)
 
     async def drain_outbox(self, grace: float) -> None:
-        self.report = await self._opened().drain_outbox(grace)
+        self.report = await self.opened().drain_outbox(grace)
 
     async def close_store(self) -> None:
         if self.engine is not None:

@@ -184,6 +184,13 @@ class Server:
         found = self.rows(f"select {', '.join(names)} from v_ledger where source = ?", (source,))
         return dict(zip(names, found[0], strict=True)) if found else dict.fromkeys(names, 0)
 
+    def workers(self) -> list[dict[str, Any]]:
+        """The processes that serve, as `monsal workers` tells them."""
+        command = [*monsal_command(), "workers", "--dir", str(self.directory), "--json"]
+        told = subprocess.run(command, capture_output=True, text=True, env=self._environ, check=False)
+        assert told.returncode == 0, f"monsal workers: {told.stderr}\n{self.log()}"
+        return [json.loads(line) for line in told.stdout.splitlines()]
+
     def wait_idle(self, *, patience: float = PATIENCE) -> None:
         """Wait until all that was accepted is settled and all that was written has left."""
 

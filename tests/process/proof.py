@@ -10,7 +10,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
+import os
 import random
 import shutil
 import signal
@@ -96,9 +98,16 @@ def helpdesk(directory: Path) -> Path:
 
 @dataclass(frozen=True, kw_only=True)
 class Trial:
-    """How hard it is: kills in all, mails a second, who writes, over how many connections."""
+    """How hard it is: kills in all, mails a second, who writes, over how many connections.
+
+    `workers` are processes beside the server; then `victims` says who is killed: names of `monsal workers` (without
+    their number), or `server`. `messages` is how many mails there have to be in the end.
+    """
 
     kills: int
+    workers: int = 0
+    victims: tuple[str, ...] = ("server",)
+    messages: int = 0
     seed: int = 1
     rate: float = 500.0
     correspondents: int = 300
@@ -207,18 +216,24 @@ def put_to_the_proof(directory: Path, trial: Trial, kind: type[E], *, witness: W
         *("--seed", trial.seed, "--size", trial.size, "--out", files["acknowledged"], "--json-sent", files["sent"]),
         *("--summary", files["summary"]),
     ]
+    options = ("--workers", str(trial.workers)) if trial.workers else ()
     with Server(directory) as server, background([str(part) for part in command], cwd=ROOT) as load:
-        server.start()
+        server.start(*options)
         for _ in range(trial.kills):
             _live_for_a_while(server, load, dice)
+            victim = dice.choice(trial.victims)
+            if victim != "server":
+                _kill_one(server, victim, dice)
+                continue
             server.kill()
-            server.spawn()
+            server.spawn(*options)
             if dice.random() < 0.25:
                 # In the middle of its start, while it repairs what the last kill left.
                 time.sleep(dice.uniform(0.0, 0.6))
                 server.kill()
-                server.spawn()
+                server.spawn(*options)
             server.wait_ready()
+        wait_until(lambda: server.ledger()["accepted"] >= trial.messages, "all of the mails", patience=240)
         _live_for_a_while(server, load, dice)
         load.send_signal(signal.SIGTERM)
         assert load.wait(60) == 0, "the load was not stopped cleanly"
@@ -228,6 +243,14 @@ def put_to_the_proof(directory: Path, trial: Trial, kind: type[E], *, witness: W
         assert not server.ready_file.exists(), "run/ready.json is there after the server has gone"
     captured = (witness or CaptureWitness(directory / "run" / "sent")).mails()
     return kind(server, _lines(files["sent"]), _lines(files["acknowledged"]), _lines(files["summary"])[0], captured)
+
+
+def _kill_one(server: Server, name: str, dice: random.Random) -> None:
+    """kill -9 of one process that serves; somebody else takes its place without our help."""
+    found = [row for row in server.workers() if row["name"].rstrip("0123456789").rstrip("-") == name]
+    if found:
+        with contextlib.suppress(ProcessLookupError):  # it ended by itself since then
+            os.kill(dice.choice(found)["pid"], signal.SIGKILL)
 
 
 def _live_for_a_while(server: Server, load: subprocess.Popen[bytes], dice: random.Random) -> None:

@@ -182,9 +182,7 @@ class _Writer:
 
     def event(self) -> Event:
         draw = self.draw
-        what = draw.choices(
-            ("die", "terminate", "restart", "delete", "add", "stop"), (14, 2, 3, 1, 2, 0.2)
-        )[0]
+        what = draw.choices(("die", "terminate", "restart", "delete", "add", "stop"), (14, 2, 3, 1, 2, 0.2))[0]
         if what == "stop":
             return ("stop",)
         if what == "add":

@@ -43,7 +43,7 @@ def command(directory: Path, target: str, check: bool) -> int:
     os.environ["PYTHONDONTWRITEBYTECODE"] = "1"  # for the check of new code, and for the image that comes next
     app = load_app(directory, target)
     home = directory.resolve()
-    settings = app.settings(home).override({"relay": _RELAY, "log": "text"}, "monsal dev")
+    settings = app.settings(home).override({"relay": _RELAY, "log": "text", "workers": 0}, "monsal dev")
     if check:  # of new code, before it takes over
         check_here(app, directory, settings)
         return OK

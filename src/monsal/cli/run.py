@@ -40,7 +40,7 @@ _FILE = click.Path(dir_okay=False, readable=False, path_type=Path)
 @click.command("run")
 @directory_option
 @app_option
-@click.option("--workers", type=int, help="Worker processes.")
+@click.option("--workers", type=int, help="Processes that handle messages; 0, the default: all in this one.")
 @click.option("--log", type=click.Choice(["text", "json"]), help="Form of the log lines on standard error.")
 @click.option(
     "--log-level", type=click.Choice(["debug", "info", "warning", "error"]), help="Least level that is logged."
@@ -85,6 +85,7 @@ def command(
     \b
     monsal run --dir desk
     monsal run --dir desk --log json
+    monsal run --dir desk --workers 4                       on four cores, with one process more for the store
     monsal run --dir desk --daemon --pid /run/desk.pid      as a daemon; its log is desk/run/monsal.log
     monsal run --dir desk --user desk --umask 027           as root, for ports below 1024
     monsal run --dir desk --check                           is it fit to run?
@@ -94,7 +95,8 @@ def command(
     if daemon and not check:
         return in_the_background(directory, log_file, owner_to_be(user, group))
     app = load_app(directory, target)
-    settings = app.settings(directory.resolve()).override({"workers": workers, "log": log, "log_level": log_level})
+    given = {"workers": workers, "log": log, "log_level": log_level}
+    settings = app.settings(directory.resolve()).override(given)
     if check:
         check_here(app, directory, settings, log_file)
         click.echo(
@@ -105,7 +107,8 @@ def command(
     if log_file is not None:
         to_log_file(log_file, owner_to_be(user, group))
     serving = Serving(app, directory, settings, pid_file=pid_file, user=user, group=group, umask=umask)
-    return serve_here(replace(serving, quiet=log_file is not None))
+    overrides = ((given, "the command line"),)
+    return serve_here(replace(serving, quiet=log_file is not None, target=target, overrides=overrides))
 
 
 def _check_places(*files: Path | None) -> None:

@@ -19,6 +19,7 @@ from monsal.cli.exits import FAILED, OK, UNAVAILABLE
 from monsal.cli.loading import make_room
 from monsal.config import CONFIG_FILE, Resolved, Settings, mask_secrets
 from monsal.errors import UsageError
+from monsal.loading import TARGET
 from monsal.ownership import open_log
 
 if TYPE_CHECKING:
@@ -50,6 +51,8 @@ class Serving:
     umask: int | None = None
     plugins: tuple[Callable[..., Any], ...] = ()
     quiet: bool = False
+    target: str = TARGET
+    overrides: tuple[tuple[Mapping[str, Any], str], ...] = ()
 
 
 def serve_here(serving: Serving) -> int:
@@ -60,10 +63,13 @@ def serve_here(serving: Serving) -> int:
 
     def welcome(facts: Mapping[str, Any]) -> None:
         if settings.log == "text" and facts["generation"] == 1 and not serving.quiet:
-            _welcome(facts, serving.directory, settings, serving.app.router.table)
+            # A supervisor has no handlers: it outlives their code.
+            table = serving.app.router.table if serving.app.router.is_loaded else None
+            _welcome(facts, serving.directory, settings, table)
 
     def prepare() -> None:
-        _load(serving.app)
+        if not settings.workers:
+            _load(serving.app)
         make_room(settings.store, serving.directory.resolve())
 
     if serving.user is None or os.geteuid():
@@ -78,6 +84,8 @@ def serve_here(serving: Serving) -> int:
         group=serving.group,
         umask=serving.umask,
         plugins=serving.plugins,
+        target=serving.target,
+        overrides=serving.overrides,
     )
     try:
         return serve(serving.app.parts(), serving.directory, serving.settings, options)
@@ -208,14 +216,14 @@ def _taken(error: OSError, ingress: tuple[str, ...]) -> str | None:
     )
 
 
-def _welcome(facts: Mapping[str, Any], directory: Path, settings: Settings, table: Table) -> None:
+def _welcome(facts: Mapping[str, Any], directory: Path, settings: Settings, table: Table | None) -> None:
     """Say to people, when the server is ready, where it is and what to type next."""
     where = directory.resolve()  # it is typed in another terminal, and that may be anywhere
     leaves = " (files it; nothing leaves this machine)" if settings.relay.startswith("capture:") else ""
     for name, text in (
         ("mail in", ", ".join([*facts["smtp"], *facts["lmtp"]]) or "nowhere"),
         ("mail out", f"{mask_secrets(settings.relay)}{leaves}"),
-        ("write to it", f'{typed("say", _example(table), directory=where)} "Hello"'),
+        ("write to it", f'{typed("say", _example(table) if table else "ADDRESS", directory=where)} "Hello"'),
         ("look", typed("status", directory=where)),
         ("stop", f"Ctrl-C, or {typed('stop', directory=where)}"),
     ):

@@ -394,16 +394,17 @@ class Passage:
         bounce = self._bounce_mail(ack)
         if bounce is not None:
             commit = msgspec.structs.replace(commit, outgoing=(*commit.outgoing, bounce))
-        to_correspondent = self._count_replies(commit)
-        await self._commit(msgspec.structs.replace(commit, replies=to_correspondent))
+        correspondent = canonical(self.row.correspondent)
+        replies = sum(correspondent in map(canonical, mail.recipients) for mail in commit.outgoing)
+        await self._commit(msgspec.structs.replace(commit, replies=replies))
         if turn.casts:
             self.around.announce(turn.casts)
         self.done, self.stateful_done = done, stateful_done
         self.around.counts.turns += 1
         self.around.counts.suppressed += turn.suppressed
-        self.replies += to_correspondent
-        for _ in range(to_correspondent):
-            self.around.budget.add(canonical(self.row.correspondent), now)
+        self.replies += replies
+        for _ in range(replies):
+            self.around.budget.add(correspondent, now)
         if log.isEnabledFor(logging.INFO):
             assert commit.turn is not None
             log.info(
@@ -417,10 +418,6 @@ class Passage:
         if not last:
             await self._read_view()
         return last
-
-    def _count_replies(self, commit: TurnCommit) -> int:
-        correspondent = canonical(self.row.correspondent)
-        return sum(correspondent in map(canonical, mail.recipients) for mail in commit.outgoing)
 
     async def _set_foreign(self, commit: TurnCommit) -> TurnCommit:
         """Set the states in a foreign storage before the ack: a crash in between runs the handler again (B14).

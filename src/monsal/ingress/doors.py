@@ -108,6 +108,13 @@ class Doors:
             self.close()
             raise
 
+    @classmethod
+    def adopted(cls, given: Mapping[str, Sequence[socket.socket]]) -> Doors:
+        """The doors of another process, by their addresses; that one bound them, and has their files."""
+        doors = cls(tuple(given), Path(), {})
+        doors._doors = [Door(url, sockets, is_ours=False) for url, sockets in given.items()]
+        return doors
+
     def _take_given(self) -> set[str]:
         """Make doors of the given sockets; the schemes for which systemd has named other addresses than we."""
         foreign = set()

@@ -1,0 +1,274 @@
+"""A service in several processes: the supervisor's side (DESIGN 6).
+
+    fleet = Fleet(plan, directory, resolved.settings, doors=..., generation=1)
+    await fleet.open_store()          # the store process, and our own way to it
+    await fleet.start_workers(...)    # the group of workers, each with ingress, turns and outbox, and a spare
+    await fleet.renew(2)              # workers with the code as it is now, beside those before; then these drain
+
+Workers do all their parts by themselves, so what the units of the server start one by one is started with them; a
+drain goes through all workers step by step, so that no mail comes in while turns end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from monsal.actors import (
+    ActorRef,
+    ActorSpec,
+    Backoff,
+    GaveUp,
+    GroupSpec,
+    Happening,
+    Monitor,
+    SpawnFailed,
+)
+from monsal.config import Settings
+from monsal.engine import DrainReport, OnFailure
+from monsal.errors import (
+    MonsalError,
+    ReloadFailed,
+    RemoteError,
+    StatementError,
+    StoreCorrupt,
+    StoreError,
+    StoreLocked,
+    StoreNewer,
+    StoreUnavailable,
+)
+from monsal.ingress import Doors
+from monsal.processes.figures import FleetView
+from monsal.processes.plan import API, Plan, Role
+from monsal.processes.supervisor import STORE_GROUP, WORKERS, Supervisor
+from monsal.store import Store
+
+__all__ = ["Fleet"]
+
+log = logging.getLogger("monsal.processes")
+
+#: Seconds that the store may take to open: migrations and the recovery after a crash read much.
+_OPENING: Final = 300.0
+#: Seconds that a process may take beyond the time of a drain before it is ended by force.
+_SLACK: Final = 10.0
+_BACKOFF: Final = Backoff(first=0.1, limit=15.0, reset_after=30.0)
+
+
+class Fleet:
+    """A `Service` whose parts are in other processes. Made and used on the sockets' loop."""
+
+    def __init__(
+        self, plan: Plan, directory: Path, settings: Settings, *, doors: Callable[[], Doors], generation: int
+    ) -> None:
+        self._plan = plan
+        self._directory = directory
+        self._settings = settings
+        self._doors = doors
+        self._generation = generation
+        self._supervisor: Supervisor | None = None
+        self._workers: Monitor | None = None
+        self._api: Monitor | None = None
+        self._is_open = False
+        self._watch: asyncio.Task[None] | None = None
+        self._hurrying: list[asyncio.Future[None]] = []
+        self._on_failure: OnFailure = lambda error: None
+        self.report: DrainReport | None = None
+        self.view = FleetView(self, directory, settings.store, doors)
+
+    # -- looking ----------------------------------------------------------------------------------------------
+
+    @property
+    def renews(self) -> bool:
+        return True
+
+    @property
+    def supervisor(self) -> Supervisor | None:
+        """The arbiter, while there is one."""
+        return self._supervisor
+
+    @property
+    def store(self) -> Store:
+        if self._supervisor is None or not self._is_open:
+            raise StoreUnavailable("the server does not have its store open yet; `monsal why` says what it waits for")
+        return self._supervisor.store
+
+    def members(self, role: Role | None = None) -> list[ActorRef]:
+        """The workers that serve, and with them (or alone) the process for programs."""
+        groups = {"worker": (self._workers,), "api": (self._api,), None: (self._workers, self._api)}[role]
+        return [ref for group in groups if group is not None for ref in group.members]
+
+    # -- start ------------------------------------------------------------------------------------------------
+
+    async def open_store(self) -> None:
+        """Start the store process. Raises StoreError as opening it here would."""
+        self._supervisor = supervisor = Supervisor(self._doors, self._happened)
+        settings = self._settings
+        spec = ActorSpec(
+            name=STORE_GROUP,
+            actor="monsal.processes.storekeeper:StoreKeeper",
+            args={
+                "directory": str(self._directory),
+                "url": settings.store,
+                "tables": list(self._plan.tables),
+                "log": settings.log,
+                "log_level": settings.log_level,
+            },
+            shutdown=_SLACK,
+            ready_within=_OPENING,
+        )
+        await self._begin(STORE_GROUP, GroupSpec(member=spec, count=1, backoff=_BACKOFF))
+        await supervisor.attached
+        await supervisor.store.open()
+        self._is_open = True
+
+    async def start_workers(self, on_failure: OnFailure) -> None:
+        """Start the workers. Raises MonsalError with what the application's code says against it."""
+        self._on_failure = on_failure
+        spec = self._spec("worker", self._generation)
+        group = GroupSpec(member=spec, count=self._settings.workers, spare=1, backoff=_BACKOFF)
+        self._workers = await self._begin(WORKERS, group)
+        self._watch = asyncio.get_running_loop().create_task(self.view.watch(), name="looks at the workers")
+
+    async def start_outbox(self, on_failure: OnFailure) -> None:
+        """Each worker sends by itself."""
+
+    async def start_ingresses(self) -> None:
+        """Each worker serves the doors by itself."""
+
+    async def start_apis(self) -> None:
+        """Start the process that serves programs, if there is an API for them."""
+        if self._plan.exposes:
+            group = GroupSpec(member=self._spec("api", self._generation), count=1, backoff=_BACKOFF)
+            self._api = await self._begin(API, group)
+            await self.view.figures()
+
+    async def _begin(self, name: str, group: GroupSpec) -> Monitor:
+        assert self._supervisor is not None
+        try:
+            return await self._supervisor.add_monitor(name, group)
+        except SpawnFailed as failed:
+            raise _as_ours(failed) from failed
+
+    def _spec(self, role: Role, generation: int) -> ActorSpec:
+        return ActorSpec(
+            name=WORKERS if role == "worker" else API,
+            actor="monsal.processes.worker:WorkerProcess",
+            args={
+                "directory": str(self._directory),
+                "target": self._plan.target,
+                "overrides": [[dict(values), origin] for values, origin in self._plan.overrides],
+                "role": role,
+                "generation": generation,
+            },
+            shutdown=self._settings.drain + _SLACK,
+            ready_within=120.0,
+        )
+
+    # -- new code ---------------------------------------------------------------------------------------------
+
+    async def renew(self, generation: int) -> None:
+        """Start workers with the code as it is now, and drain those before once the new ones serve.
+
+        Raises ReloadFailed with the traceback of the new code; then nothing was changed.
+        """
+        if self._workers is None:
+            raise ReloadFailed("the workers are not started yet")
+        await self._workers.replace(self._spec("worker", generation), wait=False)
+        self._generation = generation
+        if self._api is not None:
+            # Its addresses can be listened on by one process only; programs connect again.
+            await self._api.close()
+            await self.start_apis()
+
+    # -- drain and stop ---------------------------------------------------------------------------------------
+
+    async def stop_apis(self, grace: float) -> None:
+        await self._each("api", "stop_apis", grace)
+
+    async def stop_ingresses(self, grace: float) -> None:
+        await self._each("worker", "begin_drain")
+        await self._each("worker", "stop_ingresses", grace)
+
+    async def drain_workers(self, grace: float) -> None:
+        await self._each("worker", "drain_workers", grace)
+
+    async def drain_outbox(self, grace: float) -> None:
+        told = await self._each("worker", "drain_outbox", grace)
+        reports = [msgspec.convert(each, DrainReport) for each in told]
+        store = self.store
+        waiting = sum(entry.waiting + entry.running for entry in (await store.ledger()).values())
+        outbox = await store.outbox_counts()
+        self.report = DrainReport(
+            seconds=max((each.seconds for each in reports), default=0.0),
+            turns=sum(each.turns for each in reports),
+            abandoned=sum(each.abandoned for each in reports),
+            sent=sum(each.sent for each in reports),
+            in_flight=sum(each.in_flight for each in reports),
+            waiting=waiting,
+            outbox=sum(outbox.get(status, 0) for status in ("waiting", "deferred", "sending")),
+        )
+
+    async def close_store(self) -> None:
+        """End all processes, the store's last."""
+        supervisor = self._supervisor
+        if supervisor is None:
+            return
+        if self._watch is not None:
+            self._watch.cancel()
+        for group in (self._api, self._workers):
+            if group is not None:
+                await group.close()
+        try:
+            if self._is_open:
+                self._is_open = False
+                await supervisor.store.close()
+        finally:
+            await supervisor.stop()
+            self._supervisor = None
+
+    def begin_drain(self) -> None:
+        """The workers are told when their ingresses stop, which is the first that a drain does."""
+
+    def hurry(self) -> None:
+        if self._supervisor is not None:
+            self._hurrying = [
+                asyncio.ensure_future(self._supervisor.tell(ref, "hurry")) for ref in self.members("worker")
+            ]
+
+    async def _each(self, role: Role, word: str, *args: Any) -> list[Any]:
+        """What all processes of a role answer; one that dies meanwhile has no part in it: its rows wait again."""
+        supervisor = self._supervisor
+        if supervisor is None:
+            return []
+        patience = (args[0] if args else 0.0) + _SLACK
+        asked = (supervisor.ask(ref, word, *args, timeout=patience) for ref in self.members(role))
+        answers = await asyncio.gather(*asked, return_exceptions=True)
+        for answer in answers:
+            if isinstance(answer, BaseException):
+                if not isinstance(answer, RemoteError):
+                    raise answer
+                log.warning("%s: %s", word, answer, extra={"action": "drain"})
+        return [answer for answer in answers if not isinstance(answer, BaseException)]
+
+    # -- what happens -----------------------------------------------------------------------------------------
+
+    def _happened(self, happening: Happening) -> None:
+        if isinstance(happening, GaveUp):
+            self._on_failure(MonsalError(str(happening)))
+        self.view.happened(happening)
+
+
+def _as_ours(failed: SpawnFailed) -> MonsalError:
+    """What kept a process from its start, as the error that it was there, if it is one of the store's."""
+    kind = _OF_THE_STORE.get(failed.kind)
+    return failed if kind is None else kind(failed.reason)
+
+
+_OF_THE_STORE: Final[dict[str, type[StoreError]]] = {
+    kind.__name__: kind for kind in (StoreUnavailable, StoreLocked, StoreCorrupt, StoreNewer, StatementError)
+}

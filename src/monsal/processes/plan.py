@@ -1,0 +1,31 @@
+"""What the processes of a server are told about the application that they serve."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+if TYPE_CHECKING:
+    from monsal.actors.spec import ActorSpec, GroupSpec
+
+__all__ = ["API", "Overrides", "Plan", "Role"]
+
+#: Settings that go before those of the application, such as those of the command line, with their origins.
+Overrides = Sequence[tuple[Mapping[str, Any], str]]
+#: Takes mail, runs turns and sends; or serves programs that call.
+Role = Literal["worker", "api"]
+#: The name of the process that serves programs.
+API: Final = "api"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What processes are told about the application: its object, what the command line says instead of it, tables of
+    its own, whether it exposes an API, and actors of its own."""
+
+    target: str
+    overrides: Overrides = ()
+    tables: Sequence[str] = ()
+    exposes: bool = False
+    actors: Sequence[ActorSpec | GroupSpec] = ()

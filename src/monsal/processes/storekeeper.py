@@ -1,0 +1,112 @@
+"""The store process: the one writer of an SQLite file, for all workers (DESIGN 6)."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from monsal.actors import ARBITER, Actor
+from monsal.conversation import TurnPage
+from monsal.errors import StoreLocked
+from monsal.logs import set_up_logging
+from monsal.processes.links import CLIENT, serve_store
+from monsal.processes.pages import page_of, pages
+from monsal.store import open as open_store
+from monsal.store.engine.face import SqlStore
+from monsal.store.host import StoreHost
+
+__all__ = ["StoreKeeper"]
+
+log = logging.getLogger("monsal.store")
+
+#: Seconds that a command, or the store process before this one, may have the store; and between two looks.
+_PATIENCE: Final = 10.0
+_LOOK_AGAIN: Final = 0.05
+#: Seconds that workers have for their last commits when the supervisor is gone.
+_ORPHANED: Final = 4.0
+
+
+class StoreKeeper(Actor):
+    """Opens the store, and serves each worker that is introduced.
+
+    `directory` is the application's, `url` that of the store, `tables` the application's own.
+    """
+
+    def __init__(self, *, directory: str, url: str, tables: Sequence[str], log: str, log_level: str) -> None:
+        self._directory = Path(directory)
+        self._url = url
+        self._tables = tuple(tables)
+        self._log = log
+        self._log_level = log_level
+        self._host: StoreHost | None = None
+        self._parent = os.getppid()
+
+    async def start(self) -> None:
+        """Open the store. What ran in workers that are gone is counted before anybody is given a row (P6)."""
+        set_up_logging(self._log, self._log_level, process=f"store[{os.getpid()}]")
+        living: list[str] = await self.ask(ARBITER, "living_workers")
+        run = self._directory / "run"
+        known = {*living, *pages(run)}
+        store = open_store(self._url, base=self._directory, tables=self._tables)
+        assert isinstance(store, SqlStore)
+        host = StoreHost(store, running=lambda name: _take(page_of(run, name)), expect=known)
+        await _open_when_free(host)
+        self._host = host
+        for name in known.difference(living):
+            host.died(name)
+
+    async def introduced(self, purpose: str, sock: Any, peer: Any) -> None:
+        """A worker comes, or the supervisor."""
+        kind, _, name = purpose.partition(":")
+        if kind != CLIENT or self._host is None:
+            await super().introduced(purpose, sock, peer)
+        else:
+            await serve_store(sock, self._host, name)
+
+    async def stopping(self) -> None:
+        """Close the store; if the supervisor is gone, after the last commits of the workers."""
+        host = self._host
+        if host is None:
+            return
+        if os.getppid() != self._parent:
+            await self._wait_for_workers(host)
+        await host.close()
+
+    async def _wait_for_workers(self, host: StoreHost) -> None:
+        """Let those who also lost the supervisor commit what they run, and say goodbye."""
+        end = time.monotonic() + _ORPHANED
+        while time.monotonic() < end:
+            if not host.statistics().workers:
+                return
+            await asyncio.sleep(_LOOK_AGAIN)
+
+
+def _take(page: Path) -> list[int]:
+    """What a worker was running when it ended without a word; then its page is of no more use."""
+    if not page.exists():
+        return []
+    found = TurnPage(page)
+    try:
+        return found.left_behind()
+    finally:
+        found.close()
+        page.unlink(missing_ok=True)
+
+
+async def _open_when_free(host: StoreHost) -> None:
+    """Open the store once nobody else has it. Raises StoreLocked if that takes too long, StoreError."""
+    end = time.monotonic() + _PATIENCE
+    while True:
+        try:
+            await host.open()
+        except StoreLocked:
+            if time.monotonic() > end:
+                raise
+            await asyncio.sleep(_LOOK_AGAIN)
+        else:
+            return

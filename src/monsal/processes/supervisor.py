@@ -1,0 +1,133 @@
+"""The arbiter of a server: gives its children the listening sockets and connections to the store."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+from collections.abc import Callable
+from typing import Final
+
+from monsal.actors import (
+    ActorRef,
+    Arbiter,
+    CommandError,
+    CommandRequest,
+    RecordStatistics,
+    UnknownActor,
+    command,
+)
+from monsal.actors.happenings import Died, Happening, Started
+from monsal.errors import RemoteError
+from monsal.ingress import Doors
+from monsal.processes.links import CLIENT, STORE, store_link
+from monsal.store.remote import RemoteStore
+
+__all__ = ["STORE_GROUP", "WORKERS", "Supervisor"]
+
+log = logging.getLogger("monsal.processes")
+
+#: The names of the groups.
+STORE_GROUP: Final = "store"
+WORKERS: Final = "worker"
+#: What the supervisor is called by the store.
+_SERVER: Final = "server"
+#: Seconds to wait for a store process that is being started again.
+_STORE_BACK: Final = 240.0
+
+
+class Supervisor(Arbiter):
+    """Knows the store process and the doors; `store` is its own way to the store, for commands and figures."""
+
+    def __init__(self, doors: Callable[[], Doors], on_event: Callable[[Happening], object]) -> None:
+        super().__init__(on_event=self._noted)
+        self._doors = doors
+        self._equipped: set[str] = set()
+        #: Whether our own way to the store was made.
+        self.attached: asyncio.Future[None] = self.switch.loop.create_future()
+        self._tell = on_event
+        self.store = RemoteStore()
+        self._keeper: ActorRef | None = None
+        self._keeper_is_there = asyncio.Event()
+        self._connecting: set[asyncio.Task[None]] = set()
+
+    # -- the store --------------------------------------------------------------------------------------------
+
+    def _noted(self, happening: Happening) -> None:
+        if isinstance(happening, Started) and happening.ref.group == STORE_GROUP:
+            self._keeper = happening.ref
+            self._keeper_is_there.set()
+            for name in (_SERVER, *self._living()):
+                self._connect_soon(name)
+        elif isinstance(happening, Died) and happening.ref == self._keeper:
+            self._keeper = None
+            self._keeper_is_there.clear()
+        elif isinstance(happening, Died):
+            self._equipped.discard(happening.ref.aid)
+        self._tell(happening)
+
+    def _living(self) -> list[str]:
+        """The ids of the workers that have been connected to the store."""
+        return [record.ref.aid for record in self.switch.records.values() if record.ref.aid in self._equipped]
+
+    def _connect_soon(self, name: str) -> None:
+        task = self.switch.loop.create_task(self._reconnect(name), name=f"connects {name} to the store")
+        self._connecting.add(task)
+        task.add_done_callback(self._connecting.discard)
+
+    async def _reconnect(self, name: str) -> None:
+        try:
+            await self.connect(name)
+        except RemoteError as error:
+            # One of the two has died meanwhile: then whoever takes its place is connected.
+            log.info("%s is not connected to the store: %s", name, error, extra={"action": "store_link"})
+
+    async def connect(self, name: str) -> None:
+        """Give the store process and a worker (or this process) the two ends of a connection.
+
+        Raises UnknownActor, ActorDied, what the two say against it, TimeoutError while there is no store process.
+        """
+        async with asyncio.timeout(_STORE_BACK):
+            await self._keeper_is_there.wait()
+        keeper = self._keeper
+        if keeper is None:
+            raise UnknownActor("the store process has just ended")
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            await self.hand_over(keeper, f"{CLIENT}:{name}", ours)
+            if name == _SERVER:
+                await self.store.attach(await store_link(theirs.dup(), self.store))
+                if not self.attached.done():
+                    self.attached.set_result(None)
+            else:
+                await self.hand_over(name, STORE, theirs)
+        finally:
+            ours.close()
+            theirs.close()
+
+    # -- what children ask ------------------------------------------------------------------------------------
+
+    @command(control=True)
+    async def equip(self, request: CommandRequest, aid: str) -> None:
+        """Give a worker that boots a connection to the store, and all doors."""
+        await self.connect(aid)
+        self._equipped.add(aid)
+        for door in self._doors():
+            for each in door.sockets:
+                await self.hand_over(aid, f"door:{door.url}", each)
+
+    @command(control=True)
+    async def connect_again(self, request: CommandRequest, aid: str) -> None:
+        """Give a worker a new connection to the store: it has lost its own."""
+        if request.caller is None or request.caller.aid != aid:
+            raise CommandError("a worker asks for itself")
+        await self.connect(aid)
+
+    @command(control=True)
+    def living_workers(self, request: CommandRequest) -> list[str]:
+        """The names under which workers that live are known to the store."""
+        return self._living()
+
+    def everybody(self) -> list[RecordStatistics]:
+        """All children: the store process, workers, spares, the application's own actors."""
+        return [record.statistics() for record in self.switch.records.values()]

@@ -49,6 +49,7 @@ ROOMS = {
     "engine": (5, 2),
     "ownership": (5, 2),
     "progress": (5, 2),
+    "troupe": (5, 2),
     "service": (5, 3),
     "app": (5, 3),
     "loading": (5, 4),

@@ -50,6 +50,8 @@ log = logging.getLogger("monsal.server")
 GENERATION = "MONSAL_GENERATION"
 #: Seconds that the store may take to open: migrations and the recovery after a crash read much.
 _OPENING = 300.0
+#: Seconds that processes of their own have to load the application.
+_STARTING = 150.0
 #: Seconds that threads of handlers get after a clean end.
 _PATIENCE = 3.0
 
@@ -159,7 +161,7 @@ class _Life:
             bus.subscribe("start", self._tells(drop.start, "privileges"), 77)
         bus.subscribe("start", self._tells(self.server.open_doors), 77.5)
         bus.subscribe("start", self._tells(self._prepare), 78)
-        for unit in self._units():
+        for unit in (*self._units(), *self._doors_units()):
             self.units.add(unit)
         self.units.subscribe()
         bus.subscribe("start", self._ready, 90)
@@ -192,17 +194,33 @@ class _Life:
             health=lambda: service.view.tell("outbox").health,
             doing=lambda: service.view.tell("outbox").doing,
         )
+        if self.server.has_actors:
+            yield Unit(
+                "actors",
+                start=tells(server.start_actors),
+                stop=server.stop_actors,
+                requires=("store",),
+                start_limit=_STARTING,
+            )
         yield Unit(
             "workers",
-            start=partial(server.start_workers, partial(self.units.failed, "workers")),
+            start=tells(partial(server.start_workers, partial(self.units.failed, "workers"))),
             drain=server.drain_workers,
             requires=("store",),
-            after=("outbox",),  # and so drained before it: what the last turns say should still leave
+            # And so drained before it: what the last turns say should still leave, and may be asked of an actor.
+            after=("outbox", "actors") if self.server.has_actors else ("outbox",),
+            start_limit=_STARTING,
             drain_limit=drain,
             health=lambda: service.view.tell("workers").health,
             progress=progress.stalled,
             doing=lambda: service.view.tell("workers").doing,
         )
+
+    def _doors_units(self) -> Iterator[Unit]:
+        """Those by which others reach us, last of all."""
+        server, service, tells = self.server, self.server.service, self._tells
+        drain = server.settings.drain + 1.0
+        progress = Progress(service.view.progress, self.loop.loop)
         yield Unit(
             "ingress",
             start=tells(server.start_ingresses),

@@ -82,6 +82,8 @@ class Server:
         self.generation = generation
         self.clock = SystemClock()
         self._conduct = conduct
+        #: Whether the application has actors of its own.
+        self.has_actors = bool(parts.actors)
         self.doors: Doors | None = None
         self.service = self._make_service(parts, target, overrides)
         self.control: ControlServer | None = None
@@ -171,6 +173,13 @@ class Server:
 
     async def close_store(self) -> None:
         await self.service.close_store()
+
+    async def start_actors(self) -> None:
+        """Start the application's own actors."""
+        await self.service.start_actors()
+
+    async def stop_actors(self) -> None:
+        await self.service.stop_actors()
 
     async def start_workers(self, on_failure: OnFailure) -> None:
         await self.service.start_workers(on_failure)

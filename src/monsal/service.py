@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
@@ -32,6 +32,9 @@ from monsal.ingress import Doors, IngressSettings, LmtpIngress, MemoryBudget, Sm
 from monsal.smtp.settings import ServerSettings
 from monsal.store import Store
 from monsal.store import open as open_store
+
+if TYPE_CHECKING:
+    from monsal.troupe import Troupe
 
 __all__ = ["Doing", "LocalService", "LocalView", "Service", "View", "addresses_of"]
 
@@ -111,6 +114,14 @@ class Service(Protocol):
         """Close it, if it was opened."""
         ...
 
+    async def start_actors(self) -> None:
+        """Start the application's own actors. Raises SpawnFailed with what their code says."""
+        ...
+
+    async def stop_actors(self) -> None:
+        """End them, in reverse order."""
+        ...
+
     async def start_workers(self, on_failure: OnFailure) -> None:
         """Begin to handle messages; `on_failure(error)` is called if that ends by an error of monsal's own."""
         ...
@@ -181,6 +192,7 @@ class LocalService:
         self.waits_for = ""
         self.view = LocalView(self, directory, settings.store)
         self.engine: Engine | None = None
+        self.troupe: Troupe | None = None
         self.ingresses: list[SmtpIngress] = []
         self.report: DrainReport | None = None
 
@@ -241,6 +253,18 @@ class LocalService:
             else:
                 self.waits_for = ""
                 return
+
+    async def start_actors(self) -> None:
+        if self._parts.actors:
+            # Not before: most applications have none, and are ready sooner.
+            from monsal.troupe import Troupe
+
+            self.troupe = Troupe(self._parts.actors)
+            await self.troupe.start()
+
+    async def stop_actors(self) -> None:
+        if self.troupe is not None:
+            await self.troupe.stop()
 
     async def start_workers(self, on_failure: OnFailure) -> None:
         self.opened().start_worker(on_failure)
@@ -344,7 +368,9 @@ class LocalView:
         if engine is None:
             return []
         counts = engine.worker.statistics()
-        return [{"name": "server", "pid": os.getpid(), "turns": counts.turns, "doing": engine.worker.describe()}]
+        row = {"name": "server", "pid": os.getpid(), "turns": counts.turns, "doing": engine.worker.describe()}
+        troupe = self._service.troupe
+        return [row, *([] if troupe is None else troupe.rows())]
 
     def tell(self, part: str) -> Doing:
         engine = self._service.engine

@@ -152,6 +152,8 @@ class Life:
         station.leave = self.leave
         station.up = self._up
         actor._station = self._station = here.station = station
+        if self._door is not None:  # a process of its own, whose other threads are its own, too
+            here.settle(station)
         self._pulse()
         await awaited(actor.boot())
         actor.move(ActorState.INACTIVE)

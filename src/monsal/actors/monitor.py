@@ -143,9 +143,9 @@ class Monitor(Actor):
     async def replace(self, spec: GroupSpec | ActorSpec | None = None, *, wait: bool = True) -> int:
         """Start a new generation beside the old one, and stop that once the new one is ready; its number.
 
-        Without `wait` it returns as soon as the new one is ready. The old one drains: its `stopping` hooks run, and what
-        it is asked goes on. Raises ReloadFailed with what the new code said, if one of the new ones does not start:
-        then they are ended, and the old ones go on.
+        Without `wait` it returns as soon as the new one is ready. The old one drains: its `stopping` hooks run, and
+        what it is asked goes on. Raises ReloadFailed with what the new code said, if one of the new ones does not
+        start: then they are ended, and the old ones go on.
         """
         if isinstance(spec, ActorSpec):
             spec = replace(self.group, member=spec)

@@ -47,6 +47,7 @@ from monsal.processes.figures import FleetView
 from monsal.processes.plan import API, Plan, Role
 from monsal.processes.supervisor import STORE_GROUP, WORKERS, Supervisor
 from monsal.store import Store
+from monsal.troupe import Troupe
 
 __all__ = ["Fleet"]
 
@@ -73,6 +74,7 @@ class Fleet:
         self._supervisor: Supervisor | None = None
         self._workers: Monitor | None = None
         self._api: Monitor | None = None
+        self._troupe: Troupe | None = None
         self._is_open = False
         self._watch: asyncio.Task[None] | None = None
         self._hurrying: list[asyncio.Future[None]] = []
@@ -125,6 +127,17 @@ class Fleet:
         await supervisor.attached
         await supervisor.store.open()
         self._is_open = True
+
+    async def start_actors(self) -> None:
+        """Start the application's own actors. Raises SpawnFailed with what their code says."""
+        if self._plan.actors:
+            self._troupe = Troupe(self._plan.actors)
+            await self._troupe.start(self._supervisor)
+
+    async def stop_actors(self) -> None:
+        """End them."""
+        if self._troupe is not None:
+            await self._troupe.stop()
 
     async def start_workers(self, on_failure: OnFailure) -> None:
         """Start the workers. Raises MonsalError with what the application's code says against it."""
@@ -180,6 +193,8 @@ class Fleet:
             raise ReloadFailed("the workers are not started yet")
         await self._workers.replace(self._spec("worker", generation), wait=False)
         self._generation = generation
+        if self._troupe is not None:
+            await self._troupe.renew()
         if self._api is not None:
             # Its addresses can be listened on by one process only; programs connect again.
             await self._api.close()

@@ -1,0 +1,71 @@
+"""The application's own actors: what `App(actors=[...])` asks for, started beside the conversations.
+
+troupe = Troupe(specs)
+await troupe.start()               # with an arbiter of its own, or in that of a server of several processes
+...                                # handlers: await ask("indexer", "add", text)
+await troupe.stop()
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from monsal.actors import ActorSpec, Arbiter, GroupSpec, Monitor
+from monsal.actors.station import here
+
+__all__ = ["Troupe"]
+
+
+class Troupe:
+    """Started and used on the sockets' loop. A spec is a group of one, so each is started again when it ends."""
+
+    def __init__(self, specs: Sequence[ActorSpec | GroupSpec]) -> None:
+        self._groups = [spec if isinstance(spec, GroupSpec) else GroupSpec(member=spec) for spec in specs]
+        self._own: Arbiter | None = None
+        self._monitors: list[Monitor] = []
+
+    async def start(self, arbiter: Arbiter | None = None) -> None:
+        """Start all, one after the other. Without an `arbiter` there is one in this process, as which handlers ask.
+
+        Raises SpawnFailed with what their code says; then none is left.
+        """
+        if arbiter is None:
+            self._own = arbiter = Arbiter()
+            here.settle(arbiter.station)
+        try:
+            for group in self._groups:
+                self._monitors.append(await arbiter.add_monitor(group.name, group))
+        except BaseException:
+            await self.stop()
+            raise
+
+    async def stop(self) -> None:
+        """End all, in reverse order."""
+        while self._monitors:
+            await self._monitors.pop().close()
+        own, self._own = self._own, None
+        if own is not None:
+            here.settle(None)
+            await own.stop()
+
+    async def renew(self) -> None:
+        """Have the code as it is now take over, one group after the other. Raises ReloadFailed."""
+        for monitor in self._monitors:
+            await monitor.replace(wait=False)
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Each actor, as plain values, for `monsal workers`."""
+        return [
+            {
+                "name": record.ref.name,
+                "pid": record.pid,
+                "generation": record.ref.generation,
+                "state": record.state,
+                "uptime": round(record.uptime, 1),
+                "turns": record.turns,
+                "doing": "; ".join(record.doing),
+            }
+            for monitor in self._monitors
+            for record in monitor.statistics().members
+        ]

@@ -75,6 +75,8 @@ class Tally:
     refused: int = 0
     connects: int = 0
     lost: int = 0
+    #: The longest time without an acknowledgement, in seconds, once there was one.
+    gap: float = 0.0
     latencies: list[float] = field(default_factory=list)
     troubles: dict[str, int] = field(default_factory=dict)
 
@@ -216,8 +218,11 @@ class Load:
     def _take(self, mail: Mail, answers: Sequence[tuple[str, Answer]]) -> None:
         for recipient, answer in answers:
             if 200 <= answer.code < 300:
+                now = asyncio.get_running_loop().time()
+                if self.tally.acknowledged:
+                    self.tally.gap = max(self.tally.gap, now - self._last_good)
                 self.tally.acknowledged += 1
-                self._last_good = asyncio.get_running_loop().time()
+                self._last_good = now
                 self._note_acknowledged(mail, recipient, answer)
                 mail.pending.remove(recipient)
             elif answer.code >= 500:
@@ -300,6 +305,7 @@ class Load:
             "rate": round(tally.acknowledged / seconds, 1) if seconds else 0.0,
             "p50_ms": round(1000 * latencies[len(latencies) // 2], 3),
             "p99_ms": round(1000 * latencies[len(latencies) * 99 // 100], 3),
+            "gap_ms": round(1000 * tally.gap, 3),
             "client_cpu_us": round(1e6 * cpu / max(tally.acknowledged, 1), 1),
             "troubles": tally.troubles,
         }

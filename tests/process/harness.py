@@ -114,9 +114,13 @@ class Server:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self.process is not None and self.process.poll() is None:
+        if self.process is None:
+            return
+        if self.process.poll() is None:
             os.killpg(self.process.pid, signal.SIGKILL)
             self.process.wait()
+        # Processes of its own end by themselves; who is left after that would write to a directory that is removed.
+        wait_until(lambda: not self.left_behind(), f"the end of {self.left_behind()}")
 
     def spawn(self, *arguments: str) -> None:
         """Start a process and do not wait for anything."""
@@ -190,6 +194,18 @@ class Server:
         told = subprocess.run(command, capture_output=True, text=True, env=self._environ, check=False)
         assert told.returncode == 0, f"monsal workers: {told.stderr}\n{self.log()}"
         return [json.loads(line) for line in told.stdout.splitlines()]
+
+    def left_behind(self) -> list[int]:
+        """The ids of all processes of the session that was started last, whatever their parents are."""
+        found = []
+        for path in Path("/proc").glob("[0-9]*/stat"):
+            try:
+                state, _, _, session = path.read_text(encoding="utf-8").rpartition(")")[2].split()[:4]
+            except (FileNotFoundError, ProcessLookupError):
+                continue
+            if self.process is not None and int(session) == self.process.pid and state != "Z":
+                found.append(int(path.parent.name))
+        return found
 
     def wait_idle(self, *, patience: float = PATIENCE) -> None:
         """Wait until all that was accepted is settled and all that was written has left."""

@@ -1,4 +1,4 @@
-"""The proof that nothing is lost, over processes: workers, the store process and the supervisor are killed (P1 to P4, P6)."""
+"""The proof that nothing is lost, over processes: workers, store and supervisor are killed (P1 to P4, P6)."""
 
 from __future__ import annotations
 

@@ -273,7 +273,8 @@ class Fleet:
     # -- what happens -----------------------------------------------------------------------------------------
 
     def _happened(self, happening: Happening) -> None:
-        if isinstance(happening, GaveUp):
+        # What does not start is told to whoever wanted it to start; that is no fault of those that serve.
+        if isinstance(happening, GaveUp) and happening.reason != "start_failed":
             self._on_failure(MonsalError(str(happening)))
         self.view.happened(happening)
 

@@ -1,0 +1,189 @@
+"""`monsal run --workers N`, as an operator sees it: real processes, looked at from outside."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from evidence import DeskEvidence
+from harness import ROOT, Server, background, make_application, monsal_command, wait_until
+from proof import desk
+
+ANN = "ann@example.net"
+HANDLERS = """
+from monsal import current, reply, route
+
+@route("desk@(host)")
+def START(message):
+    reply("first", headers={"X-Seq": message["Subject"]})
+    return NEXT
+
+@route("desk@(host)")
+def NEXT(message):
+    reply("next", headers={"X-Seq": message["Subject"]})
+"""
+
+
+def monsal(server: Server, *words: str) -> subprocess.CompletedProcess[str]:
+    command = [*monsal_command(), words[0], "--dir", str(server.directory), *words[1:]]
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+
+
+def say(server: Server, text: str, sender: str = ANN) -> str:
+    told = monsal(server, "say", "desk@example.com", "--from", sender, text)
+    assert told.returncode == 0, told.stderr
+    return told.stdout
+
+
+def alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+@contextmanager
+def serving(application: Path, workers: int = 2) -> Iterator[Server]:
+    with Server(application) as server:
+        server.start("--workers", str(workers))
+        yield server
+
+
+def by_name(server: Server) -> dict[str, dict[str, Any]]:
+    return {row["name"]: row for row in server.workers()}
+
+
+def test_a_conversation_over_processes_and_a_clean_end(home: Path) -> None:
+    # Given an application on two workers
+    with serving(make_application(home, HANDLERS)) as server:
+        # Then there are processes for the store and for each worker, and one in reserve
+        rows = by_name(server)
+        assert set(rows) == {"store-1", "worker-1", "worker-2", "worker-spare"}
+        assert {row["generation"] for row in rows.values()} == {1}
+        assert all(0 < row["memory"] < 80e6 for row in rows.values())
+        # When somebody writes twice, then the state of the first turn is that of the second, wherever it runs
+        assert "first" in say(server, "one")
+        assert "next" in say(server, "two")
+        status = json.loads(monsal(server, "status", "--json").stdout)
+        assert status["ready"] is True
+        assert status["ledger"]["done"] == 2
+        assert status["worker"]["turns"] == 2
+        assert server.stop() == 0
+        # And no process is left
+        wait_until(lambda: not any(alive(row["pid"]) for row in rows.values()), "the end of all processes")
+        assert not list((home / "run").glob("turns-*.page"))
+
+
+@pytest.mark.rule("mailbox.B10", "mailbox.B2")
+def test_the_spare_takes_the_place_of_a_worker_that_was_killed(home: Path) -> None:
+    with serving(make_application(home, HANDLERS), workers=1) as server:
+        before = by_name(server)
+        os.kill(before["worker-1"]["pid"], signal.SIGKILL)
+        after = wait_until(
+            lambda: rows if len(rows := by_name(server)) == 3 and rows["worker-1"]["restarts"] else None, "a new spare"
+        )
+        assert after["worker-1"]["pid"] == before["worker-spare"]["pid"]
+        assert "SIGKILL" in after["worker-1"]["last_end"]
+        assert "first" in say(server, "one")
+
+
+def test_code_is_taken_up_under_load_and_broken_code_changes_nothing(home: Path) -> None:
+    # Given a server under load
+    application = desk(home)
+    good = (home / "handlers.py").read_text(encoding="utf-8")
+    files = {name: home / f"{name}.jsonl" for name in ("acknowledged", "sent", "summary")}
+    load_command = [
+        *(sys.executable, "-m", "bench.load", "--ready", home / "run" / "ready.json"),
+        *("--recipient", DeskEvidence.RECIPIENT, "--correspondents", "100", "--connections", "8", "--rate", "100"),
+        *("--out", files["acknowledged"], "--json-sent", files["sent"], "--summary", files["summary"]),
+    ]
+    with serving(application) as server, background([str(part) for part in load_command], cwd=ROOT) as load:
+        _wait_for_mail(server)
+        # When new code is taken up, then broken code, then good code again
+        for text, code, generation in ((good, 0, 2), ("import nowhere\n", 1, 2), (good, 0, 3)):
+            (home / "handlers.py").write_text(text, encoding="utf-8")
+            told = monsal(server, "reload")
+            assert told.returncode == code, told.stderr + server.log()
+            assert ("No module named 'nowhere'" in told.stderr) is bool(code)
+            # Then those that serve are of the last good generation
+            assert {row["generation"] for row in server.workers() if row["name"].startswith("worker")} >= {generation}
+            _wait_for_mail(server)
+        load.send_signal(signal.SIGTERM)
+        assert load.wait(60) == 0
+        server.wait_idle(patience=60)
+        assert server.stop() == 0
+    # And nobody was refused, and nothing was lost
+    [summary] = [json.loads(line) for line in files["summary"].read_text(encoding="utf-8").splitlines()]
+    assert not [what for what in summary["troubles"] if "connect" in what.lower() and "refused" in what], summary
+    assert summary["refused"] == 0
+    sent, acknowledged = (
+        [json.loads(line) for line in files[name].read_text(encoding="utf-8").splitlines()]
+        for name in ("sent", "acknowledged")
+    )
+    captured = [path.read_bytes() for path in sorted((home / "run" / "sent").glob("new/*"))]
+    assert len(captured) >= len(acknowledged)
+    assert DeskEvidence(server, sent, acknowledged, summary, _identified(captured)).contradictions() == {}
+
+
+def _wait_for_mail(server: Server) -> None:
+    before = server.ledger()["accepted"]
+    wait_until(lambda: server.ledger()["accepted"] > before, "mail")
+
+
+def _identified(captured: list[bytes]) -> list[tuple[str, bytes]]:
+    from email.parser import BytesHeaderParser
+
+    return [(BytesHeaderParser().parsebytes(raw)["Message-ID"], raw) for raw in captured]
+
+
+ACTORS = """
+from monsal.actors import Actor, command
+
+class Counter(Actor):
+    def __init__(self, first=0):
+        self.total = first
+
+    @command()
+    def add(self, request, number):
+        self.total += number
+        return self.total
+"""
+ASKS = """
+from monsal import reply, route
+from monsal.actors import ask
+
+@route("desk@(host)")
+async def START(message):
+    reply(f"the total is {await ask('counter', 'add', 5)}")
+"""
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_handlers_ask_actors_of_the_application(home: Path, workers: int) -> None:
+    # Given an application with an actor of its own
+    make_application(home, ASKS)
+    (home / "counting.py").write_text(ACTORS, encoding="utf-8")
+    text = (home / "app.py").read_text(encoding="utf-8")
+    text = text.replace(
+        "from monsal import App, literal", "from monsal import App, literal\nfrom monsal.actors import ActorSpec"
+    )
+    text = text.replace(
+        'App("handlers",',
+        'App("handlers", actors=[ActorSpec(name="counter", actor="counting:Counter", args={"first": 10})],',
+    )
+    (home / "app.py").write_text(text, encoding="utf-8")
+    with serving(home, workers) as server:
+        # When handlers ask it, wherever they run, then it answers, and it is one and the same
+        assert "the total is 15" in say(server, "one")
+        assert "the total is 20" in say(server, "two", "ben@example.net")
+        assert "counter-1" in by_name(server)
+        assert server.stop() == 0

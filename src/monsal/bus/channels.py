@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Hashable, Iterable, Iterator, MutableSet, Sequence
-from threading import Lock
+from operator import itemgetter
+from threading import RLock
 from typing import Any
 
 from monsal.bus.inner.outcomes import text_of
@@ -27,12 +28,15 @@ class Channel(MutableSet[Listener]):
     Lower priorities come first, equal ones in the order of subscription (B2). `changed` is called after each change.
     """
 
-    __slots__ = ("_changed", "_entries", "_lock", "calls")
+    __slots__ = ("_changed", "_changes", "_entries", "_lock", "calls")
 
     def __init__(self, listeners: Iterable[Listener] = (), changed: Callable[[], None] | None = None) -> None:
-        self._lock = Lock()
+        # Taken again by its own thread: by the hash of a listener that says something, or by a finalizer, which Python
+        # runs anywhere.
+        self._lock = RLock()
         #: Listener -> priority, in the order of subscription.
         self._entries: dict[Listener, float] = {}
+        self._changes = 0
         self._changed: Callable[[], None] | None = None
         #: The listeners in order, or None if that is to be found out again; `order()` does so.
         self.calls: tuple[Listener, ...] | None = None
@@ -58,6 +62,7 @@ class Channel(MutableSet[Listener]):
             raise TypeError(f"a priority is a number, not {text_of(priority)}")
         with self._lock:
             self._entries[value] = priority
+            self._changes += 1
             self.calls = None
         if self._changed is not None:
             self._changed()
@@ -66,6 +71,7 @@ class Channel(MutableSet[Listener]):
         """Forget `value`; one that is not there is no error."""
         with self._lock:
             self._entries.pop(value, None)
+            self._changes += 1
             self.calls = None
         if self._changed is not None:
             self._changed()
@@ -75,8 +81,12 @@ class Channel(MutableSet[Listener]):
         calls = self.calls
         if calls is None:
             with self._lock:
+                changes = self._changes
                 # Sorting keeps the order of equal ones.
-                self.calls = calls = tuple(sorted(self._entries, key=self._entries.__getitem__))
+                calls = tuple(listener for listener, _ in sorted(self._entries.items(), key=itemgetter(1)))
+                self.calls = calls
+                if changes != self._changes:
+                    self.calls = None
         return calls
 
     def __contains__(self, value: object) -> bool:

@@ -7,7 +7,7 @@ from collections import deque
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from monsal.bus.inner.outcomes import text_of
+from monsal.bus.inner.outcomes import attribute_of, text_of
 
 __all__ = ["BusStatistics", "Event", "History"]
 
@@ -68,5 +68,5 @@ class History:
     @staticmethod
     def name_of(listener: Any) -> str:
         """A listener as a reader knows it: module and name, or its own text."""
-        name = getattr(listener, "__qualname__", None)
-        return f"{listener.__module__}.{name}" if name else text_of(listener)
+        name, module = attribute_of(listener, "__qualname__"), attribute_of(listener, "__module__")
+        return f"{module}.{name}" if name and module else text_of(listener)

@@ -34,7 +34,8 @@ class Hub:
         for name in ("start", "stop", "exit", "graceful", "log", "main"):
             self.listeners[name] = Channel(changed=self._changed)
         self.history = History()
-        self._lock = threading.Lock()
+        #: Its owner may come again in the middle: by a signal handler or a finalizer. See `Steps._put_off`.
+        self._lock = threading.RLock()
         self._loop: AbstractEventLoop | None = None
         self._own_loop: OwnLoop | None = None
 
@@ -62,6 +63,9 @@ class Hub:
 
     def _channel(self, name: str) -> Channel:
         """The channel of that name, made if need be; a plain set that others put there is taken over."""
+        found = self.listeners.get(name)
+        if isinstance(found, Channel):
+            return found
         with self._lock:
             found = self.listeners.get(name)
             if not isinstance(found, Channel):

@@ -157,6 +157,84 @@ def test_a_listener_whose_text_fails_is_told_of_and_the_rest_goes_on(bus: Logged
     assert f"Error in {channel!r} listener <method without a text: AttributeError>" in bus.said
 
 
+class Closed:
+    """An object that computes its attributes, and cannot now."""
+
+    def __init__(self, seen: list[str]) -> None:
+        self.seen = seen
+
+    def __call__(self, *args: object) -> None:
+        self.seen.append("closed")
+
+    @property
+    def limit(self) -> float:
+        raise RuntimeError("the connection is closed")
+
+    own_time = limit
+    __module__ = limit  # type: ignore[assignment] - as above
+
+
+@pytest.mark.rule("bus.R4", "bus.B4", "bus.B17")
+@pytest.mark.parametrize("channel", ["start", "drain", "stop", "exit"])
+@pytest.mark.parametrize("kind", ["slot", "object"])
+def test_a_listener_whose_attributes_cannot_be_read_is_called_and_so_is_the_rest(
+    bus: LoggedBus, channel: str, kind: str
+) -> None:
+    """A method of a built-in type has a name but no module: to note that it was called failed, and ended the step."""
+    seen: list[str] = []
+    bus.subscribe(channel, seen.__len__ if kind == "slot" else Closed(seen), 10)
+    bus.subscribe(channel, lambda: seen.append("next"), 20)
+    running: list[str] = []
+    bus.subscribe("log", lambda msg, level: running.append(bus.statistics().running))
+    bus.start()
+    bus.exit()
+    assert seen == (["next"] if kind == "slot" else ["closed", "next"])
+    calls = [event for event in bus.history.last() if event.kind == "call" and event.channel == channel]
+    assert len(calls) == 2
+    assert ("method-wrapper" if kind == "slot" else "Closed") in calls[0].name
+    assert [text for level, text in bus.lines if level > 20] == []
+
+
+class Talkative:
+    """A listener that says something when it is looked up, as a finalizer may at any time."""
+
+    def __init__(self, bus: Bus) -> None:
+        self.bus = bus
+
+    def __hash__(self) -> int:
+        self.bus.log("hash")
+        self.bus.subscribe("log", print)
+        self.bus.unsubscribe("log", print)
+        return 1
+
+    def __call__(self, *args: object) -> None:
+        """Nothing to do."""
+
+
+@pytest.mark.rule("bus.B2")
+def test_who_subscribes_may_use_the_channel_meanwhile(bus: LoggedBus) -> None:
+    """It dead-locked on the lock of the channel that it held itself."""
+    late: list[str] = []
+
+    class Late(float):
+        """A priority that has another listener come while the order is found out."""
+
+        def __lt__(self, other: object) -> bool:
+            bus.subscribe("log", hears)
+            return super().__lt__(other)  # type: ignore[operator] - as floats are
+
+    def hears(msg: str, level: int) -> None:
+        late.append(msg)
+
+    talkative = Talkative(bus)
+    bus.subscribe("log", talkative, Late(60))
+    bus.log("first")
+    bus.log("second")
+    assert late[-1] == "second"
+    bus.unsubscribe("log", talkative)
+    assert bus.said[-2:] == ["second", "hash"]
+
+
 @pytest.mark.rule("bus.R4", "bus.B4")
 def test_after_a_start_that_fails_so_the_error_is_raised_and_the_exit_done(bus: LoggedBus) -> None:
     bus.subscribe("start", HalfMade().start)

@@ -1,4 +1,7 @@
-"""What came of a call: the outcome of a coroutine on another thread, and texts of things that may not have one."""
+"""What came of a call: the outcome of a coroutine on another thread, and what odd listeners say of themselves.
+
+A listener may be an object of any kind, and have attributes that mean something else, or cannot be read.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ if TYPE_CHECKING:
     # Only for its name: it would load logging.
     from concurrent.futures import Future
 
-__all__ = ["Ended", "outcome_of", "text_of"]
+__all__ = ["Ended", "attribute_of", "limit_of", "minds_itself", "outcome_of", "text_of"]
 
 
 class Ended(Exception):
@@ -25,6 +28,25 @@ def outcome_of(future: Future[Any]) -> Any:
         return future.result()
     except Ended as ended:
         raise ended.error from None
+
+
+def attribute_of(thing: object, name: str) -> object:
+    """An attribute; None if there is none, or if it cannot be read."""
+    try:
+        return getattr(thing, name, None)
+    except Exception:  # noqa: BLE001 - an object that computes it, and cannot now; the listener is called all the same
+        return None
+
+
+def limit_of(listener: object, default: float) -> float:
+    """How many seconds a listener wants for itself."""
+    own = attribute_of(listener, "limit")
+    return own if isinstance(own, int | float) else default
+
+
+def minds_itself(listener: object) -> bool:
+    """Whether a listener has no deadline, because it minds the time of what it calls by itself."""
+    return bool(attribute_of(listener, "own_time"))
 
 
 def text_of(thing: object) -> str:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from monsal.bus.channels import ChannelFailures, Listener
 from monsal.bus.events import History
-from monsal.bus.inner.outcomes import outcome_of, text_of
+from monsal.bus.inner.outcomes import limit_of, minds_itself, outcome_of, text_of
 from monsal.bus.inner.waiting import Desk
 from monsal.bus.limits import Hurry, Limits
 
@@ -81,11 +81,8 @@ class Call:
         self.title = title
         self.turn = turn
         self.began = monotonic()
-        self.own_time = bool(getattr(listener, "own_time", False))
-        own = getattr(listener, "limit", limit)
-        # A listener may be an object of any kind, and have a `limit` that means something else.
-        own = own if isinstance(own, int | float) else limit
-        self.deadline = math.inf if self.own_time else self.began + own
+        self.own_time = minds_itself(listener)
+        self.deadline = math.inf if self.own_time else self.began + limit_of(listener, limit)
         self.warned = False
         self.thread: int | None = None
         self.coroutine: Coroutine[Any, Any, Any] | None = None

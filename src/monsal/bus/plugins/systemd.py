@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, MutableMapping, Sequence
 
 from monsal.bus.core import Bus
 from monsal.bus.inner.launched import settle_manager, settle_stderr
+from monsal.bus.inner.outcomes import limit_of, minds_itself
 from monsal.bus.inner.watchdog import Progress, Watchdog, stacks
 from monsal.bus.manager import ManagerSocket
 from monsal.bus.states import Phase
@@ -187,9 +188,9 @@ class Notifier:
         limits = self.bus.limits
         if self.bus.phase is Phase.STARTING:
             calls = list(self.bus.listeners.get("start", ()))
-            return sum(TRUSTED if _minds_itself(call) else getattr(call, "limit", limits.start) for call in calls)
+            return sum(TRUSTED if minds_itself(call) else limit_of(call, limits.start) for call in calls)
         calls = [call for channel in ("drain", "stop", "exit") for call in self.bus.listeners.get(channel, ())]
-        hurried = sum(MANY if _minds_itself(call) else 1 for call in calls)
+        hurried = sum(MANY if minds_itself(call) else 1 for call in calls)
         return limits.whole + limits.exit + limits.hurry * hurried
 
     # The watchdog
@@ -264,10 +265,6 @@ class Notifier:
                 self._lost = True
             else:
                 self._lost = False
-
-
-def _minds_itself(listener: object) -> bool:
-    return bool(getattr(listener, "own_time", False))
 
 
 def _first_line(text: str) -> str:

@@ -365,7 +365,7 @@ class RemoteAPI:
         return self._transport is not None and not isinstance(self._transport, LinkTransport)
 
     def _ask(self, call: OutgoingCall, kwargs: dict[str, Any], terms: Terms) -> Coroutine[Any, Any, Any]:
-        if self._transport is not None and self._moves_bytes:
+        if self._moves_bytes:
             return self._bytes.ask(call, kwargs, terms)
         return self._links.ask(call, kwargs, terms)
 

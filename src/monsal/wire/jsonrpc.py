@@ -83,6 +83,8 @@ _BRACE: Final = ord("{")
 _NO_PARAMS: Final = Raw(b"{}")
 #: What stands in JSON as it is; other values may have bytes in them.
 _SIMPLE: Final = frozenset({int, str, float, bool, type(None), Raw})
+#: Lists and dicts in a value that are looked at in the fast way: one that holds itself has no end there.
+_MANY: Final = 10_000
 _BYTES: Final = (bytes, bytearray, memoryview)
 
 
@@ -97,6 +99,8 @@ class JsonRpc:
     def __init__(self, *, raw: bool = False, depth: int = MAX_NESTING, batch: int = 100) -> None:
         self._raw = raw
         self._depth = depth
+        # A text that is no longer, or has less brackets, cannot be nested too deep and be whole.
+        self._harmless = 2 * depth
         self._most = batch
         self._decode: Callable[[bytes | Raw], Any] = msgspec.json.Decoder(_RawObject if raw else _Object).decode
 
@@ -104,9 +108,14 @@ class JsonRpc:
         """The object of a packet. Raises EncodeError if a value in it has no JSON form."""
         try:
             if isinstance(packet, Reply):
-                return _encode(_Result(_plain(packet.result), packet.id))
+                result = packet.result
+                return _encode(_Result(result if _is_plain(result) else _plain(result), packet.id))
             if isinstance(packet, Call):
-                return _encode(_Request(packet.method, _plain(packet.params), packet.id, _said_about(packet.meta)))
+                params = packet.params
+                said = UNSET if packet.meta is None else _said_about(packet.meta)
+                return _encode(
+                    _Request(packet.method, params if _is_plain(params) else _plain(params), packet.id, said)
+                )
             if isinstance(packet, Fault):
                 return _encode(_Failure(_Error(packet.code, packet.message, _plain(packet.data)), packet.id))
             return _encode(_Request(packet.method, _plain(packet.params), UNSET, _said_about(packet.meta)))
@@ -122,7 +131,8 @@ class JsonRpc:
         # A number, not a slice: this is asked of every frame.
         if payload and payload[0] != _BRACE and payload.lstrip()[:1] == b"[":
             return self._decode_batch(payload)
-        self._check_depth(payload, self._depth)
+        if len(payload) > self._harmless and payload.count(b"[") + payload.count(b"{") > self._depth:
+            self._check_depth(payload, self._depth)
         return self._decode_object(payload)
 
     def value(self, raw: Any, kind: Any = Any) -> Any:
@@ -213,23 +223,29 @@ def bytes_of(value: Any) -> bytes:
     raise ValueError('bytes are an object with the one member "__bytes"')
 
 
-def _is_plain(value: Any, kind: Any) -> bool:
-    """Whether a dict or list holds nothing but what stands in JSON as it is; a loop is the fastest for small ones."""
-    if kind is dict:
-        value = value.values()
-    elif kind is not list and kind is not tuple:
-        return False
-    for item in value:
-        inner = type(item)
-        if inner not in _SIMPLE and not _is_plain(item, inner):
+def _is_plain(value: Any) -> bool:
+    """Whether there is nothing but what stands in JSON as it is; a loop is the fastest for small values."""
+    if type(value) in _SIMPLE:
+        return True
+    inner = [value]
+    for one in inner:  # which grows meanwhile
+        if len(inner) > _MANY:
             return False
+        kind = type(one)
+        if kind is dict:
+            one = one.values()
+        elif kind is not list and kind is not tuple:
+            return False
+        for item in one:
+            if type(item) not in _SIMPLE:
+                inner.append(item)
     return True
 
 
 def _plain(value: Any) -> Any:
-    """`value` with its bytes as `{"__bytes": base64}`; itself if there are none to be seen at once."""
+    """`value` with its bytes as `{"__bytes": base64}`."""
     kind = type(value)
-    if kind in _SIMPLE or _is_plain(value, kind):
+    if kind in _SIMPLE:
         return value
     if kind is dict:
         return {key: _plain(item) for key, item in value.items()}

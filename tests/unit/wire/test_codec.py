@@ -108,6 +108,16 @@ def test_a_megabyte_of_quotes_is_judged_in_linear_time() -> None:
     assert time.process_time() - before < 2.0
 
 
+@pytest.mark.rule("rpc.R10")
+def test_a_value_that_holds_itself_ends_in_an_error_and_many_are_carried() -> None:
+    ring: list[Any] = []
+    ring.append(ring)
+    with pytest.raises(EncodeError):
+        encode(Reply(1, ring))
+    much = [{"data": {"of": b"\0"}} for _ in range(20_000)]
+    assert decode(encode(Reply(1, much))) == Reply(1, [{"data": {"of": {"__bytes": "AA=="}}}] * 20_000)
+
+
 def test_a_value_without_a_json_form_cannot_be_encoded() -> None:
     with pytest.raises(EncodeError):
         encode(Reply(1, object()))

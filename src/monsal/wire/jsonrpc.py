@@ -49,6 +49,10 @@ class _RawObject(msgspec.Struct):
     meta: Raw = Raw()
 
 
+class _Named(msgspec.Struct):
+    id: Raw = Raw()
+
+
 class _Meta(msgspec.Struct, omit_defaults=True):
     deadline_ms: int | float | None = None
     trace: str = ""
@@ -74,7 +78,11 @@ class _Failure(msgspec.Struct, tag_field="jsonrpc", tag="2.0"):
 
 
 _encode: Final = msgspec.json.Encoder().encode
-_decode: Final = msgspec.json.Decoder().decode
+_syntax: Final = msgspec.json.Decoder(Raw).decode
+_named: Final = msgspec.json.Decoder(_Named).decode
+_id: Final = msgspec.json.Decoder(Id).decode
+#: How an id begins that is a number or a text.
+_ID: Final = b'-0123456789"'
 _meta: Final = msgspec.json.Decoder(_Meta).decode
 #: A deadline in seconds that is none: JSON has no infinity.
 _LONG: Final = 1e9
@@ -191,7 +199,7 @@ class JsonRpc:
 
     def _check_depth(self, payload: bytes, depth: int) -> None:
         if is_too_deep(payload, depth):
-            raise _malformed(PARSE_ERROR, f"unbalanced, or nested more than {self._depth} deep")
+            raise _malformed(PARSE_ERROR, f"nested more than {self._depth} deep")
 
     def _decode_batch(self, payload: bytes) -> Batch:
         try:
@@ -279,13 +287,13 @@ def _malformed(code: int, detail: str, known: Id = None) -> Malformed:
 
 
 def _explain(payload: bytes | Raw, why: str) -> Malformed:
-    """What is wrong with a text that is no packet, with the id if one can be made out."""
+    """What is wrong with a text that is no packet, with the id if one can be made out; nothing else is made of it."""
     try:
-        said = _decode(payload)
+        bytes(payload).decode()
+        if bytes(_syntax(payload)).lstrip()[:1] != b"{":
+            return _malformed(INVALID_REQUEST, "not a JSON-RPC object")
+        given = _named(payload).id
+        known: Id = _id(given) if given and memoryview(given)[0] in _ID else None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         return _malformed(PARSE_ERROR, f"this is no JSON: {error}")
-    if not isinstance(said, dict):
-        return _malformed(INVALID_REQUEST, "not a JSON-RPC object")
-    given = said.get("id")
-    known: Id = given if isinstance(given, int | float | str) and not isinstance(given, bool) else None
     return _malformed(INVALID_REQUEST, f"not a JSON-RPC 2.0 object: {why}", known)

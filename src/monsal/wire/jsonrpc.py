@@ -87,6 +87,8 @@ _meta: Final = msgspec.json.Decoder(_Meta).decode
 #: A deadline in seconds that is none: JSON has no infinity.
 _LONG: Final = 1e9
 _ONE_OF: Final = "exactly one of `method`, `result` and `error` is needed"
+#: Octets in which brackets are counted here and now.
+_SHORT: Final = 4096
 _BRACE: Final = ord("{")
 _NO_PARAMS: Final = Raw(b"{}")
 #: What stands in JSON as it is; other values may have bytes in them.
@@ -107,7 +109,7 @@ class JsonRpc:
     def __init__(self, *, raw: bool = False, depth: int = MAX_NESTING, batch: int = 100) -> None:
         self._raw = raw
         self._depth = depth
-        # A text that is no longer, or has less brackets, cannot be nested too deep and be whole.
+        # A text that is no longer cannot be nested too deep and be whole.
         self._harmless = 2 * depth
         self._most = batch
         self._decode: Callable[[bytes | Raw], Any] = msgspec.json.Decoder(_RawObject if raw else _Object).decode
@@ -139,7 +141,8 @@ class JsonRpc:
         # A number, not a slice: this is asked of every frame.
         if payload and payload[0] != _BRACE and payload.lstrip()[:1] == b"[":
             return self._decode_batch(payload)
-        if len(payload) > self._harmless and payload.count(b"[") + payload.count(b"{") > self._depth:
+        size = len(payload)
+        if size > self._harmless and (size > _SHORT or payload.count(b"[") + payload.count(b"{") > self._depth):
             self._check_depth(payload, self._depth)
         return self._decode_object(payload)
 

@@ -34,6 +34,7 @@ from monsal.rpc.errors import AppError, ErrorTable
 from monsal.rpc.links import Links
 from monsal.rpc.promise import Promise
 from monsal.rpc.security import link_security, security_of
+from monsal.rpc.throttle import Throttle
 from monsal.rpc.values import DeclarationError
 from monsal.rpc.views import AsyncView, CastView, SyncView
 from monsal.rpc.wirecodec import WireCodec, wiring_of
@@ -142,6 +143,7 @@ class RemoteAPI:
         self._table: dict[str, IncomingCall] = {}
         self._outgoing: dict[str, OutgoingCall] = {}
         self._errors = ErrorTable(self.errors)
+        self._throttle = Throttle()
         self._dispatcher = Dispatcher(self)
         self._links = Links(self, self._dispatcher)
         self.async_processing = async_processing
@@ -227,9 +229,14 @@ class RemoteAPI:
     def message_error(self, sender: str, exception: Exception, in_reply_to: Any = None) -> None:
         """Called for everything that came in and is no good; may be overridden (rpc.R25).
 
-        This one logs a warning and, if `in_reply_to` is a call with an id, answers it with the error.
+        This one logs a warning and, if `in_reply_to` is a call with an id, answers it with the error. Of a flood of
+        them, ten lines a second are logged.
         """
-        log.warning("from %s: %s: %s", sender, type(exception).__name__, exception, extra={"action": "message_error"})
+        left_out = self._throttle.left_out()
+        if left_out is not None:
+            more = f" ({left_out} more were not logged)" if left_out else ""
+            told = {"action": "message_error"}
+            log.warning("from %s: %s: %s%s", sender, type(exception).__name__, exception, more, extra=told)
         if isinstance(in_reply_to, CallContext):
             self._dispatcher.refuse(in_reply_to, exception)
 
@@ -365,7 +372,7 @@ class RemoteAPI:
         return self._transport is not None and not isinstance(self._transport, LinkTransport)
 
     def _ask(self, call: OutgoingCall, kwargs: dict[str, Any], terms: Terms) -> Coroutine[Any, Any, Any]:
-        if self._transport is not None and self._moves_bytes:
+        if self._moves_bytes:
             return self._bytes.ask(call, kwargs, terms)
         return self._links.ask(call, kwargs, terms)
 

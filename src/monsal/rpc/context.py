@@ -7,6 +7,8 @@ from collections.abc import Callable
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Protocol
 
+import msgspec
+
 from monsal.wire.events import Called
 from monsal.wire.packets import Id
 
@@ -28,31 +30,28 @@ class Source(Protocol):
     def refuse(self, identifier: Id, code: int, message: str, data: Any = None) -> Any: ...
 
 
-class CallContext:
+class CallContext(msgspec.Struct, eq=False):
     """One call that came in.
 
     `cancelled` turns true when its caller has given it up, or its deadline has passed: a handler in a thread looks at
     it now and then, one that awaits is cancelled.
     """
 
-    __slots__ = ("_called", "_kwargs", "answered", "aside", "call", "cancelled", "code", "held", "source", "stop")
-
-    def __init__(self, source: Source, called: Called, call: IncomingCall | None, kwargs: dict[str, Any]) -> None:
-        self.source = source
-        self.call = call
-        self.cancelled = False
-        #: Whether its answer was given, or none is wanted any more.
-        self.answered = False
-        #: Whether it takes the room of a call although it is none.
-        self.held = False
-        #: Whether it runs beside the calls of its sender.
-        self.aside = False
-        #: With what code it is answered when it was cancelled.
-        self.code = 0
-        #: Stops the handler; set while there is one that can be stopped.
-        self.stop: Callable[[], object] | None = None
-        self._called = called
-        self._kwargs = kwargs
+    source: Source
+    _called: Called
+    call: IncomingCall | None
+    _kwargs: dict[str, Any]
+    cancelled: bool = False
+    #: Whether its answer was given, or none is wanted any more.
+    answered: bool = False
+    #: Whether it takes the room of a call although it is none.
+    held: bool = False
+    #: Whether it runs beside the calls of its sender.
+    aside: bool = False
+    #: With what code it is answered when it was cancelled.
+    code: int = 0
+    #: Stops the handler; set while there is one that can be stopped.
+    stop: Callable[[], object] | None = None
 
     def __repr__(self) -> str:
         return f"<call {self.method} of {self.sender}>"

@@ -107,6 +107,8 @@ class Signature:
     def __init__(self, name: str, function: Callable[..., Any], options: Options) -> None:
         self.name = name
         self.options = options
+        #: Whether its calls are handled in the order of their sender.
+        self.in_lane = options.key is None and options.ordered
         self.body = None if _is_empty(function.__code__) else function
         self.is_async = inspect.iscoroutinefunction(function)
         parameters = _parameters(name, function)
@@ -116,7 +118,7 @@ class Signature:
         self.names = tuple(named)
         self.required = frozenset(key for key, one in named.items() if one.default is one.empty)
         self.defaults = {key: one.default for key, one in named.items() if one.default is not one.empty}
-        self._known = frozenset(self.names)
+        self.all_names = frozenset(self.names)
         self.shapes = {key: Shape(hints.get(key, Any), f"{name}, parameter {key}") for key in named}
         self._record = self._make_record()
         self._rest = Shape(hints.get(self.rest, Any), f"{name}, parameter {self.rest}") if self.rest else None
@@ -147,8 +149,8 @@ class Signature:
     def check_names(self, given: Mapping[str, Any]) -> None:
         """Raises TypeError if a name is unknown or one is missing (rpc.R8)."""
         names = given.keys()
-        if self.rest is None and not names <= self._known:
-            raise TypeError(f"{self.name}() has no parameter {_list(names - self._known)}")
+        if self.rest is None and not names <= self.all_names:
+            raise TypeError(f"{self.name}() has no parameter {_list(names - self.all_names)}")
         if not self.required <= names:
             raise TypeError(f"{self.name}() lacks {_list(self.required - names)}")
 
@@ -188,8 +190,8 @@ class Signature:
             params = self._by_position(params)
         if self._rest is None:
             return _given(self._record.load(params))
-        surplus = {key: self._rest.load(value) for key, value in params.items() if key not in self._known}
-        known = {key: value for key, value in params.items() if key in self._known}
+        surplus = {key: self._rest.load(value) for key, value in params.items() if key not in self.all_names}
+        known = {key: value for key, value in params.items() if key in self.all_names}
         return _given(self._record.load(known)) | surplus
 
     def _by_position(self, params: Any) -> dict[str, Any]:

@@ -67,12 +67,11 @@ class Dispatcher:
         calls = self._links.get(source)
         if calls is None:
             calls = self._links[source] = _Calls(Lane(self, asyncio.get_running_loop()))
-        assert context.call is not None
-        options = context.call.signature.options
-        if options.key is None and options.ordered:
+        signature = context.call.signature  # type: ignore[union-attr] # what was admitted was found
+        if signature.in_lane:
             calls.lane.submit(context)
         else:
-            self._submit_aside(calls, context, options.key)
+            self._submit_aside(calls, context, signature.options.key)
         if called.is_cast and not context.answered:
             context.held = True
             source.hold()
@@ -236,7 +235,7 @@ class Dispatcher:
         signature = context.call.signature  # type: ignore[union-attr] # a call that ran was found
         if not signature.has_reply:
             value = None
-        elif value is not None:
+        elif value is not None and type(value) is not signature.result.plain:
             try:
                 value = signature.result.check(value)
             except (msgspec.ValidationError, TypeError) as error:

@@ -69,12 +69,36 @@ class Lane:
         return len(self._waiting) + (self._running is not None)
 
     def submit(self, context: CallContext) -> None:
-        """Have a call handled after those before it; if there are none, now."""
-        if self._running is None and not self._waiting and asyncio.current_task() is None:
-            self._begin(context)
+        """Have a call handled after those before it; if there are none, now.
+
+        Its first steps are made here, as if in the lane's task: task and context are the same later on.
+        """
+        if self._running is not None or self._waiting:
+            self._wait(context)
+            return
+        try:
+            tasks._enter_task(self._loop, self._task)
+        except RuntimeError:  # what calls us is a task itself
+            self._wait(context)
+            return
+        self._running = context
+        runner = self._runner
+        try:
+            work = runner.run(context)
+            self._context.run(_current.set, context)
+            pending = self._context.run(work.send, None)
+        except StopIteration as end:
+            self._running = None
+            runner.finish(context, end.value)
+        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - it is told to the caller
+            self._running = None
+            runner.fail(context, error)
         else:
-            self._waiting.append(context)
+            self._adopted = (context, work, pending)
+            context.stop = lambda: self._loop.call_soon(self._stop_soon, context)
             self._wake_up()
+        finally:
+            tasks._leave_task(self._loop, self._task)
 
     def cancel(self, identifier: Id, code: int) -> bool:
         """Stop the handler of a call, or forget the call if it waits; False if it is not here."""
@@ -108,26 +132,9 @@ class Lane:
         if self._wake is not None and not self._wake.done():
             self._wake.set_result(None)
 
-    def _begin(self, context: CallContext) -> None:
-        """The first steps of a handler, as if in the lane's task: its task and its context are the same later on."""
-        self._running = context
-        runner = self._runner
-        tasks._enter_task(self._loop, self._task)
-        try:
-            work = runner.run(context)
-            pending = self._context.run(_first_step, context, work)
-        except StopIteration as end:
-            self._running = None
-            runner.finish(context, end.value)
-        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - it is told to the caller
-            self._running = None
-            runner.fail(context, error)
-        else:
-            self._adopted = (context, work, pending)
-            context.stop = lambda: self._loop.call_soon(self._stop_soon, context)
-            self._wake_up()
-        finally:
-            tasks._leave_task(self._loop, self._task)
+    def _wait(self, context: CallContext) -> None:
+        self._waiting.append(context)
+        self._wake_up()
 
     def _stop_soon(self, context: CallContext) -> None:
         # By now the task waits for what the handler waits for, so that this is cancelled too.
@@ -150,11 +157,6 @@ class Lane:
             else:
                 self._wake = self._loop.create_future()
                 await self._wake
-
-
-def _first_step(context: CallContext, work: Coroutine[Any, Any, Any]) -> Any:
-    _current.set(context)
-    return work.send(None)
 
 
 @coroutine

@@ -22,6 +22,7 @@ class Owner(Protocol):
     _table: dict[str, Any]
     _errors: ErrorTable
     _links: Any
+    _transport: Any
     _dispatcher: Any
 
     @property

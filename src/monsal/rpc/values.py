@@ -33,7 +33,7 @@ class Shape:
     Raises DeclarationError if values of the type cannot travel.
     """
 
-    __slots__ = ("_decode", "_holds_bytes", "_info", "_plain", "hint")
+    __slots__ = ("_holds_bytes", "_info", "hint", "load_json", "plain")
 
     def __init__(self, hint: Any, where: str) -> None:
         self.hint: Any = Any if hint is object else type(None) if hint is None else hint
@@ -42,22 +42,22 @@ class Shape:
             unfit = [kind.cls for kind in _all_kinds(self._info) if isinstance(kind, kinds.CustomType)]
             if unfit:
                 raise TypeError(f"{unfit[0]!r} has no form on the wire; use a msgspec.Struct or a dataclass")
-            self._decode: Callable[[Any], Any] = msgspec.json.Decoder(self.hint).decode
+            decode: Callable[[Any], Any] = msgspec.json.Decoder(self.hint).decode
         except (TypeError, NameError, RecursionError) as error:
             raise DeclarationError(f"{where}: {error}") from error
         self._holds_bytes = any(isinstance(kind, _BYTES) for kind in _all_kinds(self._info))
-        self._plain = _plain(self._info)
+        #: The value that JSON text holds. Raises msgspec.ValidationError, saying where it does not fit.
+        self.load_json = self._load_bytes if self._holds_bytes else decode
+        #: The type whose values are all of this kind, if there is one: they need no check.
+        self.plain = _plain(self._info)
 
     @property
     def is_any(self) -> bool:
         """Whether every value fits."""
         return isinstance(self._info, kinds.AnyType)
 
-    def load_json(self, raw: bytes | msgspec.Raw) -> Any:
-        """The value that JSON text holds. Raises msgspec.ValidationError, saying where it does not fit."""
-        if self._holds_bytes:
-            return self.load(msgspec.json.decode(raw))
-        return self._decode(raw)
+    def _load_bytes(self, raw: Any) -> Any:
+        return self.load(msgspec.json.decode(raw))
 
     def load(self, value: Any) -> Any:
         """The value of this type for one in built-in types. Raises msgspec.ValidationError saying what does not fit."""
@@ -72,7 +72,7 @@ class Shape:
 
         The fields of a record were given by our own code, and are not looked at again.
         """
-        if self._plain is not None and type(value) is self._plain:
+        if self.plain is not None and type(value) is self.plain:
             return value
         return value if self.is_any else msgspec.convert(value, self.hint, builtin_types=_AS_THEY_ARE)
 

@@ -38,9 +38,14 @@ class _Awaited(_Bound):
         call = self._call
         if args or call.signature.body is not None:
             return self._with_body(args, kwargs)
-        call.signature.check_names(kwargs)
+        if kwargs.keys() != call.signature.all_names:
+            call.signature.check_names(kwargs)
         # Each coroutine between the caller and the link costs half a microsecond: there is one.
-        return self._api._ask(call, kwargs, self._terms)
+        api = self._api
+        if api._transport is None:
+            work: Coroutine[Any, Any, Any] = api._links.ask(call, kwargs, self._terms)
+            return work
+        return api._ask(call, kwargs, self._terms)
 
     async def _with_body(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         to = self._terms.to

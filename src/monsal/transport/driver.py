@@ -79,7 +79,9 @@ class Driver(asyncio.Protocol):
         self.credentials: Credentials | None = None
         self.certificate: dict[str, Any] | None = None
         self.peer = setup.make_peer()
+        self._outbox, self._incoming = self.peer.outbox, self.peer.incoming
         self._setup = setup
+        self._most = setup.limits.write_buffer
         self._loop = asyncio.get_running_loop()
         self._now = self._loop.time
         self._greets = greets and setup.hello is not None
@@ -87,8 +89,10 @@ class Driver(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._closed: asyncio.Future[None] = self._loop.create_future()
         self._room: asyncio.Future[None] | None = None
-        #: A flush is due at the end of this turn; the transport is full.
-        self._flushing = self._choked = False
+        #: A flush is due at the end of this turn.
+        self._flushing = False
+        #: Whether the transport is full: the other side does not read what it is told.
+        self.is_choked = False
         #: The end comes with the last answer; calls are refused; what runs may be answered although all is heard.
         self._ending = self._refusing = self._may_answer = False
         self._reading = True
@@ -128,6 +132,7 @@ class Driver(asyncio.Protocol):
         return self._transport is not None and not self.peer.is_lost
 
     def statistics(self) -> LinkStatistics:
+        self._count()
         known = self.peer.statistics()
         return LinkStatistics(
             name=self.name,
@@ -232,10 +237,10 @@ class Driver(asyncio.Protocol):
         return self._may_answer
 
     def pause_writing(self) -> None:
-        self._choked = True
+        self.is_choked = True
 
     def resume_writing(self) -> None:
-        self._choked = False
+        self.is_choked = False
         self._make_room()
         self._wake()
 
@@ -257,51 +262,83 @@ class Driver(asyncio.Protocol):
     def _flush(self) -> None:
         """Start what has room, write what was said, and see to it that we are woken and read as it is needed."""
         self._flushing = False
-        peer = self.peer
-        while peer.waiting and (events := peer.next_calls(self._now())):
+        if self._incoming.waiting:
+            self._start_waiting()
+        outbox = self._outbox
+        if outbox.frames or outbox.unsealed:
+            self._write()
+        if self._transport is None:
+            return
+        if not self._reading or outbox.buffered - self._own > self._most:
+            self._mind_reading(self._transport)
+        if self._ending and not self._incoming.in_flight and not self._incoming.waiting:
+            self.close()
+        # A timer that is early does no harm, so most turns move none.
+        if self._look_at < self._timer_at or self.peer.is_due_before(self._timer_at) or self._setup.keepalive:
+            self._arm()
+
+    def _start_waiting(self) -> None:
+        """Start the calls that were held back and have room now; answers that are given at once make more of it."""
+        while self._incoming.waiting and (events := self.peer.next_calls(self._now())):
             self._flushing = True
             for event in events:
                 self._handle(event)
             self._flushing = False
-        self._write()
-        transport = self._transport
-        if transport is None:
-            return
-        # Answers that the other side leaves unread are a reason to hear no more calls (rpc.B7). Calls of ours are none:
-        # two sides that both waited so, each for the other to read, would wait for ever.
-        reading = peer.buffered - self._own <= self._setup.limits.write_buffer
-        if reading is not self._reading and not peer.is_lost:
-            self._reading = reading
-            if reading:
-                transport.resume_reading()
-            else:
-                transport.pause_reading()
-        if self._ending and not peer.in_flight and not peer.waiting:
-            self.close()
-        self._arm()
 
     def _write(self, at_any_rate: bool = False) -> None:
         transport = self._transport
-        if transport is None or transport.is_closing() or (self._choked and not at_any_rate):
+        if transport is None or (self.is_choked and not at_any_rate) or transport.is_closing():
             return
         out = self.peer.data_to_send()
         if out:
             data = out[0] if len(out) == 1 else b"".join(out)
             self._octets_out += len(data)
             transport.write(data)
+            outbox = self._outbox
+            if not transport.get_write_buffer_size() and not outbox.unsealed and not self._setup.keepalive:
+                # All of it has left, as it mostly does.
+                outbox.buffered = self._own = 0
+                self._left = self._octets_out
+            elif self._look_at == math.inf or outbox.buffered > self._most // 2:
+                # What has not left is counted now and then: at the next look, or when it is much.
+                self._count()
+
+    def _count(self) -> None:
+        """See how much of what was written has left, and have a look later if not all of it."""
+        transport = self._transport
+        if transport is None:
+            return
         unwritten = transport.get_write_buffer_size()
         left = self._octets_out - unwritten
         if left > self._left:
-            self.peer.sent(min(left - self._left, self.peer.buffered))
+            outbox = self._outbox
+            outbox.sent(min(left - self._left, outbox.buffered))
             self._left = left
-            self._moved_at = self._said_at = self._now()
-            self._own = min(self._own, self.peer.buffered)
+            if self._own > outbox.buffered:
+                self._own = outbox.buffered
+            if self._look_at != math.inf or self._setup.keepalive:
+                self._moved_at = self._said_at = self._now()
         if unwritten and self._look_at == math.inf:
             self._moved_at = self._now()
             self._look_at = self._moved_at + self._setup.slow_reader / LOOKS
 
+    def _mind_reading(self, transport: asyncio.Transport) -> None:
+        """Read on, or read no more for now.
+
+        Answers that the other side leaves unread are a reason to hear no more calls (rpc.B7). Calls of ours are none:
+        two sides that both waited so, each for the other to read, would wait for ever.
+        """
+        self._count()
+        reading = self._outbox.buffered - self._own <= self._most
+        if reading is not self._reading and not self.peer.is_lost:
+            self._reading = reading
+            if reading:
+                transport.resume_reading()
+            else:
+                transport.pause_reading()
+
     def _arm(self) -> None:
-        """Be woken when something is due. A timer that is early does no harm, so most calls move none."""
+        """Be woken when something is due."""
         deadline = self.peer.next_deadline()
         due = self._look_at if deadline is None or self._look_at < deadline else deadline
         if self._setup.keepalive:
@@ -332,11 +369,10 @@ class Driver(asyncio.Protocol):
 
     def _is_stuck(self, now: float) -> bool:
         transport = self._transport
+        self._count()
         self._look_at = math.inf
-        if transport is None or not (unwritten := transport.get_write_buffer_size()):
+        if transport is None or not transport.get_write_buffer_size():
             return False
-        if self._octets_out - unwritten > self._left:
-            self._moved_at = now
         if now - self._moved_at >= self._setup.slow_reader:
             return True
         self._look_at = now + self._setup.slow_reader / LOOKS
@@ -344,9 +380,11 @@ class Driver(asyncio.Protocol):
 
     def _keep_alive(self, now: float) -> None:
         setup = self._setup
+        if setup.keepalive:
+            self._count()
         if setup.keepalive and now >= self._said_at + setup.keepalive_interval and self._transport is not None:
             self._said_at = now
-            if not self._choked and not self._transport.is_closing():
+            if not self.is_choked and not self._transport.is_closing():
                 self._octets_out += len(setup.keepalive)
                 self._transport.write(setup.keepalive)
 

@@ -55,14 +55,36 @@ class Link(Driver):
         To cancel the task gives the call up, and the other side is told. While that one does not read, calls wait.
         Raises CallExpired, ConnectionLost, EncodeError, or what was answered, below RemoteFault.
         """
-        if self._choked:
+        if self.is_choked:
             await self._wait_for_room(timeout)
-        identifier, future = self._begin(method, params, timeout, meta)
+        identifier, future = self.begin(method, params, timeout, meta)
         try:
             return await future
         except asyncio.CancelledError:
             self.give_up(identifier)
             raise
+
+    def begin(
+        self, method: str, params: Params | None, timeout: float | None, meta: Meta | None
+    ) -> tuple[int, asyncio.Future[Any]]:
+        """Make the call at once, whether the other side reads or not: its id and its future.
+
+        For callers that do on their own what `call` does: look at `is_choked`, and `give_up` when they are cancelled.
+        """
+        if self._transport is None or self.peer.is_lost:
+            self._check_open()
+        if timeout == math.inf:
+            timeout = _LONGEST
+        outbox = self._outbox
+        before = outbox.buffered
+        identifier = self.peer.call(
+            method, _NOTHING if params is None else params, now=self._now(), timeout=timeout, meta=meta
+        )
+        self._own += outbox.buffered - before
+        if not self._flushing:
+            self._wake()
+        future = self._pending[identifier] = self._loop.create_future()
+        return identifier, future
 
     def request(
         self, method: str, params: Params | None = None, *, timeout: float | None = None, meta: Meta | None = None
@@ -72,7 +94,7 @@ class Link(Driver):
         Raises Busy if the other side does not read, otherwise as `call`.
         """
         self._refuse_if_choked()
-        identifier, future = self._begin(method, params, timeout, meta)
+        identifier, future = self.begin(method, params, timeout, meta)
         future.add_done_callback(lambda done: self.give_up(identifier) if done.cancelled() else None)
         return future
 
@@ -107,7 +129,8 @@ class Link(Driver):
         """Give the result of a call of theirs; the fault that went out instead, if it cannot be carried (rpc.R19)."""
         if self._transport is None:
             return None
-        self._wake()
+        if not self._flushing:
+            self._wake()
         return self.peer.reply(identifier, result, now=0.0)
 
     def refuse(self, identifier: Id, code: int, message: str, data: Any = None) -> Fault | None:
@@ -128,23 +151,6 @@ class Link(Driver):
 
     # -- inside -----------------------------------------------------------------------------------------------
 
-    def _begin(
-        self, method: str, params: Params | None, timeout: float | None, meta: Meta | None
-    ) -> tuple[int, asyncio.Future[Any]]:
-        if self._transport is None or self.peer.is_lost:
-            self._check_open()
-        if timeout == math.inf:
-            timeout = _LONGEST
-        peer = self.peer
-        before = peer.buffered
-        identifier = peer.call(
-            method, _NOTHING if params is None else params, now=self._now(), timeout=timeout, meta=meta
-        )
-        self._own += peer.buffered - before
-        self._wake()
-        future = self._pending[identifier] = self._loop.create_future()
-        return identifier, future
-
     def _expect(self, identifier: int) -> asyncio.Future[Any]:
         future = self._pending[identifier] = self._loop.create_future()
         future.add_done_callback(lambda done: self.give_up(identifier) if done.cancelled() else None)
@@ -155,14 +161,14 @@ class Link(Driver):
             raise ConnectionLost(f"the link to {self.name} has ended: {self._reason or 'not connected'}", sent=False)
 
     def _refuse_if_choked(self) -> None:
-        if self._choked:
+        if self.is_choked:
             raise Busy(f"{self.name} does not read what it is told")
 
     async def _wait_for_room(self, timeout: float | None) -> None:
         patience = self._setup.limits.timeout if timeout is None else timeout
         try:
             async with asyncio.timeout(None if patience == math.inf else patience):
-                while self._choked and self.is_open:
+                while self.is_choked and self.is_open:
                     if self._room is None:
                         self._room = self._loop.create_future()
                     await asyncio.shield(self._room)

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from monsal.wire.events import Expired as Expired
     from monsal.wire.events import Failed as Failed
     from monsal.wire.events import Greeted as Greeted
+    from monsal.wire.events import Heard as Heard
     from monsal.wire.events import Lost as Lost
     from monsal.wire.events import PeerStatistics as PeerStatistics
     from monsal.wire.events import Trouble as Trouble
@@ -128,6 +129,7 @@ _HOME = {
     "Gathering": "waiting",
     "Greeted": "events",
     "HeaderFrames": "frames",
+    "Heard": "events",
     "Held": "waiting",
     "HeldBack": "waiting",
     "HelloFacts": "hello",

@@ -20,6 +20,7 @@ __all__ = [
     "Expired",
     "Failed",
     "Greeted",
+    "Heard",
     "Lost",
     "PeerStatistics",
     "Trouble",
@@ -108,6 +109,15 @@ class Lost(msgspec.Struct):
 
 
 Event = Called | Answered | Failed | Expired | Cancelled | Trouble | Alive | Greeted | Lost
+
+
+class Heard(msgspec.Struct):
+    """What is made of one piece of data: when it came, what it means; of the packet at hand, its sender and size."""
+
+    now: float
+    events: list[Event] = []
+    secinfo: dict[str, Any] = {}
+    octets: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -72,8 +72,13 @@ class DelimiterFrames:
 
     def receive_data(self, data: bytes) -> list[bytes | TooLong]:
         """Take in `data`; the frames that it completes, without their delimiters."""
-        frames: list[bytes | TooLong] = []
         held = self._held
+        frames: list[bytes | TooLong] = []
+        if not held and not self._skipping:
+            # One whole frame is what comes most of the time: it is cut without the lists and calls of the others.
+            end = data.find(self._delimiter)
+            if 0 <= end <= self._limit and end == len(data) - self._tail - 1:
+                return [frame] if (frame := data[:end].strip()) else frames
         if held:
             searched = max(0, len(held) - self._tail)
             held += data
@@ -86,8 +91,11 @@ class DelimiterFrames:
             data = data[len(data) - (len(held) - end - self._tail - 1) :]
             self._held = held = bytearray()
         *whole, rest = data.split(self._delimiter)
-        for frame in whole:
-            self._add(frame, frames)
+        if self._skipping or len(data) > self._limit:
+            for frame in whole:
+                self._add(frame, frames)
+        else:
+            frames += [frame for each in whole if (frame := each.strip())]
         if rest:
             held += rest
             self._bound(frames)

@@ -26,23 +26,18 @@ _NOT_THERE: Final = object()
 class Incoming:
     """`in_flight` calls run, `waiting` more are held back; `soonest` is when the deadlines are worth a look."""
 
-    __slots__ = ("_encode", "_held", "_join", "_limits", "_out", "_running", "in_flight", "soonest", "waiting")
+    __slots__ = ("_encode", "_held", "_join", "_limits", "_out", "_put", "in_flight", "running", "soonest", "waiting")
 
     def __init__(self, codec: Codec, out: Outbox, limits: PeerLimits) -> None:
         self.in_flight = self.waiting = 0
         self.soonest = math.inf
         self._encode = codec.encode
         self._join = codec.join
-        self._out = out
+        self._out, self._put = out, out.put
         self._limits = limits
-        # The deadline of each call that runs, or its slot; a list of them if several have the same id.
-        self._running: dict[Id, Any] = {}
+        #: The deadline of each call that runs, or its slot; a list of them if several have the same id.
+        self.running: dict[Id, Any] = {}
         self._held = HeldBack()
-
-    @property
-    def running(self) -> tuple[Id, ...]:
-        """The ids of the calls that run."""
-        return tuple(self._running)
 
     def hold_back(self, held: Held, events: list[Event]) -> None:
         """Hold a call or cast back, or refuse it (rpc.B7)."""
@@ -64,16 +59,15 @@ class Incoming:
         events: list[Event],
     ) -> None:
         """Have a call run."""
-        if type(packet) is Cast:
+        if isinstance(packet, Cast):
             events.append(Called(None, packet.method, packet.params, True, deadline, packet.meta, secinfo))
             return
-        assert isinstance(packet, Call)
         known = packet.id
         entry: Any = deadline
         if slot is not None:
             slot.deadline = deadline
             entry = slot
-        running = self._running
+        running = self.running
         if known in running:
             # The same id twice is the other side's affair: each is answered, and what is whose it cannot tell.
             before = running[known]
@@ -102,15 +96,22 @@ class Incoming:
         """Give back what `hold` took."""
         self.in_flight -= 1
 
-    def finish(self, known: Id) -> Slot | None:
-        """A call has ended: where its answer goes. Raises KeyError if none with this id runs."""
-        entry = self._running.pop(known)
+    def finish(self, answer: Reply | Fault) -> Fault | None:
+        """A call that is in `running` has ended: send its answer, as `answer` does."""
+        known = answer.id
+        entry = self.running.pop(known)
         self.in_flight -= 1
         if type(entry) is list:
             first, *rest = entry
-            self._running[known] = rest if len(rest) > 1 else rest[0]
+            self.running[known] = rest if len(rest) > 1 else rest[0]
             entry = first
-        return entry if type(entry) is Slot else None
+        if type(entry) is Slot:
+            return self.answer(answer, entry)
+        try:
+            self._put(self._encode(answer))
+        except EncodeError as error:
+            return self._answer_instead(answer, error, None)
+        return None
 
     def cancel(self, known: Id, events: list[Event]) -> bool:
         """The other side gave a call up. One that waits is answered at once and never run; whether it was found."""
@@ -119,7 +120,7 @@ class Incoming:
             self.waiting -= 1
             self.answer(Fault(known, CANCELLED, MESSAGES[CANCELLED]), held.slot)
             return True
-        if known not in self._running:
+        if known not in self.running:
             return False
         events.append(Cancelled(known))
         return True
@@ -127,7 +128,7 @@ class Incoming:
     def stop_late(self, now: float, events: list[Event]) -> None:
         """Tell of the calls whose deadline has passed, each once."""
         soonest = math.inf
-        for known, entry in list(self._running.items()):
+        for known, entry in list(self.running.items()):
             several = entry if type(entry) is list else [entry]
             for index, one in enumerate(several):
                 deadline = one.deadline if type(one) is Slot else one
@@ -142,7 +143,7 @@ class Incoming:
                 elif entry is several:
                     several[index] = None
                 else:
-                    self._running[known] = None
+                    self.running[known] = None
         self.soonest = soonest
 
     def answer(self, answer: Reply | Fault, slot: Slot | None) -> Fault | None:
@@ -150,16 +151,11 @@ class Incoming:
         try:
             payload = self._encode(answer)
             if slot is None:
-                self._out.put(payload)
-                return None
-            self._lay(payload, slot)
-        except EncodeError as error:
-            bare = Fault(answer.id, error.code, MESSAGES[error.code])
-            if slot is None:
-                self._put_fault(bare)
+                self._put(payload)
             else:
-                self._fill(self._encode(bare), slot)
-            return Fault(answer.id, error.code, MESSAGES[error.code], str(error))
+                self._lay(payload, slot)
+        except EncodeError as error:
+            return self._answer_instead(answer, error, slot)
         return None
 
     def close_batch(self, gathering: Gathering) -> None:
@@ -169,10 +165,18 @@ class Incoming:
 
     def clear(self) -> None:
         """Forget everything."""
-        self._running.clear()
+        self.running.clear()
         self._held.clear()
         self.in_flight = self.waiting = 0
         self.soonest = math.inf
+
+    def _answer_instead(self, answer: Reply | Fault, error: EncodeError, slot: Slot | None) -> Fault:
+        bare = Fault(answer.id, error.code, MESSAGES[error.code])
+        if slot is None:
+            self._put_fault(bare)
+        else:
+            self._fill(self._encode(bare), slot)
+        return Fault(answer.id, error.code, MESSAGES[error.code], str(error))
 
     def _put_fault(self, fault: Fault) -> None:
         # An id is no longer than the frame in which it came, and without it the fault would help nobody.

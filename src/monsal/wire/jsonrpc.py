@@ -49,6 +49,10 @@ class _RawObject(msgspec.Struct):
     meta: Raw = Raw()
 
 
+class _Named(msgspec.Struct):
+    id: Raw = Raw()
+
+
 class _Meta(msgspec.Struct, omit_defaults=True):
     deadline_ms: int | float | None = None
     trace: str = ""
@@ -74,15 +78,23 @@ class _Failure(msgspec.Struct, tag_field="jsonrpc", tag="2.0"):
 
 
 _encode: Final = msgspec.json.Encoder().encode
-_decode: Final = msgspec.json.Decoder().decode
+_syntax: Final = msgspec.json.Decoder(Raw).decode
+_named: Final = msgspec.json.Decoder(_Named).decode
+_id: Final = msgspec.json.Decoder(Id).decode
+#: How an id begins that is a number or a text.
+_ID: Final = b'-0123456789"'
 _meta: Final = msgspec.json.Decoder(_Meta).decode
 #: A deadline in seconds that is none: JSON has no infinity.
 _LONG: Final = 1e9
 _ONE_OF: Final = "exactly one of `method`, `result` and `error` is needed"
+#: Octets in which brackets are counted here and now.
+_SHORT: Final = 4096
 _BRACE: Final = ord("{")
 _NO_PARAMS: Final = Raw(b"{}")
 #: What stands in JSON as it is; other values may have bytes in them.
 _SIMPLE: Final = frozenset({int, str, float, bool, type(None), Raw})
+#: Lists and dicts in a value that are looked at in the fast way: one that holds itself has no end there.
+_MANY: Final = 10_000
 _BYTES: Final = (bytes, bytearray, memoryview)
 
 
@@ -97,6 +109,8 @@ class JsonRpc:
     def __init__(self, *, raw: bool = False, depth: int = MAX_NESTING, batch: int = 100) -> None:
         self._raw = raw
         self._depth = depth
+        # A text that is no longer cannot be nested too deep and be whole.
+        self._harmless = 2 * depth
         self._most = batch
         self._decode: Callable[[bytes | Raw], Any] = msgspec.json.Decoder(_RawObject if raw else _Object).decode
 
@@ -104,9 +118,14 @@ class JsonRpc:
         """The object of a packet. Raises EncodeError if a value in it has no JSON form."""
         try:
             if isinstance(packet, Reply):
-                return _encode(_Result(_plain(packet.result), packet.id))
+                result = packet.result
+                return _encode(_Result(result if _is_plain(result) else _plain(result), packet.id))
             if isinstance(packet, Call):
-                return _encode(_Request(packet.method, _plain(packet.params), packet.id, _said_about(packet.meta)))
+                params = packet.params
+                said = UNSET if packet.meta is None else _said_about(packet.meta)
+                return _encode(
+                    _Request(packet.method, params if _is_plain(params) else _plain(params), packet.id, said)
+                )
             if isinstance(packet, Fault):
                 return _encode(_Failure(_Error(packet.code, packet.message, _plain(packet.data)), packet.id))
             return _encode(_Request(packet.method, _plain(packet.params), UNSET, _said_about(packet.meta)))
@@ -122,7 +141,9 @@ class JsonRpc:
         # A number, not a slice: this is asked of every frame.
         if payload and payload[0] != _BRACE and payload.lstrip()[:1] == b"[":
             return self._decode_batch(payload)
-        self._check_depth(payload, self._depth)
+        size = len(payload)
+        if size > self._harmless and (size > _SHORT or payload.count(b"[") + payload.count(b"{") > self._depth):
+            self._check_depth(payload, self._depth)
         return self._decode_object(payload)
 
     def value(self, raw: Any, kind: Any = Any) -> Any:
@@ -181,7 +202,7 @@ class JsonRpc:
 
     def _check_depth(self, payload: bytes, depth: int) -> None:
         if is_too_deep(payload, depth):
-            raise _malformed(PARSE_ERROR, f"unbalanced, or nested more than {self._depth} deep")
+            raise _malformed(PARSE_ERROR, f"nested more than {self._depth} deep")
 
     def _decode_batch(self, payload: bytes) -> Batch:
         try:
@@ -213,23 +234,29 @@ def bytes_of(value: Any) -> bytes:
     raise ValueError('bytes are an object with the one member "__bytes"')
 
 
-def _is_plain(value: Any, kind: Any) -> bool:
-    """Whether a dict or list holds nothing but what stands in JSON as it is; a loop is the fastest for small ones."""
-    if kind is dict:
-        value = value.values()
-    elif kind is not list and kind is not tuple:
-        return False
-    for item in value:
-        inner = type(item)
-        if inner not in _SIMPLE and not _is_plain(item, inner):
+def _is_plain(value: Any) -> bool:
+    """Whether there is nothing but what stands in JSON as it is; a loop is the fastest for small values."""
+    if type(value) in _SIMPLE:
+        return True
+    inner = [value]
+    for one in inner:  # which grows meanwhile
+        if len(inner) > _MANY:
             return False
+        kind = type(one)
+        if kind is dict:
+            one = one.values()
+        elif kind is not list and kind is not tuple:
+            return False
+        for item in one:
+            if type(item) not in _SIMPLE:
+                inner.append(item)
     return True
 
 
 def _plain(value: Any) -> Any:
-    """`value` with its bytes as `{"__bytes": base64}`; itself if there are none to be seen at once."""
+    """`value` with its bytes as `{"__bytes": base64}`."""
     kind = type(value)
-    if kind in _SIMPLE or _is_plain(value, kind):
+    if kind in _SIMPLE:
         return value
     if kind is dict:
         return {key: _plain(item) for key, item in value.items()}
@@ -263,13 +290,13 @@ def _malformed(code: int, detail: str, known: Id = None) -> Malformed:
 
 
 def _explain(payload: bytes | Raw, why: str) -> Malformed:
-    """What is wrong with a text that is no packet, with the id if one can be made out."""
+    """What is wrong with a text that is no packet, with the id if one can be made out; nothing else is made of it."""
     try:
-        said = _decode(payload)
+        bytes(payload).decode()
+        if bytes(_syntax(payload)).lstrip()[:1] != b"{":
+            return _malformed(INVALID_REQUEST, "not a JSON-RPC object")
+        given = _named(payload).id
+        known: Id = _id(given) if given and memoryview(given)[0] in _ID else None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         return _malformed(PARSE_ERROR, f"this is no JSON: {error}")
-    if not isinstance(said, dict):
-        return _malformed(INVALID_REQUEST, "not a JSON-RPC object")
-    given = said.get("id")
-    known: Id = given if isinstance(given, int | float | str) and not isinstance(given, bool) else None
     return _malformed(INVALID_REQUEST, f"not a JSON-RPC 2.0 object: {why}", known)

@@ -70,6 +70,12 @@ class _Fault(msgspec.Struct, array_like=True, tag=3):
     data: Any = None
 
 
+class _Head(msgspec.Struct, array_like=True):
+    tag: Raw
+    id: Raw
+    method: Raw
+
+
 class _Batch(msgspec.Struct, array_like=True, tag=4):
     items: Raw
 
@@ -81,6 +87,9 @@ class _Sealed(msgspec.Struct, array_like=True, tag=5):
 
 _encode: Final = msgspec.msgpack.Encoder().encode
 _sealed: Final = msgspec.msgpack.Decoder(_Sealed).decode
+_syntax: Final = msgspec.msgpack.Decoder(Raw).decode
+_head: Final = msgspec.msgpack.Decoder(_Head).decode
+_id: Final = msgspec.msgpack.Decoder(Id).decode
 #: What the params of a call begin with (specification of msgpack, formats): a map or an array.
 _STRUCTURED: Final = frozenset({*range(0x80, 0xA0), 0xDC, 0xDD, 0xDE, 0xDF})
 #: An array of three, the first of them 5.
@@ -196,12 +205,15 @@ def _malformed(code: int, detail: str, known: Id = None) -> Malformed:
 
 
 def _explain(payload: bytes | Raw, why: str) -> Malformed:
-    """What is wrong with an array that is no packet, with the id if one can be made out."""
+    """What is wrong with an array that is no packet, with the id if one can be made out; nothing else is made of it."""
+    known: Id = None
     try:
-        said = msgspec.msgpack.decode(payload)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, TypeError) as error:
+        _syntax(payload)
+        head = _head(payload)
+        # Only the id of a call is one that the sender waits for.
+        known = _id(head.id) if bytes(head.tag) == b"\0" else None
+    except msgspec.ValidationError:
+        return _malformed(INVALID_REQUEST, f"not a packet: {why}")
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         return _malformed(PARSE_ERROR, f"this is no msgpack: {error}")
-    # Only the id of a call is one that the sender waits for.
-    given = said[1] if isinstance(said, list) and len(said) > 2 and said[0] == 0 else None
-    known: Id = given if isinstance(given, int | float | str) and not isinstance(given, bool) else None
     return _malformed(INVALID_REQUEST, f"not a packet: {why}", known)

@@ -16,9 +16,10 @@ class Outbox:
     """Takes payloads, gives frames. `buffered` are the octets not yet sent, `limit` what one payload may have.
 
     `unsent` are the calls of which nothing was handed out yet: whoever fills it puts their payloads in first.
+    `frames` wait to be handed out, `unsealed` are payloads that have first to be signed.
     """
 
-    __slots__ = ("_codec", "_frames", "_session", "_unsealed", "_wrap", "buffered", "limit", "unsent")
+    __slots__ = ("_codec", "_session", "_wrap", "buffered", "frames", "limit", "unsealed", "unsent")
 
     def __init__(self, codec: Codec, frames: Frames, session: Session | None, limit: int) -> None:
         self.buffered = 0
@@ -27,8 +28,8 @@ class Outbox:
         self._codec = codec
         self._wrap = frames.wrap
         self._session = session
-        self._frames: list[bytes] = []
-        self._unsealed: list[bytes] = []
+        self.frames: list[bytes] = []
+        self.unsealed: list[bytes] = []
         if session is not None:
             try:
                 greeting = codec.with_secinfo(session.greeting or {}, None)
@@ -46,23 +47,23 @@ class Outbox:
             raise EncodeError(f"{len(payload)} octets, and the other side takes {self.limit}", TOO_LARGE)
         frame = self._wrap(payload)
         if self._session is None:
-            self._frames.append(frame)
+            self.frames.append(frame)
         else:
-            self._unsealed.append(payload)
+            self.unsealed.append(payload)
         self.buffered += len(frame)
 
     @property
     def wants_to_write(self) -> bool:
         """Whether `data_to_send` has something."""
-        return bool(self._frames) or bool(self._unsealed and self._session is not None and self._session.is_ready)
+        return bool(self.frames) or bool(self.unsealed and self._session is not None and self._session.is_ready)
 
     def data_to_send(self) -> list[bytes]:
         """The frames that wait. They are not given again: report their octets as `sent` when they are gone."""
-        if self._unsealed:
+        if self.unsealed:
             self._seal()
-        if not self._unsealed:
+        if not self.unsealed:
             self.unsent.clear()
-        frames, self._frames = self._frames, []
+        frames, self.frames = self.frames, []
         return frames
 
     def sent(self, octets: int) -> None:
@@ -70,7 +71,7 @@ class Outbox:
         self.buffered -= octets
 
     def _add(self, frame: bytes) -> None:
-        self._frames.append(frame)
+        self.frames.append(frame)
         self.buffered += len(frame)
 
     def _seal(self) -> None:
@@ -78,7 +79,7 @@ class Outbox:
         session = self._session
         if session is None or not session.is_ready:
             return
-        unsealed, self._unsealed = self._unsealed, []
+        unsealed, self.unsealed = self.unsealed, []
         for payload in unsealed:
             self.buffered -= len(self._wrap(payload))
             secinfo, changed = session.seal(payload)

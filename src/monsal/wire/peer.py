@@ -38,7 +38,7 @@ from monsal.wire.codes import (
     TOO_LARGE,
     UNAUTHENTICATED,
 )
-from monsal.wire.events import Alive, Answered, Event, Expired, Failed, Greeted, Lost, PeerStatistics, Trouble
+from monsal.wire.events import Alive, Answered, Event, Expired, Failed, Greeted, Heard, Lost, PeerStatistics, Trouble
 from monsal.wire.frames import Frames, TooLong
 from monsal.wire.gate import Gate
 from monsal.wire.hello import CancelParams, HelloFacts, our_facts
@@ -59,18 +59,6 @@ _CANCEL: Final = "rpc.cancel"
 _RESERVED: Final = frozenset({_HELLO, _PING, _CANCEL, "$/cancelRequest", "rpc.secinfo"})
 #: How many calls that were given up are known as such, when their answers come after all.
 _GIVEN_UP: Final = 4096
-
-
-class _Heard:
-    """What belongs to the packets of one piece of data."""
-
-    __slots__ = ("events", "now", "octets", "secinfo")
-
-    def __init__(self, now: float) -> None:
-        self.now = now
-        self.events: list[Event] = []
-        self.secinfo: dict[str, Any] = {}
-        self.octets = 0
 
 
 class Peer:
@@ -97,8 +85,10 @@ class Peer:
         self.is_lost = False
         session = (security or Null()).session(nonce)
         self._gate = None if session is None else Gate(codec, session)
-        self._out = out = Outbox(codec, frames, session, self.limits.frame)
-        self._incoming = Incoming(codec, out, self.limits)
+        #: What waits to be sent, and the calls of the other side: whoever drives the peer looks at them in each turn.
+        self.outbox = out = Outbox(codec, frames, session, self.limits.frame)
+        self.incoming = Incoming(codec, out, self.limits)
+        self._running = self.incoming.running
         self._silence = Silence()
         self._facts = hello
         self._cancel = cancel
@@ -118,7 +108,7 @@ class Peer:
         self.data_to_send = out.data_to_send
         self.sent = out.sent
         #: Take the room of one call, for a cast whose handler goes on, and give it back.
-        self.hold, self.release = self._incoming.hold, self._incoming.release
+        self.hold, self.release = self.incoming.hold, self.incoming.release
 
     # -- what we say ------------------------------------------------------------------------------------------
 
@@ -193,11 +183,15 @@ class Peer:
 
         Raises UsageError if no call with this id runs. After the link was lost nothing is done.
         """
-        return self._finish(Reply(call_id, result))
+        if call_id in self._running:
+            return self.incoming.finish(Reply(call_id, result))
+        return self._too_late(call_id)
 
     def fault(self, call_id: Id, code: int, message: str, data: Any = None, *, now: float) -> Fault | None:
         """Answer a call with a fault; otherwise as `reply`."""
-        return self._finish(Fault(call_id, code, message, data))
+        if call_id in self._running:
+            return self.incoming.finish(Fault(call_id, code, message, data))
+        return self._too_late(call_id)
 
     def say_hello(self, now: float) -> None:
         """Tell the other side of us and learn of it: Greeted comes, or nothing if it knows no hello (rpc.B11).
@@ -215,7 +209,7 @@ class Peer:
 
     def receive_data(self, data: bytes, now: float) -> list[Event]:
         """Take in bytes of the other side; what they mean."""
-        heard = _Heard(now)
+        heard = Heard(now)
         self._silence.heard_at = now
         for frame in self._cut(data):
             if self.is_lost:
@@ -237,11 +231,17 @@ class Peer:
             except Malformed as error:
                 self._hear_garbage(error, None, heard)
                 continue
+            if isinstance(packet, Reply) and packet.id in self._pending:
+                # What most frames are, for whoever calls, has a way of its own.
+                del self._pending[packet.id]
+                self._garbage = 0
+                heard.events.append(Answered(packet.id, packet.result))
+                continue
             heard.octets = len(frame)
-            if type(packet) is Batch:
+            if isinstance(packet, Batch):
                 self._hear_batch(packet, heard)
             else:
-                self._hear(packet, None, heard)  # type: ignore[arg-type] # what is no Batch is a Packet
+                self._hear(packet, None, heard)
         return heard.events
 
     def receive_eof(self, now: float) -> list[Event]:
@@ -253,22 +253,26 @@ class Peer:
     def next_calls(self, now: float) -> list[Event]:
         """Calls that were held back and have room now. Those whose time has passed are answered, not run (rpc.B4)."""
         events: list[Event] = []
-        if self._incoming.waiting:
-            self._incoming.next_calls(now, events)
+        if self.incoming.waiting:
+            self.incoming.next_calls(now, events)
         return events
 
     def next_deadline(self) -> float | None:
         """When to come with `on_time` at the latest; None if nothing waits."""
-        soonest = min(self._soonest, self._incoming.soonest, self._silence.due)
+        soonest = min(self._soonest, self.incoming.soonest, self._silence.due)
         return None if soonest == math.inf else soonest
+
+    def is_due_before(self, when: float) -> bool:
+        """Whether `next_deadline` is before that."""
+        return self._soonest < when or self.incoming.soonest < when or self._silence.due < when
 
     def on_time(self, now: float) -> list[Event]:
         """What the time alone brings: calls that expire, silence."""
         events: list[Event] = []
         if now >= self._soonest:
             self._expire(now, events)
-        if now >= self._incoming.soonest:
-            self._incoming.stop_late(now, events)
+        if now >= self.incoming.soonest:
+            self.incoming.stop_late(now, events)
         if now >= self._silence.due:
             verdict = self._silence.look(now, self.reading)
             if verdict is Verdict.PING:
@@ -280,17 +284,17 @@ class Peer:
     @property
     def reading(self) -> bool:
         """Whether to read on. Not while the other side leaves unread what we say (rpc.B7)."""
-        return self._out.buffered <= self.limits.write_buffer and not self.is_lost
+        return self.outbox.buffered <= self.limits.write_buffer and not self.is_lost
 
     @property
     def wants_to_write(self) -> bool:
         """Whether `data_to_send` has something."""
-        return self._out.wants_to_write
+        return self.outbox.wants_to_write
 
     @property
     def buffered(self) -> int:
         """Octets that are not yet sent."""
-        return self._out.buffered
+        return self.outbox.buffered
 
     @property
     def pending(self) -> int:
@@ -300,12 +304,12 @@ class Peer:
     @property
     def in_flight(self) -> int:
         """Calls of the other side that run."""
-        return self._incoming.in_flight
+        return self.incoming.in_flight
 
     @property
     def waiting(self) -> int:
         """Calls of the other side that are held back."""
-        return self._incoming.waiting
+        return self.incoming.waiting
 
     def statistics(self) -> PeerStatistics:
         return PeerStatistics(
@@ -325,14 +329,10 @@ class Peer:
         self._asked[method] = self._asked.get(method, 0) + 1
         self._put(self._encode(Call(method, method, params)), is_short=True)
 
-    def _finish(self, answer: Reply | Fault) -> Fault | None:
-        try:
-            slot = self._incoming.finish(answer.id)
-        except KeyError:
-            if self.is_lost:
-                return None
-            raise UsageError(f"no call with the id {answer.id!r} waits for an answer") from None
-        return self._incoming.answer(answer, slot)
+    def _too_late(self, call_id: Id) -> Fault | None:
+        if not self.is_lost:
+            raise UsageError(f"no call with the id {call_id!r} waits for an answer")
+        return None
 
     def _expire(self, now: float, events: list[Event]) -> None:
         for known in [known for known, deadline in self._pending.items() if deadline <= now]:
@@ -343,7 +343,7 @@ class Peer:
         rest = now + len(self._pending) * 2e-6
         self._soonest = max(min(self._pending.values(), default=math.inf), rest) if self._pending else math.inf
 
-    def _hear_unauthenticated(self, why: str, heard: _Heard) -> None:
+    def _hear_unauthenticated(self, why: str, heard: Heard) -> None:
         """Refuse what security does not let in, before anything is dispatched (rpc.B6)."""
         assert self._gate is not None
         try:
@@ -356,15 +356,15 @@ class Peer:
         is_owed = call is not None or isinstance(packet, Batch)
         self._trouble(fault, why, heard.events, in_reply_to=call, is_answered=is_owed)
         if is_owed:
-            self._incoming.answer(fault, None)
+            self.incoming.answer(fault, None)
 
-    def _hear_garbage(self, error: Malformed, slot: Slot | None, heard: _Heard) -> None:
+    def _hear_garbage(self, error: Malformed, slot: Slot | None, heard: Heard) -> None:
         fault = error.fault
         # A batch is one frame, and weighs as one, however much in it is wrong.
         self._trouble(fault, error.detail, heard.events, is_answered=True, weight=slot is None or not slot.index)
         # The detail is an extra, for those who said hello (rpc.B11).
         said = fault if self.theirs is None else Fault(fault.id, fault.code, fault.message, error.detail[:1000])
-        self._incoming.answer(said, slot)
+        self.incoming.answer(said, slot)
 
     def _trouble(
         self,
@@ -382,7 +382,7 @@ class Peer:
         if self._garbage >= self.limits.garbage:
             self._lose("too much garbage", events)
 
-    def _hear_batch(self, batch: Batch, heard: _Heard) -> None:
+    def _hear_batch(self, batch: Batch, heard: Heard) -> None:
         gathering = Gathering()
         heard.octets //= len(batch.items)
         for item in batch.items:
@@ -392,9 +392,9 @@ class Peer:
                 self._hear_garbage(item, gathering.slot(), heard)
             else:
                 self._hear(item, gathering.slot() if type(item) is Call else None, heard)
-        self._incoming.close_batch(gathering)
+        self.incoming.close_batch(gathering)
 
-    def _hear(self, packet: Packet, slot: Slot | None, heard: _Heard) -> None:
+    def _hear(self, packet: Packet, slot: Slot | None, heard: Heard) -> None:
         if isinstance(packet, (Call, Cast)):  # a union of them would be made at each frame
             if packet.method in _RESERVED:
                 self._hear_reserved(packet, slot, heard)
@@ -405,7 +405,7 @@ class Peer:
             if self.theirs is not None:
                 said = packet.meta.deadline if packet.meta is not None else None
                 deadline = heard.now + (self._their_timeout if said is None else said)
-            incoming = self._incoming
+            incoming = self.incoming
             if incoming.waiting or incoming.in_flight >= self._most:
                 incoming.hold_back(Held(packet, deadline, heard.secinfo, slot, octets=heard.octets), heard.events)
             else:
@@ -427,7 +427,7 @@ class Peer:
             )
             self._trouble(fault, f"an answer to no call of ours: {packet!r:.200}", heard.events)
 
-    def _hear_reserved(self, packet: Call | Cast, slot: Slot | None, heard: _Heard) -> None:
+    def _hear_reserved(self, packet: Call | Cast, slot: Slot | None, heard: Heard) -> None:
         """What the peer itself answers. It never waits for room, so that a busy peer is not taken for a frozen one."""
         try:
             result = self._reserved(packet, heard)
@@ -437,9 +437,9 @@ class Peer:
         except LookupError:
             answer = Fault(None, METHOD_NOT_FOUND, MESSAGES[METHOD_NOT_FOUND])
         if isinstance(packet, Call):
-            self._incoming.answer(msgspec.structs.replace(answer, id=packet.id), slot)
+            self.incoming.answer(msgspec.structs.replace(answer, id=packet.id), slot)
 
-    def _reserved(self, packet: Call | Cast, heard: _Heard) -> Any:
+    def _reserved(self, packet: Call | Cast, heard: Heard) -> Any:
         if packet.method == _HELLO:
             if self._facts is None:
                 raise LookupError(_HELLO)
@@ -448,10 +448,10 @@ class Peer:
                 self._agree(theirs, heard)
             return our_facts(self._facts, self.limits)
         if packet.method in (_CANCEL, "$/cancelRequest"):
-            return self._incoming.cancel(self.codec.value(packet.params, CancelParams).id, heard.events)
+            return self.incoming.cancel(self.codec.value(packet.params, CancelParams).id, heard.events)
         return None
 
-    def _hear_own_answer(self, packet: Reply | Fault, heard: _Heard) -> None:
+    def _hear_own_answer(self, packet: Reply | Fault, heard: Heard) -> None:
         left = self._asked.pop(packet.id) - 1
         if left:
             self._asked[packet.id] = left
@@ -467,12 +467,12 @@ class Peer:
                 fault = Fault(packet.id, INVALID_REQUEST, MESSAGES[INVALID_REQUEST])
                 self._trouble(fault, f"its hello is none: {error}", heard.events)
 
-    def _agree(self, theirs: HelloFacts, heard: _Heard) -> None:
+    def _agree(self, theirs: HelloFacts, heard: Heard) -> None:
         """Take over what the other side said of itself (rpc.B11)."""
         self.theirs = theirs
         frame, timeout = theirs.limits.get("frame", 0), theirs.limits.get("timeout", 0)
         if 0 < frame < math.inf:
-            self._out.limit = int(frame)
+            self.outbox.limit = int(frame)
         self._their_timeout = timeout if timeout > 0 else math.inf
         if self.limits.beat is not None and theirs.beat is not None:
             self._silence.start(self.limits.beat, heard.now)
@@ -486,14 +486,14 @@ class Peer:
         self.is_lost = True
         unsent = set(self._unsent)
         calls = {known: known not in unsent for known in self._pending if isinstance(known, int)}
-        running = self._incoming.running
-        may_answer = may_answer and bool(running or self._incoming.waiting)
+        running = tuple(self._running)
+        may_answer = may_answer and bool(running or self.incoming.waiting)
         events.append(Lost(reason, calls, running, may_answer))
         self._pending.clear()
         self._given_up.clear()
         self._soonest = self._silence.due = math.inf
         if not may_answer:
-            self._incoming.clear()
+            self.incoming.clear()
 
 
 def _lost() -> ProtocolError:

@@ -42,6 +42,13 @@ def test_without_names_all_are_run(suites: dict[str, Suite], tmp_path: Path) -> 
     assert all(f"## The {name}" in (tmp_path / "RESULTS.md").read_text() for name in NAMES)
 
 
+def test_a_directory_that_is_not_there_is_made_before_the_measuring(suites: dict[str, Suite], tmp_path: Path) -> None:
+    made = tmp_path / "some" / "directory"
+    suites["bus"] = small("The bus", lambda turn: {"ns": float(made.is_dir())})
+    assert program.main(["bus", "--out", str(made)]) == 0
+    assert load(made / "results.json").suites["bus"].tables[0].rows[0].figures["ns"].median == 1.0
+
+
 def test_one_suite_keeps_what_the_others_found(
     suites: dict[str, Suite], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+import tracemalloc
 from typing import Any
 
 import pytest
@@ -11,6 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from monsal.wire.codec import INVALID_REQUEST, MAX_NESTING, PARSE_ERROR, Malformed, decode, encode
+from monsal.wire.jsonrpc import JsonRpc
+from monsal.wire.msgpack import MsgPack
+from monsal.wire.nesting import is_too_deep
 from monsal.wire.packets import Call, Cast, EncodeError, Fault, Packet, Reply
 
 EXAMPLES: list[tuple[str, Packet]] = [
@@ -106,6 +110,68 @@ def test_a_megabyte_of_quotes_is_judged_in_linear_time() -> None:
         with pytest.raises(Malformed):
             decode(frame)
     assert time.process_time() - before < 2.0
+
+
+@pytest.mark.rule("rpc.B7")
+def test_what_is_nearly_too_deep_everywhere_is_judged_in_linear_time() -> None:
+    deep = b"[" * 60 + b"]" * 60
+    frame = b'{"jsonrpc":"2.0","method":"m","id":1,"params":[' + b",".join([deep] * 8000) + b"]}"
+    codec = JsonRpc(raw=True)
+    before = time.process_time()
+    for _ in range(10):
+        assert isinstance(codec.decode(frame), Call)
+    # It is 20 ms for each; to take the levels away one after the other was ten times that.
+    assert time.process_time() - before < 1.0
+
+
+@pytest.mark.rule("rpc.B7")
+@settings(deadline=None, max_examples=300)
+@given(
+    st.recursive(
+        st.sampled_from([1, "[[", '"[', "{", "\\", "\\["]),
+        lambda inner: (
+            st.lists(inner, max_size=4) | st.dictionaries(st.sampled_from(["a", "[", '"']), inner, max_size=3)
+        ),
+        max_leaves=60,
+    ),
+    st.integers(0, 12),
+)
+def test_how_deep_a_text_is(value: Any, depth: int) -> None:
+    def levels(one: Any) -> int:
+        inner = one.values() if isinstance(one, dict) else one if isinstance(one, list) else None
+        return 0 if inner is None else 1 + max(map(levels, inner), default=0)
+
+    # Longer than what is not looked at, and not deeper.
+    text = json.dumps([value] * 5).encode()
+    expected = levels(value) + 1 > depth
+    assert is_too_deep(text, depth) == expected or (not expected and len(text) <= 2 * depth)
+
+
+@pytest.mark.rule("rpc.B1", "rpc.B8")
+def test_of_what_is_no_packet_nothing_is_made_but_its_id() -> None:
+    tracemalloc.start()
+    try:
+        for codec, frame in (
+            (JsonRpc(raw=True), b'{"id":7,"x":[' + b"[]," * 300_000 + b"[]]}"),
+            (MsgPack(raw=True), b"\x93\x00\x07\xdd\x00\x0e\x00\x00" + b"\x90" * 0xE0000),
+        ):
+            tracemalloc.reset_peak()
+            with pytest.raises(Malformed) as caught:
+                codec.decode(frame)
+            assert (caught.value.fault.code, caught.value.fault.id) == (INVALID_REQUEST, 7)
+            assert tracemalloc.get_traced_memory()[1] < 8 * len(frame)
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.rule("rpc.R10")
+def test_a_value_that_holds_itself_ends_in_an_error_and_many_are_carried() -> None:
+    ring: list[Any] = []
+    ring.append(ring)
+    with pytest.raises(EncodeError):
+        encode(Reply(1, ring))
+    much = [{"data": {"of": b"\0"}} for _ in range(20_000)]
+    assert decode(encode(Reply(1, much))) == Reply(1, [{"data": {"of": {"__bytes": "AA=="}}}] * 20_000)
 
 
 def test_a_value_without_a_json_form_cannot_be_encoded() -> None:

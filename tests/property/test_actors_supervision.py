@@ -267,7 +267,7 @@ class Owner:
                 case Up() | Stopped() | Escalate():
                     self.said.append(action)
                     if not isinstance(action, Up):
-                        assert not (self.starting or self.running or self.stopping), "somebody was left behind"
+                        assert [*self.starting, *self.running, *self.stopping] == [], "somebody was left behind"
         policy = self.supervisor.policy
         if not policy.at_once:
             assert len(self.starting) + len(self.stopping) <= 1, "one thing at a time"
@@ -352,7 +352,7 @@ def test_whatever_happens_when_it_comes_to_rest(
         assert supervisor.exit is not None
         assert not supervisor.living
     else:
-        assert supervisor.phase is Phase.UP and not stops
+        assert (supervisor.phase, stops) == (Phase.UP, False)
         assert sorted(supervisor.living) == sorted(owner.running)
         assert {child.phase for child in statistics.children} <= {ChildPhase.RUNNING, ChildPhase.ABSENT}
         permanent = {child.id for child in known if child.restart == "permanent"}

@@ -215,19 +215,17 @@ class TestStrategies:
         assert supervisor.statistics().recent == 1
 
     def test_the_news_of_a_death_that_was_dealt_with_is_no_news_of_the_next_one(self) -> None:
-        """The successor of a child that was found dead dies while others are started: first come, first served."""
+        """The successor of a child that was found dead dies after another one: first come, first served."""
         supervisor = running("a", "b", "c", strategy="rest_for_one", intensity=9)
-        supervisor.died("b", CRASH, 1.0)  # stops c
-        supervisor.died("a", CRASH, 1.0)
-        supervisor.died("c", SHUTDOWN, 1.0)
-        supervisor.started("b", 1.0)
+        assert supervisor.died("a", CRASH, 1.0) == [Stop("c", 5.0)]
         assert supervisor.died("b", CRASH, 1.0) == []
-        assert supervisor.started("c", 1.0) == [Stop("c", 5.0)]  # for a; b is found dead
-        assert supervisor.died("c", SHUTDOWN, 1.0) == [Start("a")]
+        assert supervisor.died("c", SHUTDOWN, 1.0) == [Start("a")]  # b was found dead
         assert supervisor.started("a", 1.0) == [Start("b")]
         assert supervisor.started("b", 1.0) == [Start("c")]
-        assert supervisor.started("c", 1.0) == []
-        assert supervisor.statistics().recent == 2
+        assert supervisor.died("a", CRASH, 1.0) == []
+        assert supervisor.died("b", CRASH, 1.0) == []
+        assert supervisor.started("c", 1.0) == [Stop("c", 5.0)]
+        assert supervisor.died("c", SHUTDOWN, 1.0) == [Start("a")]
 
 
 class TestIntensity:
@@ -462,11 +460,15 @@ class TestBackoff:
         assert supervisor.died("b", SHUTDOWN, 4.0) == [Start("a")]
 
     def test_a_restart_counts_once_however_long_it_waits(self) -> None:
-        supervisor = running("a", intensity=2, period=100, backoff=Backoff(first=1))
-        restarted(supervisor, "a", 1.0)
-        supervisor.died("a", CRASH, 2.0)
-        assert supervisor.tick(3.0) == [Start("a")]
-        assert supervisor.statistics().recent == 2
+        supervisor = running("a", intensity=9, period=100, backoff=Backoff(first=1))
+        supervisor.died("a", CRASH, 1.0)
+        supervisor.start_failed("a", BROKEN, 1.0)
+        assert supervisor.tick(2.0) == [Start("a")]
+        assert supervisor.statistics().recent == 2, "its end, and the start that failed"
+        supervisor.started("a", 2.0)
+        assert supervisor.died("a", CRASH, 3.0) == [Wait("a", 5.0)]
+        assert supervisor.tick(5.0) == [Start("a")]
+        assert supervisor.statistics().recent == 3
 
     def test_one_that_does_not_start_is_tried_again_after_the_wait(self) -> None:
         supervisor = running("a", intensity=None, backoff=Backoff(first=1))

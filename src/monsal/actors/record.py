@@ -103,6 +103,8 @@ class Record:
         self._judging: asyncio.Task[None] | None = None
         self._stopping: asyncio.Task[None] | None = None
         self._at_door = asyncio.Lock()
+        #: After how many turns it is to ask for being replaced; 0 is never.
+        self.recycle_after = 0
 
     @property
     def pid(self) -> int:
@@ -128,7 +130,7 @@ class Record:
             self._on_down(self)
             raise SpawnFailed(f"{self.ref.name} cannot be started: {error}", cause=self.down.result()) from error
         self.host.ended.add_done_callback(self._ended)
-        told: dict[str, Any] = {"spec": self.spec, "ref": self.ref}
+        told: dict[str, Any] = {"spec": self.spec, "ref": self.ref, "recycle_after": self.recycle_after}
         if self.host.kind == "process":
             told["sys_path"] = [os.getcwd() if path == "" else path for path in sys.path]
         try:

@@ -114,9 +114,19 @@ class Station:
             self.pass_on(link, called, envelope)
 
     def on_machine(self, link: Link, called: Called) -> None:
-        """Something between a parent and its child."""
+        """Something between a parent and its child, or a question of who waits for whom."""
+        if called.method == f"{MACHINE}probe":
+            target, key, *chain = map(str, _decode(called.params))  # type: ignore[arg-type] # it is raw
+            if target in ("", self.ref.aid, self.ref.name):
+                self.probed(key, tuple(chain))
+            else:
+                self.pass_probe(target, key, tuple(chain))
+            return
         if not called.is_cast:
             link.refuse(called.id, METHOD_NOT_FOUND, f"nobody does {called.method} here")
+
+    def pass_probe(self, target: str, key: str, chain: tuple[str, ...]) -> None:
+        """A question of who waits for whom, for somebody else."""
 
     def pass_on(self, link: Link, called: Called, envelope: Any) -> None:
         """A message for somebody else."""
@@ -145,7 +155,9 @@ class Station:
         if turn.chain and (circle := self.circle(turn)) is not None:
             self.refuse(link, called.id, circle)
             return
-        self.turns.receive(turn, len(memoryview(envelope.body)), bool(envelope.flags & TELL))
+        waits = self.turns.receive(turn, len(memoryview(envelope.body)), bool(envelope.flags & TELL))
+        if waits and turn.chain:
+            self.probe(turn.key, turn.chain)
 
     def no_such_command(self, name: str) -> CommandNotFound:
         return CommandNotFound(f"{self.name or 'it'}, a {type(self.actor).__name__}, has no command {name!r}")
@@ -244,36 +256,74 @@ class Station:
                 meta = Meta(limit, turn.trace)
         else:
             turn = None
-        if turn is not None:
-            self.recorder.waits(turn.slot, str(target))
-            turn.waits += 1
-        try:
-            while True:
-                try:
-                    way = self.way(target, key)
-                except NotRunning as error:
-                    limit = await self.wait_for_member(target, limit, error)
-                    continue
-                envelope = Envelope(way.target, self.ref.aid, body, key, flags, chain)
-                try:
-                    if way.link is None:
-                        return await self._ask_here(command, envelope, limit, turn)
+        until = self.loop.time() + limit
+        while True:
+            try:
+                way = self.way(target, key)
+            except NotRunning as error:
+                limit = await self.wait_for_member(target, limit, error)
+                continue
+            envelope = Envelope(way.target, self.ref.aid, body, key, flags, chain)
+            try:
+                if way.link is None:
+                    return await self._ask_here(command, envelope, limit, turn)
+                if turn is None:
                     return _decode(await way.link.call(command, as_params(envelope), timeout=limit, meta=meta))
-                except ActorStopping:
-                    if not way.is_any:
-                        raise
-                except ConnectionLost as error:
-                    if error.sent or not way.is_any:
-                        raise await self.died(way, error) from None
-                except CallExpired as error:
-                    if isinstance(error, AskExpired) and error.doing:
-                        raise
-                    raise await self.explained(command, way.target or self.name, limit) from None
+                link = way.link
+                await link.wait_writable(limit)
+                answer = link.request(command, as_params(envelope), timeout=limit, meta=meta)
+                return _decode(await self._wait(turn, str(target), key or "", answer))
+            except ActorStopping:
+                if not way.is_any:
+                    raise
+                limit = until - self.loop.time()
+            except ConnectionLost as error:
+                if error.sent or not way.is_any:
+                    raise await self.died(way, error) from None
+                limit = until - self.loop.time()
+            except CallExpired as error:
+                if isinstance(error, AskExpired) and error.doing:
+                    raise
+                raise await self.explained(command, way.target or self.name, limit) from None
+
+    async def _wait(self, turn: Turn, target: str, key: str, answer: asyncio.Future[Any]) -> Any:
+        """Wait for the answer to an ask of a turn, where others can see whom it waits for."""
+        turn.asks[answer] = (target, key)
+        self.recorder.waits(turn.slot, target)
+        try:
+            return await answer
         finally:
-            if turn is not None:
-                turn.waits -= 1
-                if not turn.waits:
-                    self.recorder.waits(turn.slot, "")
+            del turn.asks[answer]
+            if not turn.asks:
+                self.recorder.waits(turn.slot, "")
+
+    def probe(self, key: str, chain: tuple[str, ...]) -> None:
+        """A message of those in `chain` waits here for the turn of `key`: ask on whether that waits for one of them.
+
+        Two turns may ask each other at the same time, so that no chain has both (see `waiting.Waits`).
+        """
+        turn = self.turns.running(key)
+        if turn is None:
+            return
+        for target, wanted in list(turn.asks.values()):
+            try:
+                way = self.way(target, wanted)
+                if way.link is not None:
+                    way.link.cast(f"{MACHINE}probe", [way.target, wanted, *chain, self.ref.aid, key])
+            except MonsalError as error:
+                log.debug("%s cannot be asked whether it waits for us: %s", target, error)
+
+    def probed(self, key: str, chain: tuple[str, ...]) -> None:
+        """A question came round: whoever is in `chain` waits for the turn of `key` here."""
+        for place in range(0, len(chain) - 1, 2):
+            if chain[place] == self.ref.aid and chain[place + 1] == key:
+                hops = [Hop(chain[i], chain[i + 1]) for i in range(place, len(chain) - 1, 2)]
+                turn = self.turns.running(key)
+                for answer in [] if turn is None else list(turn.asks):
+                    if not answer.done():
+                        answer.set_exception(WaitingCircle([*hops, hops[0]]))
+                return
+        self.probe(key, chain)
 
     async def wait_for_member(self, target: Any, limit: float, error: NotRunning) -> float:
         """Wait until somebody of a group is there; the seconds that are left then. Raises the error if none will be."""

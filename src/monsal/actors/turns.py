@@ -20,7 +20,7 @@ import msgspec
 from msgspec import Raw
 
 from monsal.actors.commands import Command
-from monsal.actors.errors import ActorStopping, AskExpired, CommandError, fault_of
+from monsal.actors.errors import ActorStopping, AskExpired, CommandError, RemoteActorError, fault_of
 from monsal.actors.message import CommandRequest, body_of
 from monsal.actors.queueing import MessageQueue, Priority, Put
 from monsal.actors.recorder import Recorder
@@ -51,6 +51,7 @@ class Turn:
 
     __slots__ = (
         "answered",
+        "asks",
         "body",
         "cancelled",
         "chain",
@@ -65,7 +66,6 @@ class Turn:
         "stop",
         "ticket",
         "trace",
-        "waits",
     )
 
     def __init__(
@@ -86,10 +86,9 @@ class Turn:
         self.answered = source is None
         #: The code with which it was given up; 0 if it was not.
         self.cancelled = 0
-        self.slot = -1
-        self.ticket = 0
-        #: How many asks of its own it waits for.
-        self.waits = 0
+        self.slot = self.ticket = -1
+        #: The asks of its own that it waits for, with whom they ask and under which key.
+        self.asks: dict[asyncio.Future[Any], tuple[str, str]] = {}
         self.stop: Callable[[], object] | None = None
 
     @property
@@ -135,14 +134,19 @@ class Turns:
         #: Set while the actor stops: why no turn is begun any more.
         self._closed = ""
         self._quiet: asyncio.Future[None] | None = None
+        self._limit = 0
+        self._on_limit: Callable[[], object] | None = None
 
     # -- in ---------------------------------------------------------------------------------------------------
 
-    def receive(self, turn: Turn, octets: int, is_tell: bool) -> None:
-        """Take a message in: it runs when its turn comes. One that is not taken is answered at once."""
+    def receive(self, turn: Turn, octets: int, is_tell: bool) -> bool:
+        """Take a message in: it runs when its turn comes. One that is not taken is answered at once.
+
+        Whether it waits now.
+        """
         if self._closed and not turn.command.control:
             self._reject(turn, ActorStopping(self._closed))
-            return
+            return False
         priority = Priority.CONTROL if turn.command.control else Priority.USER
         put = self._queue.put(turn, octets, key=turn.key, priority=priority)
         if put is Put.WAIT and len(self._parked) < self._queue.bounds.count:
@@ -150,7 +154,7 @@ class Turns:
         elif put is not Put.ACCEPTED:
             self._refused += 1
             self._reject(turn, Busy("its mailbox is full"))
-            return
+            return False
         source = turn.source
         if source is not None:
             if put is Put.ACCEPTED and (is_tell or not turn.command.ack):
@@ -159,6 +163,7 @@ class Turns:
                 self._open[source, turn.id] = turn
         if not self._pumping:
             self._pump()
+        return turn.ticket < 0
 
     def give_up(self, source: Source, identifier: Id, code: int) -> None:
         """The asker has given up, or its time has passed: a turn that runs is cancelled, one that waits never runs."""
@@ -179,6 +184,18 @@ class Turns:
             if known is source:
                 self._open[known, identifier].answered = True
                 self.give_up(known, identifier, CANCELLED)
+
+    def when_begun(self, count: int, call: Callable[[], object]) -> None:
+        """Call a function once, when so many turns have begun."""
+        self._limit, self._on_limit = count, call
+
+    def running(self, key: str) -> Turn | None:
+        """The turn of a key that runs, and holds up the messages of that key."""
+        for carrier in self._carriers:
+            turn = carrier.turn
+            if turn is not None and turn.key == key and not turn.command.control:
+                return turn
+        return None
 
     async def drain(self, why: str, within: float | None) -> int:
         """Begin no turn any more, and wait for those that run; how many had to be cancelled after `within` seconds."""
@@ -255,6 +272,8 @@ class Turns:
     def _begin(self, turn: Turn) -> None:
         self._begun += 1
         self._running += 1
+        if self._begun == self._limit and self._on_limit is not None:
+            self._on_limit()
         turn.slot = self._recorder.begin(turn.command.name, turn.key, turn.sender, self._now(), turn.deadline)
         if self._idle:
             carrier = self._idle.pop()
@@ -307,6 +326,9 @@ class Turns:
         """Answer with an error; one of the code is logged with its traceback (mailbox.R16)."""
         if not isinstance(error, asyncio.CancelledError):
             self._failed += 1
+            if isinstance(error, ActorStopping):
+                # Of one that was asked on the way: to our asker it would say that nothing was done.
+                error = RemoteActorError(str(error), kind=type(error).__name__, details=error.details)
             words = (turn.command.name, turn.station.name, turn.sender or "nobody")
             if isinstance(error, CommandError):
                 log.warning("%s in %s for %s was refused: %s", *words, error)

@@ -76,6 +76,11 @@ class Link(Driver):
         future.add_done_callback(lambda done: self.give_up(identifier) if done.cancelled() else None)
         return future
 
+    async def wait_writable(self, timeout: float | None = None) -> None:
+        """Wait until the other side reads what it is told. Raises CallExpired after `timeout` seconds."""
+        if self._choked:
+            await self._wait_for_room(timeout)
+
     def batch(
         self, items: Sequence[tuple[str, Params, bool]], *, timeout: float | None = None
     ) -> list[asyncio.Future[Any] | None]:

@@ -1,0 +1,106 @@
+"""The main program of an actor's process: `python -c ... LINK DOOR PAGE STACKS STDERR PARENT TITLE` (process.py).
+
+It connects, and then does as its parent says: boot, start, take what is handed over, stop. It ends when the parent is
+gone: the link ends, the parent-death signal comes, and a thread watches that it does so even if the loop is busy.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ctypes
+import faulthandler
+import os
+import select
+import signal
+import socket
+import sys
+import threading
+import time
+from typing import Final
+
+from monsal.actors.life import PARENT_LOST, Life
+from monsal.actors.process import DUMP
+from monsal.actors.recorder import Recorder
+
+__all__ = ["main"]
+
+_PR_SET_PDEATHSIG: Final = 1
+#: Signals that stop an actor, with their number as exit code (mailbox.R24).
+_STOPS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT, signal.SIGABRT)
+
+
+def main() -> None:
+    """Run the actor; never returns."""
+    link, door, page, stacks, final, parent = map(int, sys.argv[1:7])
+    for descriptor in (link, door, page, stacks, final):
+        os.set_inheritable(descriptor, False)
+    _die_with(parent)
+    # Written by the kernel's signal handler, whatever Python is doing: this is what is left of a crash (mailbox.B11).
+    faulthandler.enable(stacks)
+    faulthandler.register(DUMP, stacks, all_threads=True)
+    recorder = Recorder(page)
+    os.close(page)
+    factory = None
+    with contextlib.suppress(ImportError):
+        import uvloop
+
+        factory = uvloop.new_event_loop
+    with asyncio.Runner(loop_factory=factory) as runner:
+        code = runner.run(_live(recorder, link, door, final, parent))
+    sys.stdout.flush()
+    sys.stderr.flush()
+    sys.exit(code)
+
+
+def _die_with(parent: int) -> None:
+    """Have the kernel tell us when the parent is gone, and end if it is gone already."""
+    if sys.platform == "linux":
+        libc = ctypes.CDLL(None, use_errno=True)
+        libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+    if os.getppid() != parent:
+        os._exit(PARENT_LOST)
+
+
+async def _live(recorder: Recorder, link: int, door: int, final: int, parent: int) -> int:
+    loop = asyncio.get_running_loop()
+
+    def ready() -> None:
+        # What was said so far told why it did not start; from now on it goes where that of the parent goes.
+        sys.stderr.flush()
+        os.dup2(final, 2)
+        os.close(final)
+
+    life = Life(recorder, door=socket.socket(fileno=door), ready=ready)
+    for number in _STOPS:
+        loop.add_signal_handler(number, _stopped_by, life, number, parent)
+    await life.connect(socket.socket(fileno=link))
+    threading.Thread(target=_watch, args=(life, loop, parent), name="watches the parent", daemon=True).start()
+    return await life.ended
+
+
+def _stopped_by(life: Life, number: int, parent: int) -> None:
+    life.leave(PARENT_LOST if os.getppid() != parent else number)
+
+
+def _watch(life: Life, loop: asyncio.AbstractEventLoop, parent: int) -> None:
+    """End the process when its parent is gone: in order if the loop can, else by force once the grace is over."""
+    try:
+        watched = os.pidfd_open(parent)
+        if os.getppid() != parent:  # it was gone, and its number is another one's by now
+            os._exit(PARENT_LOST)
+    except (AttributeError, OSError):
+        while os.getppid() == parent:
+            time.sleep(1.0)
+    else:
+        poll = select.poll()
+        poll.register(watched, select.POLLIN)
+        while not poll.poll():
+            pass
+    with contextlib.suppress(RuntimeError):
+        loop.call_soon_threadsafe(life.leave, PARENT_LOST)
+    grace = life.grace
+    deadline = time.monotonic() + (grace if grace is not None else 60.0)
+    while time.monotonic() < deadline:
+        time.sleep(min(0.1, max(0.0, deadline - time.monotonic())))
+    os._exit(PARENT_LOST)

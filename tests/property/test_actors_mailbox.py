@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from monsal.actors import Bounds, HashRing, MessageQueue, Priority, Put, Taken
 
+#: A busy machine draws slowly; that says nothing about a mailbox.
+UNHURRIED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 KEYS = (None, "a", "b", "c")
 STEPS = st.lists(
     st.one_of(
@@ -21,6 +23,7 @@ STEPS = st.lists(
 
 
 @pytest.mark.rule("mailbox.B7", "mailbox.B8")
+@UNHURRIED
 @given(
     STEPS,
     st.builds(Bounds, count=st.integers(1, 5), octets=st.integers(1, 100), policy=st.sampled_from(["wait", "refuse"])),
@@ -75,6 +78,7 @@ def test_a_mailbox_keeps_its_word(steps: list[object], bounds: Bounds, parallel:
 NAMES = st.text(min_size=1, max_size=8)
 
 
+@UNHURRIED
 @given(st.sets(NAMES, min_size=1, max_size=6), NAMES, st.lists(st.text(), max_size=30))
 def test_joining_and_leaving_moves_no_key_between_others(members: set[str], other: str, keys: list[str]) -> None:
     ring = HashRing()

@@ -285,7 +285,8 @@ class Owner:
                 self.running.append(name)
                 self.see(self.supervisor.started(name, self.now))
             else:
-                self.see(self.supervisor.start_failed(name, draw.choice(ENDS), self.now, jitter=draw.random()))
+                told = draw.choice((self.supervisor.start_failed, self.supervisor.died))
+                self.see(told(name, draw.choice(ENDS), self.now, jitter=draw.random()))
         elif self.stopping and draw.random() < 0.5:
             name = self.stopping.pop(draw.randrange(len(self.stopping)))
             self.see(self.supervisor.died(name, CAUSES["shutdown"], self.now))

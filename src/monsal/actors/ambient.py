@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from monsal.actors.actor import Actor, current_actor
-from monsal.actors.arbiter import Arbiter
+from monsal.actors.arbitration import Arbiter
 from monsal.actors.refs import ActorRef
 from monsal.actors.spec import ActorSpec
 from monsal.actors.station import here

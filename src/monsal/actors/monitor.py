@@ -53,6 +53,7 @@ class MonitorStatistics(msgspec.Struct, frozen=True, kw_only=True):
 class _Arbiter(Owner, Protocol):
     @property
     def switch(self) -> Switch: ...
+    def forget(self, monitor: Any) -> None: ...
 
 
 class Monitor(Actor):
@@ -130,6 +131,7 @@ class Monitor(Actor):
         if self._member is not None and not self._member.done():
             self._member.set_result(None)
         self._switch.groups.pop(self._group, None)
+        self._owner.forget(self)
         await self._place.turns.close()
         self.state = ActorState.CLOSE
 

@@ -171,9 +171,10 @@ class Record:
             self._detail = what = (
                 f"{self.ref.name} ({self.spec.actor}) was not ready within {self.spec.ready_within:g} s"
             )
-            self.host.dump()
-            await asyncio.sleep(_DUMPED)
-            details = self._stack = self.host.stacks()
+            if self.host.recorder.last_beat:  # before that it would not know what is meant
+                self.host.dump()
+                await asyncio.sleep(_DUMPED)
+                details = self._stack = self.host.stacks()
         said_before = self.host.said()
         await self.end()
         cause = self.down.result()

@@ -118,7 +118,7 @@ class Station:
         if called.method == f"{MACHINE}probe":
             target, key, *chain = map(str, _decode(called.params))  # type: ignore[arg-type] # it is raw
             if target in ("", self.ref.aid, self.ref.name):
-                self.probed(key, tuple(chain))
+                self._probed(key, tuple(chain))
             else:
                 self.pass_probe(target, key, tuple(chain))
             return
@@ -157,7 +157,7 @@ class Station:
             return
         waits = self.turns.receive(turn, len(memoryview(envelope.body)), bool(envelope.flags & TELL))
         if waits and turn.chain:
-            self.probe(turn.key, turn.chain)
+            self._probe(turn.key, turn.chain)
 
     def no_such_command(self, name: str) -> CommandNotFound:
         return CommandNotFound(f"{self.name or 'it'}, a {type(self.actor).__name__}, has no command {name!r}")
@@ -297,7 +297,7 @@ class Station:
             if not turn.asks:
                 self.recorder.waits(turn.slot, "")
 
-    def probe(self, key: str, chain: tuple[str, ...]) -> None:
+    def _probe(self, key: str, chain: tuple[str, ...]) -> None:
         """A message of those in `chain` waits here for the turn of `key`: ask on whether that waits for one of them.
 
         Two turns may ask each other at the same time, so that no chain has both (see `waiting.Waits`).
@@ -313,7 +313,7 @@ class Station:
             except MonsalError as error:
                 log.debug("%s cannot be asked whether it waits for us: %s", target, error)
 
-    def probed(self, key: str, chain: tuple[str, ...]) -> None:
+    def _probed(self, key: str, chain: tuple[str, ...]) -> None:
         """A question came round: whoever is in `chain` waits for the turn of `key` here."""
         for place in range(0, len(chain) - 1, 2):
             if chain[place] == self.ref.aid and chain[place + 1] == key:
@@ -323,7 +323,7 @@ class Station:
                     if not answer.done():
                         answer.set_exception(WaitingCircle([*hops, hops[0]]))
                 return
-        self.probe(key, chain)
+        self._probe(key, chain)
 
     async def wait_for_member(self, target: Any, limit: float, error: NotRunning) -> float:
         """Wait until somebody of a group is there; the seconds that are left then. Raises the error if none will be."""

@@ -133,6 +133,7 @@ class Turns:
         self._begun = self._failed = self._running = self._refused = 0
         #: Set while the actor stops: why no turn is begun any more.
         self._closed = ""
+        self.is_over = False
         self._quiet: asyncio.Future[None] | None = None
         self._limit = 0
         self._on_limit: Callable[[], object] | None = None
@@ -217,6 +218,7 @@ class Turns:
 
     async def close(self) -> None:
         """End the carriers."""
+        self.is_over = True
         carriers = [carrier.task for carrier in self._carriers if carrier.task is not asyncio.current_task()]
         for task in carriers:
             task.cancel()
@@ -428,7 +430,8 @@ class _Carrier:
 
     async def _work(self) -> None:
         turns = self._turns
-        while True:
+        # Not until it is cancelled: that could come together with the end of a turn that was given up.
+        while not turns.is_over:
             if self._todo is None:
                 self._wake = self._loop.create_future()
                 await self._wake

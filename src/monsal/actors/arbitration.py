@@ -45,7 +45,7 @@ __all__ = ["Arbiter", "ArbiterStatistics"]
 
 log = logging.getLogger("monsal.actors")
 
-_SPEC: Final = ActorSpec(name=ARBITER, actor="monsal.actors.arbiter:Arbiter", kind="thread")
+_SPEC: Final = ActorSpec(name=ARBITER, actor="monsal.actors.arbitration:Arbiter", kind="thread")
 
 
 class ArbiterStatistics(msgspec.Struct, frozen=True, kw_only=True):
@@ -117,6 +117,11 @@ class Arbiter(Actor):
         self._switch.records[ref.aid] = record
         self._switch.by_link[record.link] = record
         return record
+
+    def forget(self, monitor: Monitor) -> None:
+        """A group has ended; for monitors."""
+        if monitor in self._order:
+            self._order.remove(monitor)
 
     async def activate(self, record: Record, ref: ActorRef) -> None:
         """Make one that has booted active; for monitors."""

@@ -108,6 +108,31 @@ class MessageQueue(Generic[T]):
         self._tickets = 0
         self._accepted = 0
         self._refused = 0
+        #: How many messages wait.
+        self.waiting = 0
+
+    def begin(self, key: str | None = None, priority: Priority = Priority.USER) -> int:
+        """The ticket of a message that runs at once, because nothing is before it; 0 if it is to be `put`.
+
+        The same as `put` and `take`, for a fraction of the cost: most messages come to an actor that has time.
+        """
+        place: _Key | None = None
+        if priority is Priority.USER:
+            if self._runnable or (self.parallel is not None and len(self._busy) >= self.parallel):
+                return 0
+            if key or self.serial:
+                place = key or NO_KEY
+                if place in self._busy:
+                    return 0
+            else:
+                place = self._tickets + 1
+            self._busy.add(place)
+        elif self._urgent[Priority.SYSTEM] or self._urgent[Priority.CONTROL]:
+            return 0
+        self._tickets = ticket = self._tickets + 1
+        self._accepted += 1
+        self._running[ticket] = place
+        return ticket
 
     def put(self, item: T, octets: int, *, key: str | None = None, priority: Priority = Priority.USER) -> Put:
         """Take a message of so many bytes in, or say why not."""
@@ -119,6 +144,7 @@ class MessageQueue(Generic[T]):
         self._tickets += 1
         self._accepted += 1
         self._lanes[priority].add(octets)
+        self.waiting += 1
         entry = _Waiting(item, octets, key or NO_KEY, self._tickets)
         if priority is not Priority.USER:
             self._urgent[priority].append(entry)
@@ -147,6 +173,7 @@ class MessageQueue(Generic[T]):
 
     def _start(self, entry: _Waiting[T], priority: Priority, place: _Key | None) -> Taken[T]:
         self._lanes[priority].remove(entry.octets)
+        self.waiting -= 1
         self._running[entry.ticket] = place
         return Taken(entry.item, entry.key, priority, entry.ticket)
 
@@ -180,11 +207,12 @@ class MessageQueue(Generic[T]):
         self._waiting.clear()
         self._runnable.clear()
         self._lanes = {priority: _Lane() for priority in Priority}
+        self.waiting = 0
         return left
 
     def __len__(self) -> int:
         """How many messages wait."""
-        return sum(lane.count for lane in self._lanes.values())
+        return self.waiting
 
     def statistics(self) -> QueueStatistics:
         """What waits and runs now, and how many were accepted and refused so far."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from monsal.actors import Bounds, HashRing, MessageQueue, Priority, Put, Taken
+from monsal.actors import Bounds, HashRing, MessageQueue, Priority, Put
 
 #: A busy machine draws slowly; that says nothing about a mailbox.
 UNHURRIED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -16,10 +18,19 @@ STEPS = st.lists(
         st.tuples(st.sampled_from(KEYS), st.sampled_from([*Priority, *[Priority.USER] * 4]), st.integers(0, 60)),
         st.just("take"),
         st.just("take"),
+        st.tuples(st.just("begin"), st.sampled_from(KEYS), st.sampled_from([*Priority, Priority.USER])),
         st.integers(0, 9),
     ),
     max_size=80,
 )
+
+
+class Running(NamedTuple):
+    """A message that runs."""
+
+    item: int
+    priority: Priority
+    ticket: int
 
 
 @pytest.mark.rule("mailbox.B7", "mailbox.B8")
@@ -33,15 +44,39 @@ STEPS = st.lists(
 def test_a_mailbox_keeps_its_word(steps: list[object], bounds: Bounds, parallel: int | None, serial: bool) -> None:
     queue: MessageQueue[int] = MessageQueue(bounds, parallel=parallel, serial=serial)
     waiting: dict[int, tuple[str | None, Priority, int]] = {}
-    running: list[Taken[int]] = []
+    running: list[Running] = []
 
     def key_of(item: int) -> object:
         key = came[item][0]
         return key or ("" if serial else item)
 
     came: dict[int, tuple[str | None, Priority, int]] = {}
+
+    def may_run() -> set[int]:
+        """What may be the next one: the first urgent one, else the first one of each key that nobody of runs."""
+        users = [one for one in running if one.priority is Priority.USER]
+        busy = {key_of(one.item) for one in users}
+        first: dict[object, int] = {}
+        for item, (_, lane, _) in waiting.items():
+            first.setdefault(key_of(item) if lane is Priority.USER else lane, item)
+        for lane in (Priority.SYSTEM, Priority.CONTROL):
+            if lane in first:
+                return {first[lane]}
+        if parallel is not None and len(users) >= parallel:
+            return set()
+        return {item for place, item in first.items() if place not in busy}
+
     for number, step in enumerate(steps):
-        if isinstance(step, tuple):
+        if isinstance(step, tuple) and step[0] == "begin":
+            _, key, priority = step
+            nobody_before = not may_run()
+            came[number] = waiting[number] = (key, priority, 0)
+            ticket = queue.begin(key, priority)
+            assert bool(ticket) is (nobody_before and number in may_run())
+            del waiting[number]
+            if ticket:
+                running.append(Running(number, priority, ticket))
+        elif isinstance(step, tuple):
             key, priority, octets = step
             before = [size for _, lane, size in waiting.values() if lane is priority]
             has_room = len(before) < bounds.count and sum(before) < bounds.octets
@@ -51,20 +86,12 @@ def test_a_mailbox_keeps_its_word(steps: list[object], bounds: Bounds, parallel:
             if has_room:
                 came[number] = waiting[number] = step
         elif step == "take":
-            users = [one for one in running if one.priority is Priority.USER]
-            busy = {key_of(one.item) for one in users}
-            first: dict[object, int] = {}
-            for item, (_, lane, _) in waiting.items():
-                first.setdefault(key_of(item) if lane is Priority.USER else lane, item)
-            urgent = next((first[lane] for lane in (Priority.SYSTEM, Priority.CONTROL) if lane in first), None)
-            may = {item for place, item in first.items() if not isinstance(place, Priority) and place not in busy}
-            if parallel is not None and len(users) >= parallel:
-                may = set()
+            may = may_run()
             taken = queue.take()
-            assert (taken is None) == (urgent is None and not may)
+            assert (taken is None) == (not may)
             if taken is not None:
-                assert taken.item == urgent if urgent is not None else taken.item in may
-                running.append(taken)
+                assert taken.item in may
+                running.append(Running(taken.item, taken.priority, taken.ticket))
                 del waiting[taken.item]
         elif running:
             assert isinstance(step, int)

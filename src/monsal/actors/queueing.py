@@ -104,10 +104,33 @@ class MessageQueue(Generic[T]):
         #: The places of which a message runs or may run; others of the same place wait behind it.
         self._claimed: set[_Place] = set()
         self._behind: dict[_Place, deque[Taken[T]]] = {}
-        self._running: dict[int, Taken[T]] = {}
+        #: The tickets that run, with the place that each keeps busy; urgent ones keep none.
+        self._running: dict[int, _Place | None] = {}
         self._users = 0
         self._tickets = 0
         self._refused = 0
+        #: How many messages wait.
+        self.waiting = 0
+
+    def begin(self, key: str | None = None, priority: Priority = Priority.USER) -> int:
+        """The ticket of a message that runs at once, because nothing is before it; 0 if it is to be `put`.
+
+        The same as `put` and `take`, for a fraction of the cost: most messages come to an actor that has time.
+        """
+        system, control, user = self._lanes
+        if system.ready or control.ready:
+            return 0
+        ticket = self._tickets + 1
+        place: _Place | None = None
+        if priority is Priority.USER:
+            place = key or (NO_KEY if self.serial else ticket)
+            if user.ready or place in self._claimed or (self.parallel is not None and self._users >= self.parallel):
+                return 0
+            self._claimed.add(place)
+            self._users += 1
+        self._tickets = ticket
+        self._running[ticket] = place
+        return ticket
 
     def put(self, item: T, octets: int, *, key: str | None = None, priority: Priority = Priority.USER) -> Put:
         """Take a message of so many bytes in, or say why not."""
@@ -121,6 +144,7 @@ class MessageQueue(Generic[T]):
         self._tickets = ticket = self._tickets + 1
         lane.count += 1
         lane.octets += octets
+        self.waiting += 1
         if priority is not Priority.USER:
             lane.ready.append(Taken(item, octets, key or NO_KEY, priority, ticket, None))
             return Put.ACCEPTED
@@ -150,7 +174,8 @@ class MessageQueue(Generic[T]):
         taken = lane.ready.popleft()
         lane.count -= 1
         lane.octets -= taken.octets
-        self._running[taken.ticket] = taken
+        self.waiting -= 1
+        self._running[taken.ticket] = taken.place
         return taken
 
     def done(self, ticket: int) -> None:
@@ -158,7 +183,7 @@ class MessageQueue(Generic[T]):
 
         Raises `KeyError` if none with this ticket runs.
         """
-        place = self._running.pop(ticket).place
+        place = self._running.pop(ticket)
         if place is None:
             return
         self._users -= 1
@@ -187,17 +212,18 @@ class MessageQueue(Generic[T]):
         left = [taken.item for taken in (*system.ready, *control.ready, *users)]
         self._lanes = tuple(_Lane() for _ in Priority)
         self._behind.clear()
-        self._claimed = {taken.place for taken in self._running.values() if taken.place is not None}
+        self._claimed = {place for place in self._running.values() if place is not None}
+        self.waiting = 0
         return left
 
     def __len__(self) -> int:
         """How many messages wait."""
-        return sum(lane.count for lane in self._lanes)
+        return self.waiting
 
     def statistics(self) -> QueueStatistics:
         """What waits and runs now, and how many were accepted and refused so far."""
         return QueueStatistics(
-            waiting=len(self),
+            waiting=self.waiting,
             octets=sum(lane.octets for lane in self._lanes),
             running=len(self._running),
             keys=len(self._claimed),

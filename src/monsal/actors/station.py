@@ -83,7 +83,7 @@ class Station:
         self.turns = Turns(MessageQueue[Turn](spec.mailbox, serial=spec.serial), recorder, self.loop)
         self.up: Link | None = None
         #: Links to those who were introduced, by their ids and by their names.
-        self.direct: dict[str, Link] = {}
+        self.direct: dict[str, Way] = {}
         self.peers: dict[Link, ActorRef] = {}
         self.setup = link_setup(self.on_call, self.on_event)
         self.troubles = 0
@@ -199,27 +199,28 @@ class Station:
         """Send over this link what is for `ref` from now on."""
         old = self.direct.get(ref.aid)
         self.peers[link] = ref
-        self.direct[ref.aid] = link
+        self.direct[ref.aid] = Way(link, ref.aid)
         if ref.name:
-            self.direct[ref.name] = link
-        if old is not None and old is not link:
-            self.peers.pop(old, None)
-            old.finish()
+            self.direct[ref.name] = Way(link, ref.name)
+        if old is not None and old.link is not None and old.link is not link:
+            self.peers.pop(old.link, None)
+            old.link.finish()
 
     def forget(self, link: Link) -> None:
         """A link has ended: what it was for goes over the arbiter again."""
         ref = self.peers.pop(link, None)
         if ref is not None:
             for name in (ref.aid, ref.name):
-                if self.direct.get(name) is link:
+                way = self.direct.get(name)
+                if way is not None and way.link is link:
                     del self.direct[name]
 
     def way(self, target: Any, key: str | None) -> Way:
         """How to reach an actor. Raises CommandError if there is no way at all (mailbox.R4)."""
         text = target if type(target) is str else actor_identity(target)
-        link = self.direct.get(text)
-        if link is not None and link.is_open:
-            return Way(link, text)
+        direct = self.direct.get(text)
+        if direct is not None:
+            return direct
         if not isinstance(text, str):
             raise CommandError(f"{target!r} is no actor, and no name of one")
         if text == self.ref.aid or text == self.ref.name:
@@ -270,9 +271,21 @@ class Station:
                 if turn is None:
                     return _decode(await way.link.call(command, as_params(envelope), timeout=limit, meta=meta))
                 link = way.link
-                await link.wait_writable(limit)
-                answer = link.request(command, as_params(envelope), timeout=limit, meta=meta)
-                return _decode(await self._wait(turn, str(target), key or "", answer))
+                if link.is_choked:
+                    await link.wait_writable(limit)
+                call, answer = link.begin(command, as_params(envelope), timeout=limit, meta=meta)
+                # Others can see whom the turn waits for.
+                turn.asks[answer] = (way.target, key or "")
+                self.recorder.waits(turn.slot, way.target)
+                try:
+                    return _decode(await answer)
+                except (asyncio.CancelledError, WaitingCircle):
+                    link.give_up(call)
+                    raise
+                finally:
+                    del turn.asks[answer]
+                    if not turn.asks:
+                        self.recorder.waits(turn.slot, "")
             except ActorStopping:
                 if not way.is_any:
                     raise
@@ -285,17 +298,6 @@ class Station:
                 if isinstance(error, AskExpired) and error.doing:
                     raise
                 raise await self.explained(command, way.target or self.name, limit) from None
-
-    async def _wait(self, turn: Turn, target: str, key: str, answer: asyncio.Future[Any]) -> Any:
-        """Wait for the answer to an ask of a turn, where others can see whom it waits for."""
-        turn.asks[answer] = (target, key)
-        self.recorder.waits(turn.slot, target)
-        try:
-            return await answer
-        finally:
-            del turn.asks[answer]
-            if not turn.asks:
-                self.recorder.waits(turn.slot, "")
 
     def _probe(self, key: str, chain: tuple[str, ...]) -> None:
         """A message of those in `chain` waits here for the turn of `key`: ask on whether that waits for one of them.

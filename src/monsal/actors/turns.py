@@ -58,6 +58,7 @@ class Turn:
         "command",
         "deadline",
         "id",
+        "is_open",
         "key",
         "sender",
         "slot",
@@ -84,6 +85,8 @@ class Turn:
         self.chain: tuple[str, ...] = ()
         self.trace = ""
         self.answered = source is None
+        #: Whether it is among those that can be given up.
+        self.is_open = False
         #: The code with which it was given up; 0 if it was not.
         self.cancelled = 0
         self.slot = self.ticket = -1
@@ -148,7 +151,18 @@ class Turns:
         if self._closed and not turn.command.control:
             self._reject(turn, ActorStopping(self._closed))
             return False
-        priority = Priority.CONTROL if turn.command.control else Priority.USER
+        command = turn.command
+        priority = Priority.CONTROL if command.control else Priority.USER
+        ticket = self._queue.begin(turn.key, priority)
+        if not ticket:
+            return self._put(turn, priority, octets, is_tell)
+        turn.ticket = ticket
+        if (is_tell or not command.ack) and turn.source is not None:
+            self._acknowledge(turn)
+        self._begin(turn)
+        return False
+
+    def _put(self, turn: Turn, priority: Priority, octets: int, is_tell: bool) -> bool:
         put = self._queue.put(turn, octets, key=turn.key, priority=priority)
         if put is Put.WAIT and len(self._parked) < self._queue.bounds.count:
             self._parked.append((turn, priority, octets))
@@ -156,15 +170,18 @@ class Turns:
             self._refused += 1
             self._reject(turn, Busy("its mailbox is full"))
             return False
-        source = turn.source
-        if source is not None:
+        if turn.source is not None:
             if put is Put.ACCEPTED and (is_tell or not turn.command.ack):
                 self._acknowledge(turn)
             else:
-                self._open[source, turn.id] = turn
-        if not self._pumping:
-            self._pump()
-        return turn.ticket < 0
+                self.expose(turn)
+        return True
+
+    def expose(self, turn: Turn) -> None:
+        """The turn takes a while, and can be given up."""
+        if not turn.answered and turn.source is not None:
+            turn.is_open = True
+            self._open[turn.source, turn.id] = turn
 
     def give_up(self, source: Source, identifier: Id, code: int) -> None:
         """The asker has given up, or its time has passed: a turn that runs is cancelled, one that waits never runs."""
@@ -302,7 +319,7 @@ class Turns:
         self._idle.append(carrier)
         self._recorder.end(turn.slot)
         self._queue.done(turn.ticket)
-        if not self._pumping:
+        if self._queue.waiting and not self._pumping:
             self._pump()
         if self._quiet is not None and not self._running and not self._quiet.done():
             self._quiet.set_result(None)
@@ -313,7 +330,8 @@ class Turns:
             return
         source = turn.source
         assert source is not None
-        self._open.pop((source, turn.id), None)
+        if turn.is_open:
+            self._open.pop((source, turn.id), None)
         if type(value) not in _PLAIN:
             try:
                 value = Raw(_encode(value))
@@ -346,7 +364,8 @@ class Turns:
         turn.answered = True
         source = turn.source
         assert source is not None
-        self._open.pop((source, turn.id), None)
+        if turn.is_open:
+            self._open.pop((source, turn.id), None)
         if isinstance(error, asyncio.CancelledError):
             code = turn.cancelled or CANCELLED
             words = "its time was over" if code == DEADLINE else "it was given up"
@@ -376,7 +395,7 @@ class _Carrier:
         self.turn = turn
         turn.stop = self._cancel_now
         if asyncio.current_task() is not None:
-            self._hand(_first(self._turns, turn))
+            self._hand(turn, _first(self._turns, turn))
             return
         tasks._enter_task(self._loop, self.task)
         try:
@@ -384,7 +403,7 @@ class _Carrier:
         finally:
             tasks._leave_task(self._loop, self.task)
         if waits is not None:
-            self._hand(waits)
+            self._hand(turn, waits)
         else:
             self.turn = turn.stop = None
             self._turns.end(self, turn)
@@ -423,8 +442,10 @@ class _Carrier:
         turns.finish(turn, value)
         return None
 
-    def _hand(self, todo: Awaitable[Any]) -> None:
+    def _hand(self, turn: Turn, todo: Awaitable[Any]) -> None:
         self._todo = todo
+        if not turn.is_open:
+            self._turns.expose(turn)
         if self._wake is not None and not self._wake.done():
             self._wake.set_result(None)
 

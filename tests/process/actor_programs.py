@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import ctypes
 import os
+import resource
 import signal
 import socket
 import sys
@@ -109,6 +110,10 @@ class Greeter(Actor):
         time.sleep(seconds)
 
     @command()
+    def take_memory(self, request: CommandRequest, octets: int) -> int:
+        return len(bytearray(octets))
+
+    @command()
     def read_null(self, request: CommandRequest) -> None:
         ctypes.string_at(0)
 
@@ -141,6 +146,10 @@ class Greeter(Actor):
         if purpose == "refused":
             await super().introduced(purpose, sock, peer)
         self.sockets[purpose] = sock
+
+    def stopping(self) -> None:
+        for sock in self.sockets.values():
+            sock.close()
 
     @command()
     def say_over(self, request: CommandRequest, purpose: str, text: str) -> None:
@@ -236,3 +245,15 @@ async def fails_with(kind: type[BaseException], work: Awaitable[Any]) -> Any:
     except kind as error:
         return error
     raise AssertionError(f"{kind.__name__} was not raised, but {result!r} came")
+
+
+def limit_memory(actor: Actor) -> None:
+    """A hook: give the process 2 GiB of addresses more than it has."""
+    pages = int(open("/proc/self/statm", encoding="ascii").read().split()[0])  # noqa: SIM115 - read once
+    limit = pages * resource.getpagesize() + 2 * 2**30
+    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+
+
+def sleep_long(actor: Actor) -> None:
+    """A hook that takes too long."""
+    time.sleep(60.0)

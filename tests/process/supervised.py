@@ -344,15 +344,15 @@ class Node:
                     self.came_up = True
                 case Refused(_, why):
                     self.world.refused.append(why)
-                case Escalate(_, _, _, exit):
-                    self._ended(exit)
+                case Escalate(_, _, _, end):
+                    self._ended(end)
 
-    def _ended(self, exit: Exit) -> None:
+    def _ended(self, end: Exit) -> None:
         if self.world.nodes.get(self.tree.id) is self:
             del self.world.nodes[self.tree.id]
         # Before it was up, its parent hears of it where it started it.
-        if self.parent is not None and exit.kind is not ExitKind.START_FAILED:
-            self.parent.carry_out(self.parent.kill(self.tree.id, exit))
+        if self.parent is not None and end.kind is not ExitKind.START_FAILED:
+            self.parent.carry_out(self.parent.kill(self.tree.id, end))
 
     def _start(self, spec: Worker | Tree) -> None:
         now = self.world.now

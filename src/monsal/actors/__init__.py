@@ -4,10 +4,10 @@ May import: `monsal.wire`, `monsal.transport`, the ground floor. It knows nothin
 The pure part has no socket, clock or await: `spec.py` (what is to be), `supervision.py` and `policy.py` (restarting),
 `causes.py` (why one ended), `states.py`, `queueing.py` (the mailbox), `groups.py` (whom to ask) and `waiting.py`
 (circles of those who wait).
-The shell: `arbiter.py` starts and knows all (`record.py`, `process.py`, `threads.py`, `switch.py`), `monitor.py` and
-`generation.py` keep groups; in the child `child.py` and `life.py` run an `actor.py` at its `station.py`, and `turns.py`
-runs its commands.
-Names come when they are first asked for. Start reading at `actor.py`, then `arbiter.py`.
+The shell: `arbitration.py` starts and knows all (`record.py`, `process.py`, `threads.py`, `switch.py`), and `monitor.py`
+and `generation.py` keep groups. In the child `child.py` and `life.py` run an `actor.py` at its `station.py`, and
+`turns.py` runs its commands.
+Names come when they are first asked for. Start reading at `actor.py`, then `arbitration.py`.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from monsal.actors.ambient import send as send
     from monsal.actors.ambient import spawn as spawn
     from monsal.actors.ambient import tell as tell
-    from monsal.actors.arbiter import Arbiter as Arbiter
-    from monsal.actors.arbiter import ArbiterStatistics as ArbiterStatistics
+    from monsal.actors.arbitration import Arbiter as Arbiter
+    from monsal.actors.arbitration import ArbiterStatistics as ArbiterStatistics
     from monsal.actors.causes import Exit as Exit
     from monsal.actors.causes import ExitKind as ExitKind
     from monsal.actors.causes import Knowledge as Knowledge
@@ -120,8 +120,8 @@ _HOME = {
     "ActorState": "states",
     "ActorStatistics": "actor",
     "ActorStopping": "errors",
-    "Arbiter": "arbiter",
-    "ArbiterStatistics": "arbiter",
+    "Arbiter": "arbitration",
+    "ArbiterStatistics": "arbitration",
     "AskExpired": "errors",
     "AutoShutdown": "supervision",
     "BOOT_FAILURES": "supervision",

@@ -1,6 +1,6 @@
 """The commands that every actor has (the table of the contract): ping, echo, config, run, stop, notify, info.
 
-`spawn`, `introduce` and `kill_actor` are the arbiter's (arbiter.py).
+`spawn`, `introduce` and `kill_actor` are the arbiter's (arbitration.py).
 """
 
 from __future__ import annotations

@@ -200,6 +200,11 @@ class Generation:
             aid=new_id(), name=place, group=self.name, generation=self.number, epoch=self._names.reserve(place)
         )
 
+    def _make(self, ref: ActorRef) -> Record:
+        record = self._owner.make(self.spec.member, ref)
+        record.recycle_after = self.spec.recycle_after
+        return record
+
     def _begin(self, place: str) -> None:
         """Start a member: the spare if there is one."""
         self._starting.add(place)
@@ -210,7 +215,7 @@ class Generation:
             ref = msgspec.structs.replace(ref, aid=spare.ref.aid)
         else:
             spare = None
-            record = self._owner.make(self.spec.member, ref)
+            record = self._make(ref)
         self.places[place] = record
         self._task(self._start_member(place, record, ref, spare is not None))
 
@@ -284,7 +289,7 @@ class Generation:
         if spare is not None and spare.link.is_open:
             fresh, ref = spare, msgspec.structs.replace(ref, aid=spare.ref.aid)
         else:
-            fresh = self._owner.make(self.spec.member, ref)
+            fresh = self._make(ref)
             await fresh.boot()
         await self._owner.activate(fresh, ref)
         if self.places.get(place) is not record:  # it died meanwhile, and was replaced as usual
@@ -312,7 +317,7 @@ class Generation:
         """Have a spare, that has booted and waits; one that cannot be started is tried again, ever less often."""
         while self.spare is None and self.supervisor.phase not in (Phase.STOPPING, Phase.DOWN):
             ref = ActorRef(aid=new_id(), name=f"{self.name}-spare", group=self.name, generation=self.number)
-            record = self._owner.make(self.spec.member, ref)
+            record = self._make(ref)
             try:
                 await record.boot()
             except SpawnFailed as error:

@@ -8,6 +8,7 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Coroutine
+from functools import partial
 from importlib import import_module
 from typing import Any, Final
 
@@ -44,8 +45,7 @@ class ImportFailed(MonsalError):
     """The class of an actor cannot be imported."""
 
 
-def class_at(path: str) -> type[Actor]:
-    """The class at `package.module:Class`. Raises ImportFailed, with the cause, if there is no Actor."""
+def _found(path: str) -> Any:
     module, _, name = path.partition(":")
     try:
         found: Any = import_module(module)
@@ -53,6 +53,12 @@ def class_at(path: str) -> type[Actor]:
             found = getattr(found, part)
     except Exception as error:
         raise ImportFailed(f"{path} cannot be imported: {error}") from error
+    return found
+
+
+def class_at(path: str) -> type[Actor]:
+    """The class at `package.module:Class`. Raises ImportFailed, with the cause, if there is no Actor."""
+    found = _found(path)
     if not (isinstance(found, type) and issubclass(found, Actor)):
         raise ImportFailed(f"{path} is no subclass of monsal.actors.Actor")
     return found
@@ -106,7 +112,7 @@ class Life:
     # -- what comes in ----------------------------------------------------------------------------------------
 
     def _on_call(self, link: Link, called: Called) -> None:
-        if not called.method.startswith(MACHINE):
+        if not called.method.startswith(MACHINE) or (called.is_cast and called.method.endswith("probe")):
             if self._station is not None:
                 self._station.on_call(link, called)
             elif not called.is_cast:
@@ -148,12 +154,16 @@ class Life:
         spec = msgspec.convert(told["spec"], ActorSpec)
         self.grace = spec.shutdown
         actor = class_at(spec.actor)(**spec.args)
+        for hook, path in spec.hooks.items():
+            setattr(actor, hook, partial(_found(path), actor))
         station = Station(actor, spec, msgspec.convert(told["ref"], ActorRef), self._recorder)
         station.leave = self.leave
         station.up = self._up
         actor._station = self._station = here.station = station
-        if self._door is not None:  # a process of its own, whose other threads are its own, too
-            here.settle(station)
+        if told.get("recycle_after"):
+            station.turns.when_begun(
+                told["recycle_after"], lambda: self._up.cast(f"{MACHINE}recycle", [station.ref.aid])
+            )
         self._pulse()
         await awaited(actor.boot())
         actor.move(ActorState.INACTIVE)
@@ -231,7 +241,7 @@ class Life:
         self._recorder.beat(time.monotonic())
         self._beat = self.loop.call_later(min(_LONGEST_BEAT, station.spec.timeout * _BEAT), self._pulse)
         actor: Actor = station.actor
-        if actor.state is ActorState.RUN and type(actor).periodic_task is not Actor.periodic_task:
+        if actor.state is ActorState.RUN and getattr(actor.periodic_task, "__func__", None) is not Actor.periodic_task:
             task = self.loop.create_task(self._periodic(actor), name="periodic task")
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)

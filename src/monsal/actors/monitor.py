@@ -53,6 +53,7 @@ class MonitorStatistics(msgspec.Struct, frozen=True, kw_only=True):
 class _Arbiter(Owner, Protocol):
     @property
     def switch(self) -> Switch: ...
+    def forget(self, monitor: Any) -> None: ...
 
 
 class Monitor(Actor):
@@ -130,6 +131,7 @@ class Monitor(Actor):
         if self._member is not None and not self._member.done():
             self._member.set_result(None)
         self._switch.groups.pop(self._group, None)
+        self._owner.forget(self)
         await self._place.turns.close()
         self.state = ActorState.CLOSE
 
@@ -140,12 +142,11 @@ class Monitor(Actor):
         async with self._replacing:
             await self._generation.scale(count, self.group.member.ready_within + 2.0)
 
-    async def replace(self, spec: GroupSpec | ActorSpec | None = None, *, wait: bool = True) -> int:
+    async def replace(self, spec: GroupSpec | ActorSpec | None = None) -> int:
         """Start a new generation beside the old one, and stop that once the new one is ready; its number.
 
-        Without `wait` it returns as soon as the new one is ready. The old one drains: its `stopping` hooks run, and
-        what it is asked goes on. Raises ReloadFailed with what the new code said, if one of the new ones does not
-        start: then they are ended, and the old ones go on.
+        The old one drains: its `stopping` hooks run, and what it is asked goes on. Raises ReloadFailed with what the
+        new code said, if one of the new ones does not start: then they are ended, and the old ones go on.
         """
         if isinstance(spec, ActorSpec):
             spec = replace(self.group, member=spec)
@@ -168,18 +169,11 @@ class Monitor(Actor):
             for place in self._roster.members:
                 if place not in new.places:
                     self._roster.leave(place)
-            retiring = asyncio.get_running_loop().create_task(self._retire(old), name=f"retires {self._group}")
-            self._recycling.add(retiring)
-            retiring.add_done_callback(self._recycling.discard)
-        if wait:
-            await asyncio.shield(retiring)
-        return new.number
-
-    async def _retire(self, old: Generation) -> None:
-        try:
-            await old.stop()
-        finally:
-            self._old.discard(old)
+            try:
+                await old.stop()
+            finally:
+                self._old.discard(old)
+            return new.number
 
     def died(self, record: Record) -> None:
         """One of its processes has ended; the arbiter tells it."""

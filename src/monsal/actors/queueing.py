@@ -61,14 +61,17 @@ class Bounds:
             )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class Taken(Generic[T]):
     """A message that may run now. Give `ticket` to `done` when it has."""
 
     item: T
+    octets: int
     key: str
     priority: Priority
     ticket: int
+    #: What it keeps busy while it runs; None for an urgent one.
+    place: _Place | None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -96,59 +99,84 @@ class MessageQueue(Generic[T]):
         self.bounds = bounds or Bounds()
         self.parallel = parallel
         self.serial = serial
-        self._lanes = {priority: _Lane() for priority in Priority}
-        self._urgent: dict[Priority, deque[_Waiting[T]]] = {Priority.SYSTEM: deque(), Priority.CONTROL: deque()}
-        #: What waits, by key; a message that stands alone has a key that nobody else has.
-        self._waiting: dict[_Key, deque[_Waiting[T]]] = {}
-        #: The keys of which a message may run, in the order in which they became so.
-        self._runnable: deque[_Key] = deque()
-        #: The tickets that run, with the key that each keeps busy; urgent ones keep none.
-        self._running: dict[int, _Key | None] = {}
-        self._busy: set[_Key] = set()
+        #: By priority: how much waits, and what may run next.
+        self._lanes: tuple[_Lane[T], ...] = tuple(_Lane() for _ in Priority)
+        #: The places of which a message runs or may run; others of the same place wait behind it.
+        self._claimed: set[_Place] = set()
+        self._behind: dict[_Place, deque[Taken[T]]] = {}
+        #: The tickets that run, with the place that each keeps busy; urgent ones keep none.
+        self._running: dict[int, _Place | None] = {}
+        self._users = 0
         self._tickets = 0
-        self._accepted = 0
         self._refused = 0
+        #: How many messages wait.
+        self.waiting = 0
+
+    def begin(self, key: str | None = None, priority: Priority = Priority.USER) -> int:
+        """The ticket of a message that runs at once, because nothing is before it; 0 if it is to be `put`.
+
+        The same as `put` and `take`, for a fraction of the cost: most messages come to an actor that has time.
+        """
+        system, control, user = self._lanes
+        if system.ready or control.ready:
+            return 0
+        ticket = self._tickets + 1
+        place: _Place | None = None
+        if priority is Priority.USER:
+            place = key or (NO_KEY if self.serial else ticket)
+            if user.ready or place in self._claimed or (self.parallel is not None and self._users >= self.parallel):
+                return 0
+            self._claimed.add(place)
+            self._users += 1
+        self._tickets = ticket
+        self._running[ticket] = place
+        return ticket
 
     def put(self, item: T, octets: int, *, key: str | None = None, priority: Priority = Priority.USER) -> Put:
         """Take a message of so many bytes in, or say why not."""
-        if not self.has_room(priority):
-            if self.bounds.policy == "wait":
+        lane = self._lanes[priority]
+        bounds = self.bounds
+        if lane.count >= bounds.count or lane.octets >= bounds.octets:
+            if bounds.policy == "wait":
                 return Put.WAIT
             self._refused += 1
             return Put.REFUSED
-        self._tickets += 1
-        self._accepted += 1
-        self._lanes[priority].add(octets)
-        entry = _Waiting(item, octets, key or NO_KEY, self._tickets)
+        self._tickets = ticket = self._tickets + 1
+        lane.count += 1
+        lane.octets += octets
+        self.waiting += 1
         if priority is not Priority.USER:
-            self._urgent[priority].append(entry)
+            lane.ready.append(Taken(item, octets, key or NO_KEY, priority, ticket, None))
             return Put.ACCEPTED
-        place: _Key = self._tickets if not (key or self.serial) else entry.key
-        line = self._waiting.setdefault(place, deque())
-        line.append(entry)
-        if len(line) == 1 and place not in self._busy:
-            self._runnable.append(place)
+        place = key or (NO_KEY if self.serial else ticket)
+        entry = Taken(item, octets, key or NO_KEY, priority, ticket, place)
+        if place not in self._claimed:
+            self._claimed.add(place)
+            lane.ready.append(entry)
+        elif place in self._behind:
+            self._behind[place].append(entry)
+        else:
+            self._behind[place] = deque((entry,))
         return Put.ACCEPTED
 
     def take(self) -> Taken[T] | None:
         """The next message that may run now, or None. It counts as running until `done`."""
-        for priority, line in self._urgent.items():
-            if line:
-                return self._start(line.popleft(), priority, None)
-        if not self._runnable or (self.parallel is not None and len(self._busy) >= self.parallel):
+        system, control, user = self._lanes
+        if system.ready:
+            lane = system
+        elif control.ready:
+            lane = control
+        elif user.ready and (self.parallel is None or self._users < self.parallel):
+            lane = user
+            self._users += 1
+        else:
             return None
-        place = self._runnable.popleft()
-        line = self._waiting[place]
-        entry = line.popleft()
-        if not line:
-            del self._waiting[place]
-        self._busy.add(place)
-        return self._start(entry, Priority.USER, place)
-
-    def _start(self, entry: _Waiting[T], priority: Priority, place: _Key | None) -> Taken[T]:
-        self._lanes[priority].remove(entry.octets)
-        self._running[entry.ticket] = place
-        return Taken(entry.item, entry.key, priority, entry.ticket)
+        taken = lane.ready.popleft()
+        lane.count -= 1
+        lane.octets -= taken.octets
+        self.waiting -= 1
+        self._running[taken.ticket] = taken.place
+        return taken
 
     def done(self, ticket: int) -> None:
         """A message has run: the next one of its key may.
@@ -156,10 +184,16 @@ class MessageQueue(Generic[T]):
         Raises `KeyError` if none with this ticket runs.
         """
         place = self._running.pop(ticket)
-        if place is not None:
-            self._busy.discard(place)
-            if place in self._waiting:
-                self._runnable.append(place)
+        if place is None:
+            return
+        self._users -= 1
+        behind = self._behind.get(place)
+        if behind is None:
+            self._claimed.discard(place)
+            return
+        self._lanes[Priority.USER].ready.append(behind.popleft())
+        if not behind:
+            del self._behind[place]
 
     def has_room(self, priority: Priority = Priority.USER) -> bool:
         """Whether a message of this priority would be taken in."""
@@ -167,62 +201,47 @@ class MessageQueue(Generic[T]):
         return lane.count < self.bounds.count and lane.octets < self.bounds.octets
 
     def is_busy(self, key: str) -> bool:
-        """Whether a turn of this key runs, so that another one has to wait for it."""
-        return key in self._busy
+        """Whether a message of this key runs or is about to, so that another one has to wait for it."""
+        return key in self._claimed
 
     def drain(self) -> list[T]:
         """Take out all that waits, urgent ones first and else as they came; what runs goes on (B13)."""
-        left = [entry.item for line in self._urgent.values() for entry in line]
-        users = [entry for line in self._waiting.values() for entry in line]
-        left += [entry.item for entry in sorted(users, key=lambda entry: entry.ticket)]
-        for line in self._urgent.values():
-            line.clear()
-        self._waiting.clear()
-        self._runnable.clear()
-        self._lanes = {priority: _Lane() for priority in Priority}
+        system, control, user = self._lanes
+        behind = [taken for line in self._behind.values() for taken in line]
+        users = sorted([*user.ready, *behind], key=lambda taken: taken.ticket)
+        left = [taken.item for taken in (*system.ready, *control.ready, *users)]
+        self._lanes = tuple(_Lane() for _ in Priority)
+        self._behind.clear()
+        self._claimed = {place for place in self._running.values() if place is not None}
+        self.waiting = 0
         return left
 
     def __len__(self) -> int:
         """How many messages wait."""
-        return sum(lane.count for lane in self._lanes.values())
+        return self.waiting
 
     def statistics(self) -> QueueStatistics:
         """What waits and runs now, and how many were accepted and refused so far."""
         return QueueStatistics(
-            waiting=len(self),
-            octets=sum(lane.octets for lane in self._lanes.values()),
+            waiting=self.waiting,
+            octets=sum(lane.octets for lane in self._lanes),
             running=len(self._running),
-            keys=len(self._waiting.keys() | self._busy),
-            accepted=self._accepted,
+            keys=len(self._claimed),
+            accepted=self._tickets,
             refused=self._refused,
         )
 
 
 #: The key of a turn, or the ticket of a message that stands alone.
-_Key = str | int
+_Place = str | int
 
 
-@dataclass(frozen=True, slots=True)
-class _Waiting(Generic[T]):
-    item: T
-    octets: int
-    key: str
-    ticket: int
+class _Lane(Generic[T]):
+    """One priority: how much waits in it, and what of that may run, in the order in which it may."""
 
-
-class _Lane:
-    """How much waits in one priority."""
-
-    __slots__ = ("count", "octets")
+    __slots__ = ("count", "octets", "ready")
 
     def __init__(self) -> None:
         self.count = 0
         self.octets = 0
-
-    def add(self, octets: int) -> None:
-        self.count += 1
-        self.octets += octets
-
-    def remove(self, octets: int) -> None:
-        self.count -= 1
-        self.octets -= octets
+        self.ready: deque[Taken[T]] = deque()

@@ -103,6 +103,8 @@ class Record:
         self._judging: asyncio.Task[None] | None = None
         self._stopping: asyncio.Task[None] | None = None
         self._at_door = asyncio.Lock()
+        #: After how many turns it is to ask for being replaced; 0 is never.
+        self.recycle_after = 0
 
     @property
     def pid(self) -> int:
@@ -128,7 +130,7 @@ class Record:
             self._on_down(self)
             raise SpawnFailed(f"{self.ref.name} cannot be started: {error}", cause=self.down.result()) from error
         self.host.ended.add_done_callback(self._ended)
-        told: dict[str, Any] = {"spec": self.spec, "ref": self.ref}
+        told: dict[str, Any] = {"spec": self.spec, "ref": self.ref, "recycle_after": self.recycle_after}
         if self.host.kind == "process":
             told["sys_path"] = [os.getcwd() if path == "" else path for path in sys.path]
         try:
@@ -156,9 +158,8 @@ class Record:
     async def _failed(self, error: BaseException) -> BaseException:
         """It did not start: end it, and say why."""
         what = f"{self.ref.name} ({self.spec.actor}) did not start"
-        details = kind = ""
+        details = ""
         if isinstance(error, RemoteFault):
-            kind = error.kind
             said = error.data if isinstance(error.data, dict) else {}
             with contextlib.suppress(ValueError):
                 self._kind = ExitKind(str(said.get("exit", "")))
@@ -170,9 +171,10 @@ class Record:
             self._detail = what = (
                 f"{self.ref.name} ({self.spec.actor}) was not ready within {self.spec.ready_within:g} s"
             )
-            self.host.dump()
-            await asyncio.sleep(_DUMPED)
-            details = self._stack = self.host.stacks()
+            if self.host.recorder.last_beat:  # before that it would not know what is meant
+                self.host.dump()
+                await asyncio.sleep(_DUMPED)
+                details = self._stack = self.host.stacks()
         said_before = self.host.said()
         await self.end()
         cause = self.down.result()
@@ -181,8 +183,7 @@ class Record:
         if isinstance(error, ConnectionLost | OSError):
             what = f"{what}: it {cause}"
             details = self.last_said or self.host_stack
-        reason = str(error) if kind else ""
-        return SpawnFailed(what, cause=cause, details=details or said_before, kind=kind, reason=reason)
+        return SpawnFailed(what, cause=cause, details=details or said_before)
 
     last_said = host_stack = ""
 

@@ -16,6 +16,7 @@ Kind = Literal["process", "thread"]
 
 #: Names of kinds that mean another one: here every process is a fresh interpreter, so there is only one kind of them.
 _ALIASES = {"subprocess": "process"}
+_HOOKS = frozenset({"boot", "start", "stopping", "periodic_task", "on_info", "on_params"})
 _PATH = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
 
 
@@ -28,9 +29,10 @@ class ActorSpec:
     `thread`. restart: whether it is started again always (`permanent`), after an abnormal end (`transient`), or never
     (`temporary`). shutdown: how long it may take to stop before it is ended by force, None for ever. ready_within: how
     long until it has to say that it is ready. timeout: how long it may give no sign of life. mailbox: what may wait
-    for it. serial: whether messages without a key are handled one after another.
+    for it. serial: whether messages without a key are handled one after another. hooks: import paths of functions
+    that are called as hooks in place of those of the class, with the actor first: `start`, `stopping` and so on.
 
-    Raises `ValueError` for a kind, path, time or restart that cannot be.
+    Raises `ValueError` for a kind, path, hook, time or restart that cannot be.
     """
 
     name: str
@@ -43,6 +45,7 @@ class ActorSpec:
     timeout: float = 30.0
     mailbox: Bounds = field(default_factory=Bounds)
     serial: bool = True
+    hooks: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "kind", _ALIASES.get(self.kind, self.kind))
@@ -52,6 +55,11 @@ class ActorSpec:
             raise ValueError("an actor has a name")
         if not _PATH.fullmatch(self.actor):
             raise ValueError(f"the class of an actor is given as 'package.module:Class', not {self.actor!r}")
+        for hook, path in self.hooks.items():
+            if hook not in _HOOKS:
+                raise ValueError(f"there is no hook {hook!r}; there are {', '.join(sorted(_HOOKS))}")
+            if not _PATH.fullmatch(path):
+                raise ValueError(f"the hook {hook} is given as 'package.module:function', not {path!r}")
         if min(self.ready_within, self.timeout) <= 0:
             raise ValueError(f"the times of {self.name} are more than 0 seconds")
         self.child()  # which looks at restart and shutdown

@@ -11,7 +11,7 @@ import logging
 import math
 import threading
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import msgspec
 from msgspec import Raw
@@ -62,15 +62,9 @@ class Way(NamedTuple):
 
 
 class _Here(threading.local):
-    """The station of this thread; see `current_actor`. Threads that have none are those of `home`, in all threads."""
+    """The station of this thread; see `current_actor`."""
 
     station: Station | None = None
-    home: ClassVar[Station | None] = None
-
-    @classmethod
-    def settle(cls, station: Station | None) -> None:
-        """Whose threads those without a station are: the only actor of a process, or nobody's."""
-        cls.home = station
 
 
 here: Final = _Here()
@@ -89,7 +83,7 @@ class Station:
         self.turns = Turns(MessageQueue[Turn](spec.mailbox, serial=spec.serial), recorder, self.loop)
         self.up: Link | None = None
         #: Links to those who were introduced, by their ids and by their names.
-        self.direct: dict[str, Link] = {}
+        self.direct: dict[str, Way] = {}
         self.peers: dict[Link, ActorRef] = {}
         self.setup = link_setup(self.on_call, self.on_event)
         self.troubles = 0
@@ -120,9 +114,19 @@ class Station:
             self.pass_on(link, called, envelope)
 
     def on_machine(self, link: Link, called: Called) -> None:
-        """Something between a parent and its child."""
+        """Something between a parent and its child, or a question of who waits for whom."""
+        if called.method == f"{MACHINE}probe":
+            target, key, *chain = map(str, _decode(called.params))  # type: ignore[arg-type] # it is raw
+            if target in ("", self.ref.aid, self.ref.name):
+                self._probed(key, tuple(chain))
+            else:
+                self.pass_probe(target, key, tuple(chain))
+            return
         if not called.is_cast:
             link.refuse(called.id, METHOD_NOT_FOUND, f"nobody does {called.method} here")
+
+    def pass_probe(self, target: str, key: str, chain: tuple[str, ...]) -> None:
+        """A question of who waits for whom, for somebody else."""
 
     def pass_on(self, link: Link, called: Called, envelope: Any) -> None:
         """A message for somebody else."""
@@ -151,7 +155,9 @@ class Station:
         if turn.chain and (circle := self.circle(turn)) is not None:
             self.refuse(link, called.id, circle)
             return
-        self.turns.receive(turn, len(memoryview(envelope.body)), bool(envelope.flags & TELL))
+        waits = self.turns.receive(turn, len(memoryview(envelope.body)), bool(envelope.flags & TELL))
+        if waits and turn.chain:
+            self._probe(turn.key, turn.chain)
 
     def no_such_command(self, name: str) -> CommandNotFound:
         return CommandNotFound(f"{self.name or 'it'}, a {type(self.actor).__name__}, has no command {name!r}")
@@ -193,27 +199,28 @@ class Station:
         """Send over this link what is for `ref` from now on."""
         old = self.direct.get(ref.aid)
         self.peers[link] = ref
-        self.direct[ref.aid] = link
+        self.direct[ref.aid] = Way(link, ref.aid)
         if ref.name:
-            self.direct[ref.name] = link
-        if old is not None and old is not link:
-            self.peers.pop(old, None)
-            old.finish()
+            self.direct[ref.name] = Way(link, ref.name)
+        if old is not None and old.link is not None and old.link is not link:
+            self.peers.pop(old.link, None)
+            old.link.finish()
 
     def forget(self, link: Link) -> None:
         """A link has ended: what it was for goes over the arbiter again."""
         ref = self.peers.pop(link, None)
         if ref is not None:
             for name in (ref.aid, ref.name):
-                if self.direct.get(name) is link:
+                way = self.direct.get(name)
+                if way is not None and way.link is link:
                     del self.direct[name]
 
     def way(self, target: Any, key: str | None) -> Way:
         """How to reach an actor. Raises CommandError if there is no way at all (mailbox.R4)."""
         text = target if type(target) is str else actor_identity(target)
-        link = self.direct.get(text)
-        if link is not None and link.is_open:
-            return Way(link, text)
+        direct = self.direct.get(text)
+        if direct is not None:
+            return direct
         if not isinstance(text, str):
             raise CommandError(f"{target!r} is no actor, and no name of one")
         if text == self.ref.aid or text == self.ref.name:
@@ -250,36 +257,75 @@ class Station:
                 meta = Meta(limit, turn.trace)
         else:
             turn = None
-        if turn is not None:
-            self.recorder.waits(turn.slot, str(target))
-            turn.waits += 1
-        try:
-            while True:
-                try:
-                    way = self.way(target, key)
-                except NotRunning as error:
-                    limit = await self.wait_for_member(target, limit, error)
-                    continue
-                envelope = Envelope(way.target, self.ref.aid, body, key, flags, chain)
-                try:
-                    if way.link is None:
-                        return await self._ask_here(command, envelope, limit, turn)
+        until = self.loop.time() + limit
+        while True:
+            try:
+                way = self.way(target, key)
+            except NotRunning as error:
+                limit = await self.wait_for_member(target, limit, error)
+                continue
+            envelope = Envelope(way.target, self.ref.aid, body, key, flags, chain)
+            try:
+                if way.link is None:
+                    return await self._ask_here(command, envelope, limit, turn)
+                if turn is None:
                     return _decode(await way.link.call(command, as_params(envelope), timeout=limit, meta=meta))
-                except ActorStopping:
-                    if not way.is_any:
-                        raise
-                except ConnectionLost as error:
-                    if error.sent or not way.is_any:
-                        raise await self.died(way, error) from None
-                except CallExpired as error:
-                    if isinstance(error, AskExpired) and error.doing:
-                        raise
-                    raise await self.explained(command, way.target or self.name, limit) from None
-        finally:
-            if turn is not None:
-                turn.waits -= 1
-                if not turn.waits:
-                    self.recorder.waits(turn.slot, "")
+                link = way.link
+                if link.is_choked:
+                    await link.wait_writable(limit)
+                call, answer = link.begin(command, as_params(envelope), timeout=limit, meta=meta)
+                # Others can see whom the turn waits for.
+                turn.asks[answer] = (way.target, key or "")
+                self.recorder.waits(turn.slot, way.target)
+                try:
+                    return _decode(await answer)
+                except (asyncio.CancelledError, WaitingCircle):
+                    link.give_up(call)
+                    raise
+                finally:
+                    del turn.asks[answer]
+                    if not turn.asks:
+                        self.recorder.waits(turn.slot, "")
+            except ActorStopping:
+                if not way.is_any:
+                    raise
+                limit = until - self.loop.time()
+            except ConnectionLost as error:
+                if error.sent or not way.is_any:
+                    raise await self.died(way, error) from None
+                limit = until - self.loop.time()
+            except CallExpired as error:
+                if isinstance(error, AskExpired) and error.doing:
+                    raise
+                raise await self.explained(command, way.target or self.name, limit) from None
+
+    def _probe(self, key: str, chain: tuple[str, ...]) -> None:
+        """A message of those in `chain` waits here for the turn of `key`: ask on whether that waits for one of them.
+
+        Two turns may ask each other at the same time, so that no chain has both (see `waiting.Waits`).
+        """
+        turn = self.turns.running(key)
+        if turn is None:
+            return
+        for target, wanted in list(turn.asks.values()):
+            try:
+                way = self.way(target, wanted)
+                if way.link is not None:
+                    way.link.cast(f"{MACHINE}probe", [way.target, wanted, *chain, self.ref.aid, key])
+            except MonsalError as error:
+                log.debug("%s cannot be asked whether it waits for us: %s", target, error)
+
+    def _probed(self, key: str, chain: tuple[str, ...]) -> None:
+        """A question came round: whoever is in `chain` waits for the turn of `key` here."""
+        for place in range(0, len(chain) - 1, 2):
+            if chain[place] == self.ref.aid and chain[place + 1] == key:
+                hops = [Hop(chain[i], chain[i + 1]) for i in range(place, len(chain) - 1, 2)]
+                turn = self.turns.running(key)
+                for answer in [] if turn is None else list(turn.asks):
+                    if not answer.done():
+                        answer.set_exception(WaitingCircle([*hops, hops[0]]))
+                return
+        self._probe(key, chain)
 
     async def wait_for_member(self, target: Any, limit: float, error: NotRunning) -> float:
         """Wait until somebody of a group is there; the seconds that are left then. Raises the error if none will be."""

@@ -40,6 +40,7 @@ class Group(Protocol):
     def name(self) -> str: ...
     def choose(self, key: str | None) -> Record: ...
     async def wait_for_member(self, limit: float) -> None: ...
+    def recycle(self, record: Record) -> None: ...
     @property
     def station(self) -> Station: ...
 
@@ -122,6 +123,11 @@ class Switch(Station):
             self.accept(link, called, envelope)
             return
         self._forward(link, called, envelope)
+
+    def pass_probe(self, target: str, key: str, chain: tuple[str, ...]) -> None:
+        record = self.find(target)
+        if record is not None and record.link.is_open:
+            record.link.cast(f"{MACHINE}probe", [record.ref.aid, key, *chain])
 
     def _refuse(self, link: Link, called: Called, error: BaseException) -> None:
         if not called.is_cast and link.is_open:
@@ -218,6 +224,9 @@ class Switch(Station):
     # -- what children ask of the directory -------------------------------------------------------------------
 
     def on_machine(self, link: Link, called: Called) -> None:
+        if called.method == f"{MACHINE}probe":
+            super().on_machine(link, called)
+            return
         try:
             (target,) = _decode(called.params)  # type: ignore[arg-type] # links of actors leave params undecoded
             method = called.method.removeprefix(MACHINE)
@@ -225,6 +234,10 @@ class Switch(Station):
                 link.answer(called.id, self.lines(str(target)))
             elif method == "cause":
                 self._tell_cause(link, called, str(target))
+            elif method == "recycle":
+                record = self.by_link.get(link)
+                if record is not None and record.ref.group in self.groups:
+                    self.groups[record.ref.group].recycle(record)
             else:
                 super().on_machine(link, called)
         except (ValueError, msgspec.DecodeError) as error:

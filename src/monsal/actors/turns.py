@@ -20,7 +20,7 @@ import msgspec
 from msgspec import Raw
 
 from monsal.actors.commands import Command
-from monsal.actors.errors import ActorStopping, AskExpired, CommandError, fault_of
+from monsal.actors.errors import ActorStopping, AskExpired, CommandError, RemoteActorError, fault_of
 from monsal.actors.message import CommandRequest, body_of
 from monsal.actors.queueing import MessageQueue, Priority, Put
 from monsal.actors.recorder import Recorder
@@ -51,12 +51,14 @@ class Turn:
 
     __slots__ = (
         "answered",
+        "asks",
         "body",
         "cancelled",
         "chain",
         "command",
         "deadline",
         "id",
+        "is_open",
         "key",
         "sender",
         "slot",
@@ -65,7 +67,6 @@ class Turn:
         "stop",
         "ticket",
         "trace",
-        "waits",
     )
 
     def __init__(
@@ -84,12 +85,13 @@ class Turn:
         self.chain: tuple[str, ...] = ()
         self.trace = ""
         self.answered = source is None
+        #: Whether it is among those that can be given up.
+        self.is_open = False
         #: The code with which it was given up; 0 if it was not.
         self.cancelled = 0
-        self.slot = -1
-        self.ticket = 0
-        #: How many asks of its own it waits for.
-        self.waits = 0
+        self.slot = self.ticket = -1
+        #: The asks of its own that it waits for, with whom they ask and under which key.
+        self.asks: dict[asyncio.Future[Any], tuple[str, str]] = {}
         self.stop: Callable[[], object] | None = None
 
     @property
@@ -134,31 +136,52 @@ class Turns:
         self._begun = self._failed = self._running = self._refused = 0
         #: Set while the actor stops: why no turn is begun any more.
         self._closed = ""
+        self.is_over = False
         self._quiet: asyncio.Future[None] | None = None
+        self._limit = 0
+        self._on_limit: Callable[[], object] | None = None
 
     # -- in ---------------------------------------------------------------------------------------------------
 
-    def receive(self, turn: Turn, octets: int, is_tell: bool) -> None:
-        """Take a message in: it runs when its turn comes. One that is not taken is answered at once."""
+    def receive(self, turn: Turn, octets: int, is_tell: bool) -> bool:
+        """Take a message in: it runs when its turn comes. One that is not taken is answered at once.
+
+        Whether it waits now.
+        """
         if self._closed and not turn.command.control:
             self._reject(turn, ActorStopping(self._closed))
-            return
-        priority = Priority.CONTROL if turn.command.control else Priority.USER
+            return False
+        command = turn.command
+        priority = Priority.CONTROL if command.control else Priority.USER
+        ticket = self._queue.begin(turn.key, priority)
+        if not ticket:
+            return self._put(turn, priority, octets, is_tell)
+        turn.ticket = ticket
+        if (is_tell or not command.ack) and turn.source is not None:
+            self._acknowledge(turn)
+        self._begin(turn)
+        return False
+
+    def _put(self, turn: Turn, priority: Priority, octets: int, is_tell: bool) -> bool:
         put = self._queue.put(turn, octets, key=turn.key, priority=priority)
         if put is Put.WAIT and len(self._parked) < self._queue.bounds.count:
             self._parked.append((turn, priority, octets))
         elif put is not Put.ACCEPTED:
             self._refused += 1
             self._reject(turn, Busy("its mailbox is full"))
-            return
-        source = turn.source
-        if source is not None:
+            return False
+        if turn.source is not None:
             if put is Put.ACCEPTED and (is_tell or not turn.command.ack):
                 self._acknowledge(turn)
             else:
-                self._open[source, turn.id] = turn
-        if not self._pumping:
-            self._pump()
+                self.expose(turn)
+        return True
+
+    def expose(self, turn: Turn) -> None:
+        """The turn takes a while, and can be given up."""
+        if not turn.answered and turn.source is not None:
+            turn.is_open = True
+            self._open[turn.source, turn.id] = turn
 
     def give_up(self, source: Source, identifier: Id, code: int) -> None:
         """The asker has given up, or its time has passed: a turn that runs is cancelled, one that waits never runs."""
@@ -180,6 +203,18 @@ class Turns:
                 self._open[known, identifier].answered = True
                 self.give_up(known, identifier, CANCELLED)
 
+    def when_begun(self, count: int, call: Callable[[], object]) -> None:
+        """Call a function once, when so many turns have begun."""
+        self._limit, self._on_limit = count, call
+
+    def running(self, key: str) -> Turn | None:
+        """The turn of a key that runs, and holds up the messages of that key."""
+        for carrier in self._carriers:
+            turn = carrier.turn
+            if turn is not None and turn.key == key and not turn.command.control:
+                return turn
+        return None
+
     async def drain(self, why: str, within: float | None) -> int:
         """Begin no turn any more, and wait for those that run; how many had to be cancelled after `within` seconds."""
         self._closed = why
@@ -200,6 +235,7 @@ class Turns:
 
     async def close(self) -> None:
         """End the carriers."""
+        self.is_over = True
         carriers = [carrier.task for carrier in self._carriers if carrier.task is not asyncio.current_task()]
         for task in carriers:
             task.cancel()
@@ -255,6 +291,8 @@ class Turns:
     def _begin(self, turn: Turn) -> None:
         self._begun += 1
         self._running += 1
+        if self._begun == self._limit and self._on_limit is not None:
+            self._on_limit()
         turn.slot = self._recorder.begin(turn.command.name, turn.key, turn.sender, self._now(), turn.deadline)
         if self._idle:
             carrier = self._idle.pop()
@@ -281,7 +319,7 @@ class Turns:
         self._idle.append(carrier)
         self._recorder.end(turn.slot)
         self._queue.done(turn.ticket)
-        if not self._pumping:
+        if self._queue.waiting and not self._pumping:
             self._pump()
         if self._quiet is not None and not self._running and not self._quiet.done():
             self._quiet.set_result(None)
@@ -292,7 +330,8 @@ class Turns:
             return
         source = turn.source
         assert source is not None
-        self._open.pop((source, turn.id), None)
+        if turn.is_open:
+            self._open.pop((source, turn.id), None)
         if type(value) not in _PLAIN:
             try:
                 value = Raw(_encode(value))
@@ -307,6 +346,9 @@ class Turns:
         """Answer with an error; one of the code is logged with its traceback (mailbox.R16)."""
         if not isinstance(error, asyncio.CancelledError):
             self._failed += 1
+            if isinstance(error, ActorStopping):
+                # Of one that was asked on the way: to our asker it would say that nothing was done.
+                error = RemoteActorError(str(error), kind=type(error).__name__, details=error.details)
             words = (turn.command.name, turn.station.name, turn.sender or "nobody")
             if isinstance(error, CommandError):
                 log.warning("%s in %s for %s was refused: %s", *words, error)
@@ -322,7 +364,8 @@ class Turns:
         turn.answered = True
         source = turn.source
         assert source is not None
-        self._open.pop((source, turn.id), None)
+        if turn.is_open:
+            self._open.pop((source, turn.id), None)
         if isinstance(error, asyncio.CancelledError):
             code = turn.cancelled or CANCELLED
             words = "its time was over" if code == DEADLINE else "it was given up"
@@ -352,7 +395,7 @@ class _Carrier:
         self.turn = turn
         turn.stop = self._cancel_now
         if asyncio.current_task() is not None:
-            self._hand(_first(self._turns, turn))
+            self._hand(turn, _first(self._turns, turn))
             return
         tasks._enter_task(self._loop, self.task)
         try:
@@ -360,7 +403,7 @@ class _Carrier:
         finally:
             tasks._leave_task(self._loop, self.task)
         if waits is not None:
-            self._hand(waits)
+            self._hand(turn, waits)
         else:
             self.turn = turn.stop = None
             self._turns.end(self, turn)
@@ -399,14 +442,17 @@ class _Carrier:
         turns.finish(turn, value)
         return None
 
-    def _hand(self, todo: Awaitable[Any]) -> None:
+    def _hand(self, turn: Turn, todo: Awaitable[Any]) -> None:
         self._todo = todo
+        if not turn.is_open:
+            self._turns.expose(turn)
         if self._wake is not None and not self._wake.done():
             self._wake.set_result(None)
 
     async def _work(self) -> None:
         turns = self._turns
-        while True:
+        # Not until it is cancelled: that could come together with the end of a turn that was given up.
+        while not turns.is_over:
             if self._todo is None:
                 self._wake = self._loop.create_future()
                 await self._wake

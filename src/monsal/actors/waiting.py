@@ -72,7 +72,8 @@ class Waits:
 
     Two turns may ask one another at the same time: then no chain has both. So an actor whose busy turn holds up a
     message asks on: `held_up` gives the `Probe` to send to whom that turn waits for, who calls `passed`, which gives
-    the next one. It comes round, and `WaitingCircle` is raised, if and only if all of them wait.
+    the next one. It comes round, and `WaitingCircle` is raised, if each of them waits for the next; it ends with the
+    first who does not.
     """
 
     def __init__(self, actor: str) -> None:
@@ -97,7 +98,7 @@ class Waits:
     def held_up(self, chain: Sequence[Hop], key: str) -> list[Probe]:
         """A message with this chain waits here until the turn of `key` is done: the questions to send on.
 
-        A turn that waits for several at once goes on only when it has what it waits for, so each is asked.
+        A turn that waits for several at once is held up by each of them, so each is asked.
         Raises `WaitingCircle` if the message waits for itself.
         """
         here = Hop(self.actor, key)

@@ -420,7 +420,7 @@ def bus() -> Bus:
     return made
 
 
-@pytest.mark.rule("bus.B14", "bus.B19")
+@pytest.mark.rule("bus.B14", "bus.B19", "mailbox.R25")
 def test_the_plugin_takes_the_file_at_70_and_gives_it_back_at_the_exit(bus: Bus, path: Path) -> None:
     there: list[bool] = []
     PIDFile(bus, str(path)).subscribe()

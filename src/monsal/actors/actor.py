@@ -193,12 +193,14 @@ async def awaited(value: Any) -> Any:
 
 
 def current_actor() -> Actor | None:
-    """The actor whose turn this code is part of, or that controls this thread; None if there is none."""
+    """The actor whose turn this code is part of, that controls this thread, or whose process this is; None if there is
+    none."""
     turn = current_turn.get()
     if turn is not None:
         found: Actor = turn.station.actor
         return found
-    return None if here.station is None else here.station.actor
+    station = here.station or here.home
+    return None if station is None else station.actor
 
 
 def is_actor(value: Any) -> bool:

@@ -7,7 +7,9 @@ await send("greeter", "greet", "Anna")          # `ask` under the name of the co
 
 from __future__ import annotations
 
-from typing import Any
+import asyncio
+from collections.abc import Coroutine
+from typing import Any, TypeVar
 
 from monsal.actors.actor import Actor, current_actor
 from monsal.actors.arbitration import Arbiter
@@ -16,6 +18,8 @@ from monsal.actors.spec import ActorSpec
 from monsal.actors.station import here
 
 __all__ = ["arbiter", "ask", "get_actor", "send", "spawn", "tell"]
+
+T = TypeVar("T")
 
 
 def arbiter(**params: Any) -> Arbiter | None:
@@ -37,24 +41,36 @@ def _actor() -> Actor:
     return found
 
 
+async def _there(actor: Actor, work: Coroutine[Any, Any, T]) -> T:
+    """Do something where an actor is, from whatever loop."""
+    loop = actor.station.loop
+    if loop is asyncio.get_running_loop():
+        return await work
+    return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, loop))
+
+
 async def send(target: Any, action: str, /, *args: Any, **params: Any) -> Any:
     """The result of a command, asked as the current actor; see `Actor.ask`. RuntimeError outside of an actor."""
-    return await _actor().send(target, action, *args, **params)
+    actor = _actor()
+    return await _there(actor, actor.send(target, action, *args, **params))
 
 
 async def ask(target: Any, command: str, *args: Any, **options: Any) -> Any:
     """`Actor.ask` of the current actor. RuntimeError outside of an actor."""
-    return await _actor().ask(target, command, *args, **options)
+    actor = _actor()
+    return await _there(actor, actor.ask(target, command, *args, **options))
 
 
 async def tell(target: Any, command: str, *args: Any, **options: Any) -> None:
     """`Actor.tell` of the current actor. RuntimeError outside of an actor."""
-    await _actor().tell(target, command, *args, **options)
+    actor = _actor()
+    await _there(actor, actor.tell(target, command, *args, **options))
 
 
 async def spawn(spec: ActorSpec | None = None, **params: Any) -> ActorRef:
     """Start an actor, made of a spec or of the fields of one. RuntimeError outside of an actor; see `Arbiter.spawn`."""
-    return await _actor().spawn(ActorSpec(**params) if spec is None else spec)
+    actor = _actor()
+    return await _there(actor, actor.spawn(ActorSpec(**params) if spec is None else spec))
 
 
 def get_actor() -> Actor | None:

@@ -97,12 +97,19 @@ class RemoteActorError(RemoteFault):
 
 
 class SpawnFailed(MonsalError):
-    """An actor was not started. `details` is what it said, with the traceback; `cause` how its process ended."""
+    """An actor was not started. `details` is what it said, with the traceback; `cause` how its process ended.
 
-    def __init__(self, message: str, *, cause: Exit | None = None, details: str = "") -> None:
+    If one of its hooks raised, `kind` is the name of the exception and `reason` its text.
+    """
+
+    def __init__(
+        self, message: str, *, cause: Exit | None = None, details: str = "", kind: str = "", reason: str = ""
+    ) -> None:
         super().__init__(f"{message}; it said:\n{details}" if details.strip() else message)
         self.cause = cause
         self.details = details
+        self.kind = kind
+        self.reason = reason
 
 
 #: Those that come to the asker as what they were.

@@ -164,6 +164,8 @@ class Life:
             station.turns.when_begun(
                 told["recycle_after"], lambda: self._up.cast(f"{MACHINE}recycle", [station.ref.aid])
             )
+        if self._door is not None:  # a process of its own, whose other threads are its own, too
+            here.settle(station)
         self._pulse()
         await awaited(actor.boot())
         actor.move(ActorState.INACTIVE)

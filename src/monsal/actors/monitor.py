@@ -142,11 +142,12 @@ class Monitor(Actor):
         async with self._replacing:
             await self._generation.scale(count, self.group.member.ready_within + 2.0)
 
-    async def replace(self, spec: GroupSpec | ActorSpec | None = None) -> int:
+    async def replace(self, spec: GroupSpec | ActorSpec | None = None, *, wait: bool = True) -> int:
         """Start a new generation beside the old one, and stop that once the new one is ready; its number.
 
-        The old one drains: its `stopping` hooks run, and what it is asked goes on. Raises ReloadFailed with what the
-        new code said, if one of the new ones does not start: then they are ended, and the old ones go on.
+        Without `wait` it returns as soon as the new one is ready. The old one drains: its `stopping` hooks run, and
+        what it is asked goes on. Raises ReloadFailed with what the new code said, if one of the new ones does not
+        start: then they are ended, and the old ones go on.
         """
         if isinstance(spec, ActorSpec):
             spec = replace(self.group, member=spec)
@@ -169,11 +170,18 @@ class Monitor(Actor):
             for place in self._roster.members:
                 if place not in new.places:
                     self._roster.leave(place)
-            try:
-                await old.stop()
-            finally:
-                self._old.discard(old)
-            return new.number
+            retiring = asyncio.get_running_loop().create_task(self._retire(old), name=f"retires {self._group}")
+            self._recycling.add(retiring)
+            retiring.add_done_callback(self._recycling.discard)
+        if wait:
+            await asyncio.shield(retiring)
+        return new.number
+
+    async def _retire(self, old: Generation) -> None:
+        try:
+            await old.stop()
+        finally:
+            self._old.discard(old)
 
     def died(self, record: Record) -> None:
         """One of its processes has ended; the arbiter tells it."""

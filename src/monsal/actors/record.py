@@ -158,8 +158,9 @@ class Record:
     async def _failed(self, error: BaseException) -> BaseException:
         """It did not start: end it, and say why."""
         what = f"{self.ref.name} ({self.spec.actor}) did not start"
-        details = ""
+        details = kind = ""
         if isinstance(error, RemoteFault):
+            kind = error.kind
             said = error.data if isinstance(error.data, dict) else {}
             with contextlib.suppress(ValueError):
                 self._kind = ExitKind(str(said.get("exit", "")))
@@ -183,7 +184,8 @@ class Record:
         if isinstance(error, ConnectionLost | OSError):
             what = f"{what}: it {cause}"
             details = self.last_said or self.host_stack
-        return SpawnFailed(what, cause=cause, details=details or said_before)
+        reason = str(error) if kind else ""
+        return SpawnFailed(what, cause=cause, details=details or said_before, kind=kind, reason=reason)
 
     last_said = host_stack = ""
 

@@ -11,7 +11,7 @@ import logging
 import math
 import threading
 from collections.abc import Callable, Mapping
-from typing import Any, Final, NamedTuple
+from typing import Any, ClassVar, Final, NamedTuple
 
 import msgspec
 from msgspec import Raw
@@ -62,9 +62,15 @@ class Way(NamedTuple):
 
 
 class _Here(threading.local):
-    """The station of this thread; see `current_actor`."""
+    """The station of this thread; see `current_actor`. Threads that have none are those of `home`, in all threads."""
 
     station: Station | None = None
+    home: ClassVar[Station | None] = None
+
+    @classmethod
+    def settle(cls, station: Station | None) -> None:
+        """Whose threads those without a station are: the only actor of a process, or nobody's."""
+        cls.home = station
 
 
 here: Final = _Here()

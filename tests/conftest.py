@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-# bench and tools are no installed packages; tests/process has the harness that interop and soak use as well.
-for _place in (ROOT, ROOT / "tests" / "process"):
+# bench and tools are no installed packages; tests/process has the harness that interop and soak use as well, and
+# tests/property the model of a store.
+for _place in (ROOT, ROOT / "tests" / "process", ROOT / "tests" / "property"):
     if str(_place) not in sys.path:
         sys.path.insert(0, str(_place))
 

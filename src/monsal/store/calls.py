@@ -209,11 +209,18 @@ class Words:
 
 
 def packed(value: Any) -> Raw:
-    """An array as it goes over a link. Raises TypeError, ValueError if a value in it has no form in msgpack."""
+    """An array as it goes over a link.
+
+    Raises TypeError, ValueError if a value in it has no form in msgpack, StatementError if it is longer than a frame:
+    only what a turn or a statement makes can be so long.
+    """
     try:
-        return Raw(_encode(value))
+        data = _encode(value)
     except UnicodeEncodeError:
-        return Raw(_encode((Ext(_ESCAPED, _encode(_map_texts(value, store_text))),)))
+        data = _encode((Ext(_ESCAPED, _encode(_map_texts(value, store_text))),))
+    if len(data) > _MOST:
+        raise StatementError(f"{len(data)} octets are more than goes between a worker and the store process at once")
+    return Raw(data)
 
 
 def _plain(value: Any) -> Any:
@@ -223,6 +230,8 @@ def _plain(value: Any) -> Any:
 
 
 _ESCAPED: Final = 1
+#: A frame without what the link puts around.
+_MOST: Final = LIMITS.frame - 1024
 _encode: Final = Encoder(enc_hook=_plain).encode
 _escaped: Final = Decoder(tuple[Ext]).decode
 

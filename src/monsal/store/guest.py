@@ -11,8 +11,8 @@ from typing import Any
 
 import msgspec
 
-from monsal.errors import RemoteError, StoreError
-from monsal.store.calls import LIMITS, WAKE, Link, Wake, kind_of, packed
+from monsal.errors import RemoteError
+from monsal.store.calls import WAKE, Link, Wake, kind_of, packed
 from monsal.store.contract import Fence
 from monsal.store.engine.face import SqlStore
 from monsal.store.engine.operation import Undo
@@ -81,11 +81,8 @@ class Guest:
             self.answer(known, finish(found))
 
     def answer(self, known: Any, value: Any) -> None:
-        """Answer a call. Raises StoreError if the answer is too long."""
-        raw = packed((value, self._next_work(), self._store.next_outgoing()))
-        if (size := len(memoryview(raw))) > LIMITS.frame - 1024:
-            raise StoreError(f"the answer has {size} octets, more than a link carries")
-        self.link.answer(known, raw)
+        """Answer a call. Raises StatementError if the answer is too long."""
+        self.link.answer(known, packed((value, self._next_work(), self._store.next_outgoing())))
 
     def wake(self, bells: int) -> bool:
         """Tell it that there may be more; False if it has too much unread for that."""

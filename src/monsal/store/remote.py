@@ -32,7 +32,6 @@ from monsal.store.calls import (
     CALLS,
     GIVE_BACK,
     HELLO,
-    LIMITS,
     MAIL,
     PUT_BACK,
     WAKE,
@@ -226,8 +225,6 @@ class RemoteStore:
     async def _ask(self, word: str, params: Any) -> Any:
         """The result of a call."""
         raw = packed(params)
-        if len(memoryview(raw)) > LIMITS.frame - 1024:
-            raise StatementError(f"{word} has {len(memoryview(raw))} octets, more than the store process takes")
         patience = self._patience
         while True:
             link = self._link

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import time
 from collections.abc import Mapping
@@ -17,6 +18,9 @@ from monsal.ingress import LmtpIngress
 from monsal.server import Server
 
 __all__ = ["Account"]
+
+#: Seconds that the store has to give its figures: less than who asks for them waits.
+_STORE = 5.0
 
 
 class Account:
@@ -78,9 +82,11 @@ class Account:
         if engine is None:
             return facts
         try:
-            ledger = await engine.store.ledger()
-            outbox = await engine.store.outbox_counts()
-        except StoreUnavailable as error:
+            async with asyncio.timeout(_STORE):
+                ledger = await engine.store.ledger()
+                outbox = await engine.store.outbox_counts()
+        except (StoreUnavailable, TimeoutError) as caught:
+            error = caught if str(caught) else f"it does not answer within {_STORE:g} s"
             # Mail is answered with 451 now (P1). Whoever asks reads the figures in the file.
             return {**facts, "ready": False, "health": [f"store: {error}", *facts["health"]]}
         total: dict[str, int] = {}

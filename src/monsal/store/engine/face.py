@@ -27,12 +27,13 @@ from monsal.store.contract import (
 from monsal.store.engine import looking, operator, outbox, pruning, spool, turns
 from monsal.store.engine.bodies import BodyFiles
 from monsal.store.engine.codes import SOURCES
-from monsal.store.engine.core import Core, StoreStatistics
+from monsal.store.engine.core import Core
 from monsal.store.engine.data import Data
 from monsal.store.engine.database import foreign_error
 from monsal.store.engine.looking import What
 from monsal.store.engine.operation import APPLIED, ASIDE, ASIDE_DURABLE, DURABLE, How, InDoubt
 from monsal.store.engine.place import EngineSettings, Place
+from monsal.store.engine.statistics import StoreStatistics
 
 __all__ = ["SqlStore"]
 

@@ -77,9 +77,13 @@ def dead_detail(db: apsw.Connection, row: int, bodies: BodyFiles | None) -> Mapp
     if not found:
         return None
     *columns, detail, raw, file = found[0]
+    detail = load_text(detail or "")
     if file is not None and bodies is not None:
-        raw = bodies.path(file).read_bytes()
-    return {**_row(ROW_NAMES, "running", tuple(columns), ()), "detail": load_text(detail or ""), "raw": raw or b""}
+        try:
+            raw = bodies.path(file).read_bytes()
+        except OSError as error:
+            detail += f"\nits content cannot be read: {error}\n"
+    return {**_row(ROW_NAMES, "running", tuple(columns), ()), "detail": detail, "raw": raw or b""}
 
 
 def to_ledger(totals: list[int], running: int) -> Ledger:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from monsal.address import split_address
+from monsal.address import is_address, split_address
 from monsal.cli.compose import to_crlf
 from monsal.cli.exits import OK
 from monsal.cli.loading import load_app, make_room
@@ -28,13 +28,20 @@ _WAITING = 10.0
 
 @click.command("ingest")
 @click.option("--to", "recipients", metavar="ADDRESS", multiple=True, required=True, help="The envelope's recipient.")
-@click.option("--from", "sender", metavar="ADDRESS", default="", help="The envelope's sender (default: empty).")
+@click.option(
+    "--from",
+    "sender",
+    metavar="ADDRESS",
+    default=None,
+    help='The envelope\'s sender; "" for a bounce (default: the one that the message names).',
+)
 @directory_option
 @app_option
-def command(recipients: tuple[str, ...], sender: str, directory: Path, target: str) -> int:
+def command(recipients: tuple[str, ...], sender: str | None, directory: Path, target: str) -> int:
     """Accept one message from standard input, as a mail server's pipe gives it.
 
     It goes to the running server; without one it is stored here, and handled when the server starts.
+    Without --from the sender is that of a first line "From ...", else of Return-Path, else of From.
     Exit code 0: it is on the disk; 75: not now, try again; 65: refused for good.
 
     \b
@@ -42,13 +49,34 @@ def command(recipients: tuple[str, ...], sender: str, directory: Path, target: s
     """
     for address in (*recipients, *([sender] if sender else [])):
         split_address(address)
-    message = _message(sys.stdin.buffer.read())
+    raw = sys.stdin.buffer.read()
+    if sender is None:
+        sender = _sender(raw)
+    message = _message(raw)
     answers = _by_server(directory, sender, recipients, message)
     if answers is None:
         answers = _here(directory, target, sender, recipients, message)
     for recipient, answer in zip(recipients, answers, strict=True):
         click.echo(f"{recipient}: {clean(str(answer))}", err=answer.exit_code != OK)
     return worst_code(answers)
+
+
+def _sender(raw: bytes) -> str:
+    """Who sent the message, as far as it says; empty if it does not.
+
+    An empty one marks a bounce, which nobody answers: a mail must not become one because an option was left out.
+    """
+    from monsal.mail import first_address, scan
+
+    line = raw.partition(b"\n")[0].decode("utf-8", "replace").split()
+    head = scan(raw)
+    if line[:1] == ["From"]:
+        named: str | None = line[1] if len(line) > 1 else ""
+    elif "return-path" in head:
+        named = (head.get("return-path") or "").strip().removeprefix("<").removesuffix(">")
+    else:
+        named = first_address(head.get("from") or "")
+    return named if named and is_address(named) else ""
 
 
 def _message(raw: bytes) -> bytes:

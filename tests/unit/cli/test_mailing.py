@@ -141,6 +141,30 @@ def test_without_lmtp_it_goes_by_smtp(invoke: Invoke, home: Path, server: MailSe
     assert len(server.mails) == (code == 0)
 
 
+@pytest.mark.parametrize(
+    ("message", "options", "sender"),
+    [
+        (b"From: Ann <Ann@example.net>\n\nx\n", [], "Ann@example.net"),
+        (b"Return-Path: <bob@example.net>\nFrom: ann@example.net\n\nx\n", [], "bob@example.net"),
+        (b"Return-Path: <>\nFrom: ann@example.net\n\nx\n", [], ""),
+        (b"From eve@example.net Sun Nov 29 18:40:12 2026\nFrom: ann@example.net\n\nx\n", [], "eve@example.net"),
+        (b"From MAILER-DAEMON Sun Nov 29 18:40:12 2026\nFrom: ann@example.net\n\nx\n", [], ""),
+        (b"Subject: x\n\nx\n", [], ""),
+        (b"From: \xff\x00 <\n\nx\n", [], ""),
+        (b"", [], ""),
+        (b"From: ann@example.net\n\nx\n", ["--from", ""], ""),
+        (b"From: ann@example.net\n\nx\n", ["--from", "eve@example.net"], "eve@example.net"),
+    ],
+)
+def test_without_a_sender_it_is_the_one_that_the_message_names(
+    invoke: Invoke, home: Path, server: MailServer, message: bytes, options: list[str], sender: str
+) -> None:
+    """With none at all a mail would be a bounce, and its handler's reply would be suppressed."""
+    announce(home, smtp=[server.address])
+    assert invoke("ingest", "--to", DESK, *options, "--dir", home, input=message).exit_code == 0
+    assert server.mails[0][0] == sender
+
+
 def test_a_recipient_that_is_no_address_is_refused_for_good(invoke: Invoke, home: Path) -> None:
     assert invoke("ingest", "--to", "nobody", "--dir", home, input=TEXT).exit_code == 65
 

@@ -30,14 +30,16 @@ _current: ContextVar[Turn] = ContextVar("monsal_turn")
 class TurnTools:
     """What the engine lends to a turn.
 
-    `state_key(module, message)` names a conversation, `lease_key(address, correspondent)` the queue that mail for it
-    stands in; `is_own(address)` tells our addresses; `replies(address)`
-    counts the mails of the last hour to it, of which `max_replies` may be (None: any number); `read(sql, params)`
+    `state_key(module, message)` names a conversation; `named_state(function, said)` gives the module and state that a
+    function stands for (`said` begins what it raises for one that is none); `lease_key(address, correspondent)` is the
+    queue that mail for it stands in; `is_own(address)` tells our addresses; `replies(address)` counts the mails of the
+    last hour to it, of which `max_replies` may be (None: any number); `read(sql, params)`
     waits for rows of the store on any thread but the store's and the sockets', `read_async` on the handlers' loop;
     `prepare(api, name, args, kwargs)` makes a notification of an exposed API.
     """
 
     state_key: Callable[[str, Any], tuple[str, str]]
+    named_state: Callable[[object, str], tuple[str, str]]
     lease_key: Callable[[str, str], str]
     is_own: Callable[[str], bool]
     replies: Callable[[str], int]
@@ -137,22 +139,25 @@ class Turn:
 
         Without them it is that of the message at hand.
         """
+        return self._conversation(function.__module__, to, correspondent)
+
+    def _conversation(self, module: str, to: str | None, correspondent: str | None) -> StateKey:
         if to is None and correspondent is None:
-            if function.__module__ == self.module:
-                return self.conversation
-            return StateKey(*self.tools.state_key(function.__module__, self.message))
+            return self.conversation if module == self.module else StateKey(*self.tools.state_key(module, self.message))
         who = _Addressee(to or self.message.recipient, fold(correspondent or self.message.sender))
-        return StateKey(*self.tools.state_key(function.__module__, who))
+        return StateKey(*self.tools.state_key(module, who))
 
     def set_state(
         self, handler: Callable[..., Any], *, to: str | None = None, correspondent: str | None = None
     ) -> None:
         """Force the machine of `handler`'s module into its state, also another module's or person's (R26).
 
-        `to` and `correspondent` choose the conversation as in `conversation_of`.
+        `to` and `correspondent` choose the conversation as in `conversation_of`. Raises ResultError, a TypeError, for
+        what is no state: the conversation would be stranded in it.
         """
         self.check_open()
-        self.forced[self.conversation_of(handler, to=to, correspondent=correspondent)] = handler.__name__
+        module, name = self.tools.named_state(handler, f"{self.handler} sets as a state")
+        self.forced[self._conversation(module, to, correspondent)] = name
 
     def add_timer(
         self,
@@ -345,10 +350,9 @@ def start(
     turn = current()
     address = sender or turn.message.recipient
     split_address(correspondent)
-    key = turn.conversation_of(state, to=address, correspondent=correspondent)
-    draft = send(correspondent, subject=subject, text=text, html=html, template=template, sender=address, **variables)
-    turn.forced[key] = state.__name__
-    return draft
+    # First: what is wrong with the state is to be found before a mail is made.
+    turn.set_state(state, to=address, correspondent=correspondent)
+    return send(correspondent, subject=subject, text=text, html=html, template=template, sender=address, **variables)
 
 
 def after(

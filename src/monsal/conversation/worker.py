@@ -99,6 +99,7 @@ class Worker:
             announce=entrance.announce,
             tools=TurnTools(
                 state_key=router.state_key,
+                named_state=router.named_state,
                 lease_key=spool.lease_key,
                 is_own=spool.is_own,
                 replies=lambda address: self._budget.count(canonical(address), clock.now()),

@@ -175,8 +175,13 @@ class Router:
         """
         if not result:
             return None
+        return self.named_state(result, f"{handler.id if isinstance(handler, Handler) else handler} returned")
+
+    def named_state(self, function: object, said: str) -> tuple[str, str]:
+        """Module and state that a function stands for. Raises ResultError as `next_state` does; `said` begins its text,
+        as in "orders:START returned"."""
         reason = "is no function; return the function that takes the next message"
-        home = home_of(result)
+        home = home_of(function)
         if home is not None:
             module, name = self.table.modules.get(home[0]), home[1]
             if module is None:
@@ -187,9 +192,8 @@ class Router:
                 reason = "is a stateless handler and so no state"
             else:
                 reason = "has no route, so no message would ever reach it"
-        who = handler.id if isinstance(handler, Handler) else handler
-        what = f"{home[0]}:{home[1]}" if home is not None else f"{result!r:.100}"
-        raise ResultError(f"{who} returned {what}, which {reason}")
+        what = f"{home[0]}:{home[1]}" if home is not None else f"{function!r:.100}"
+        raise ResultError(f"{said} {what}, which {reason}")
 
     def resolve(self, target: str) -> Handler:
         """The handler for `module:name`: any function that a loaded module defines, routed or not; for timers.

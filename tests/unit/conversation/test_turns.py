@@ -130,6 +130,30 @@ def test_a_handler_may_move_the_machine_of_another_module(module: Make, play: Pl
     assert mail.state_of(BOB, other) == "WAITING"
 
 
+@pytest.mark.rule("routing.B14", "routing.R26")
+def test_a_method_of_a_handler_object_may_force_a_state_of_it(module: Make, play: Play) -> None:
+    desk = module(
+        """
+        class Desk:
+            @route("desk@(host)")
+            def START(self, message):
+                current().set_state(self.WAITING)
+                current().set_state(self.WAITING, correspondent="bob@example.net")
+                start("cid@example.net", self.WAITING, subject="x", text="y")
+
+            @route("desk@(host)")
+            def WAITING(self, message): ...
+        """
+    )
+    mail = play(desk.Desk())
+    mail.deliver("hi", to=DESK, sender=ANN)
+    assert {row["sender"]: row["state"] for row in mail.rows("states")} == {
+        ANN: "WAITING",
+        BOB: "WAITING",
+        "cid@example.net": "WAITING",
+    }
+
+
 @pytest.mark.rule("routing.R18")
 def test_a_forced_state_counts_for_the_next_choice(module: Make, play: Play) -> None:
     desk = module(
@@ -1051,6 +1075,9 @@ def test_threads_and_templates(module: Make, play: Play, tmp_path: Path) -> None
         "reject('no')",
         "after(days=1, run='MORE')",
         "current().set_state('MORE')",
+        "current().set_state(calls.append)",
+        "current().set_state(HELPER)",
+        "start('bob@example.net', HELPER, subject='x', text='x')",
     ],
 )
 def test_a_mistake_of_an_author_strands_nobody(module: Make, play: Play, mistake: str) -> None:
@@ -1063,6 +1090,8 @@ def test_a_mistake_of_an_author_strands_nobody(module: Make, play: Play, mistake
         class Leaving(Exception):
             def __str__(self):
                 raise SystemExit(3)
+
+        def HELPER(message): ...
 
         @route("desk@(host)")
         def START(message):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import time
 from collections.abc import Mapping
@@ -15,6 +16,9 @@ from monsal.errors import StoreUnavailable
 from monsal.server import Server
 
 __all__ = ["Account"]
+
+#: Seconds that the store has to give its figures: less than who asks for them waits.
+_STORE = 5.0
 
 
 class Account:
@@ -75,9 +79,11 @@ class Account:
         except StoreUnavailable:
             return facts  # not open yet
         try:
-            ledger = await store.ledger()
-            outbox = await store.outbox_counts()
-        except StoreUnavailable as error:
+            async with asyncio.timeout(_STORE):
+                ledger = await store.ledger()
+                outbox = await store.outbox_counts()
+        except (StoreUnavailable, TimeoutError) as caught:
+            error = caught if str(caught) else f"it does not answer within {_STORE:g} s"
             # Mail is answered with 451 now (P1). Whoever asks reads the figures in the file.
             return {**facts, "ready": False, "health": [f"store: {error}", *facts["health"]]}
         total: dict[str, int] = {}

@@ -9,6 +9,7 @@ import resource
 import signal
 import smtplib
 import socket
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -167,6 +168,32 @@ def test_a_full_disk_gives_451_and_recovers(home: Path) -> None:
         assert server.stop() == 0
 
 
+def test_another_program_that_locks_the_database_stops_no_socket(home: Path) -> None:
+    make_application(home, 'from monsal import route\n@route("desk@(host)")\ndef START(message): ...\n')
+    with Server(home) as server:
+        server.start()
+        assert write(server, number=1) == 250
+        server.wait_idle()
+        with contextlib.closing(sqlite3.connect(server.database, isolation_level=None)) as other:
+            other.execute("begin immediate")
+            with smtplib.SMTP("127.0.0.1", server.port, timeout=25) as waits:
+                waits.ehlo("peer.example.net")
+                for line in (f"MAIL FROM:<a@b.cd>\r\nRCPT TO:<{DESK}>\r\nDATA\r\n", "Subject: x\r\n\r\nx\r\n.\r\n"):
+                    waits.send(line)
+                # While its mail waits for the database, others are served, and told how it is.
+                with smtplib.SMTP("127.0.0.1", server.port, timeout=25) as guest:
+                    assert guest.noop()[0] == 250
+                shown = command(server, "status", "--json")
+                assert shown.returncode == 1
+                assert any(line.startswith("store:") for line in json.loads(shown.stdout)["health"])
+                other.execute("rollback")
+                assert [waits.getreply()[0] for _ in range(4)] == [250, 250, 354, 250]
+        wait_until(lambda: command(server, "status").returncode == 0, "a server that is ready")
+        server.wait_idle()
+        assert server.ledger()["done"] == 2
+        assert server.stop() == 0
+
+
 def test_a_store_that_takes_nothing_is_not_ready_and_says_why(home: Path) -> None:
     make_application(home, 'from monsal import route\n@route("desk@(host)")\ndef START(message): ...\n')
 
@@ -209,8 +236,6 @@ def test_a_damaged_store_is_named_and_left_alone(home: Path, damage, says) -> No
         with Server(home) as server:
             server.start()
             assert server.stop() == 0
-        import sqlite3
-
         with contextlib.closing(sqlite3.connect(home / "run" / "monsal.db")) as database:
             database.execute("pragma user_version = 9999")
             database.commit()

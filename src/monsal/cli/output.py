@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -23,7 +24,11 @@ def clean(value: object) -> str:
 
 def print_json(value: object) -> None:
     """One line of JSON."""
-    click.echo(msgspec.json.encode(value, enc_hook=str).decode())
+    try:
+        text = msgspec.json.encode(value, enc_hook=str).decode()
+    except UnicodeEncodeError:  # a lone surrogate, which is an escape in JSON
+        text = json.dumps(msgspec.to_builtins(value, enc_hook=str))
+    click.echo(text)
 
 
 def print_rows(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Literal
 
 from msgspec import Meta, to_builtins
@@ -70,7 +70,7 @@ class StoreApi(RemoteAPI):
     @_asked
     async def rows(self, caller: str, what: What, limit: Limit = 1000) -> list[dict[str, Any]]:
         """Rows to look at, oldest first, with the columns that docs/interface.md lists."""
-        return [dict(row) for row in await self._store.rows(what, limit)]
+        return [dict(_sayable(row)) for row in await self._store.rows(what, limit)]
 
     @_asked
     async def dead_detail(self, caller: str, row: int) -> dict[str, Any] | None:
@@ -78,7 +78,7 @@ class StoreApi(RemoteAPI):
         found = await self._store.dead_detail(row)
         if found is None:
             return None
-        detail = dict(found)
+        detail = dict(_sayable(found))
         raw = detail.get("raw")
         if isinstance(raw, bytes):
             detail["size"] = len(raw)
@@ -94,7 +94,7 @@ class StoreApi(RemoteAPI):
         status, attempts, due, reason = found[0]
         turns = await self._store.read(_TURNS, (row, _TOLD))
         mails = await self._store.read(_OUTGOING, (row, _TOLD))
-        return {
+        told = {
             "id": row,
             "status": status,
             "attempts": attempts,
@@ -108,6 +108,7 @@ class StoreApi(RemoteAPI):
                 dict(zip(("turn", "recipient", "status", "due", "reason"), mail, strict=True)) for mail in mails
             ],
         }
+        return dict(_sayable(told))
 
     @_asked
     async def replay(self, caller: str, row: int) -> bool:
@@ -227,6 +228,16 @@ class ServerApi(RemoteAPI):
     async def blame(self, caller: str) -> Any:
         """What took how long at the start, and at the stop if there was one."""
         return await _ask(self._blame, "does not tell what took how long")
+
+
+def _sayable(value: Any) -> Any:
+    """What JSON can say: a lone surrogate, for which it has no words, as its escape. Else one row would keep all others
+    from being seen."""
+    if isinstance(value, str):
+        return value.encode("utf-8", "backslashreplace").decode("utf-8")
+    if isinstance(value, Mapping):
+        return {name: _sayable(item) for name, item in value.items()}
+    return [_sayable(item) for item in value] if isinstance(value, list) else value
 
 
 async def _ask(question: Callable[[], Any] | None, otherwise: str) -> Any:

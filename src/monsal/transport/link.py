@@ -65,7 +65,7 @@ class Link(Driver):
             raise
 
     def begin(
-        self, method: str, params: Params | None, timeout: float | None, meta: Meta | None
+        self, method: str, params: Params | None = None, timeout: float | None = None, meta: Meta | None = None
     ) -> tuple[int, asyncio.Future[Any]]:
         """Make the call at once, whether the other side reads or not: its id and its future.
 
@@ -98,21 +98,9 @@ class Link(Driver):
         future.add_done_callback(lambda done: self.give_up(identifier) if done.cancelled() else None)
         return future
 
-    def begin(
-        self, method: str, params: Params | None = None, *, timeout: float | None = None, meta: Meta | None = None
-    ) -> tuple[Id, asyncio.Future[Any]]:
-        """As `request`, for whoever says `give_up` by himself: the id of the call, and the future of its result."""
-        self._refuse_if_choked()
-        return self._begin(method, params, timeout, meta)
-
-    @property
-    def is_choked(self) -> bool:
-        """Whether the other side leaves so much unread that nothing more is said to it for now."""
-        return self._choked
-
     async def wait_writable(self, timeout: float | None = None) -> None:
         """Wait until the other side reads what it is told. Raises CallExpired after `timeout` seconds."""
-        if self._choked:
+        if self.is_choked:
             await self._wait_for_room(timeout)
 
     def batch(

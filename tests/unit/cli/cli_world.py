@@ -69,8 +69,8 @@ async def fill(store: Store) -> None:
                 now=now,
                 ack=Ack(
                     kind="done" if done else "dead" if claimed.sender == BOB else "hold",
-                    reason="" if done else "orders:START: ValueError: no\x1b[31m price",
-                    detail="" if done else "Traceback (most recent call last):\n  ValueError: no price",
+                    reason="" if done else "orders:START: ValueError: no\x1b[31m price \ud800",
+                    detail="" if done else "Traceback (most recent call last):\n  ValueError: no price \ud800",
                 ),
                 turn=TurnRow(handler="orders:START", stateful=True, state=key, before="START", after="ASKED")
                 if done

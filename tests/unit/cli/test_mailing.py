@@ -214,8 +214,8 @@ def test_say_ends_when_the_server_has_nothing_left_to_do(invoke: Invoke, live: L
     ("row", "says"),
     [
         (1, f"orders:START: START -> ASKED; mail to {ANN} deferred: 451 later"),
-        (2, r"dead letter 2: orders:START: ValueError: no\x1b[31m price"),
-        (3, r"held: orders:START: ValueError: no\x1b[31m price"),
+        (2, r"dead letter 2: orders:START: ValueError: no\x1b[31m price \ud800"),
+        (3, r"held: orders:START: ValueError: no\x1b[31m price \ud800"),
     ],
 )
 def test_say_tells_what_became_of_a_message_without_an_answer(

@@ -33,14 +33,28 @@ from typing import Any, TypeVar
 from monsal.backoff import exponential
 from monsal.errors import StoreError, StoreUnavailable
 from monsal.store.engine.bell import Bell
-from monsal.store.engine.data import Data
+from monsal.store.engine.data import Data, Locked
 from monsal.store.engine.database import foreign_error
-from monsal.store.engine.figures import StoreStatistics
 from monsal.store.engine.hand import Checkpointer, Hand, checkpoint
 from monsal.store.engine.opening import Lost, close_place, open_place, recover
-from monsal.store.engine.operation import APPLIED, ASIDE, DURABLE, How, InDoubt, Operation, Undo, as_ours, refuse
+from monsal.store.engine.operation import (
+    APPLIED,
+    ASIDE,
+    ASIDE_DURABLE,
+    DURABLE,
+    How,
+    InDoubt,
+    Operation,
+    Undo,
+    Waiting,
+    as_ours,
+    deliver,
+    fail,
+    refuse,
+)
 from monsal.store.engine.place import EngineSettings, Place
 from monsal.store.engine.reading import Reader, nothing, read_here
+from monsal.store.engine.statistics import StoreStatistics
 
 __all__ = ["Core"]
 
@@ -71,7 +85,7 @@ class Core:
         self._why = "it is not open"
         self._busy = False
         self._queue: deque[Operation] = deque()
-        self._waiting: list[tuple[asyncio.Future[Any], Any]] = []
+        self._waiting: Waiting = []
         self._planned = False
         self._timer: asyncio.TimerHandle | None = None
         self._in_group = 0
@@ -135,10 +149,10 @@ class Core:
             await self._hand.ask(lambda: self._leave(data))
         except Exception as error:
             cause = foreign_error(error, self._place.name)
-            self._fail(waiting, InDoubt(str(cause)))
+            fail(waiting, InDoubt(str(cause)))
             raise cause from error
         else:
-            _deliver(waiting)
+            deliver(waiting)
         finally:
             self._hand.stop()
 
@@ -150,7 +164,7 @@ class Core:
             data.dirty = False
         await self._hand.ask(lambda: self._leave(data))
         self._hand.stop()
-        self._fail(waiting, StoreUnavailable("the store was abandoned"))
+        fail(waiting, StoreUnavailable("the store was abandoned"))
 
     def _shut(self) -> Data | None:
         """Take no more operations; what there was to work on."""
@@ -162,7 +176,7 @@ class Core:
             self._timer.cancel()
             self._timer = None
         self._in_group = 0
-        self._refuse_queue()
+        self._refuse_queue(StoreUnavailable(self._why))
         return data
 
     def _leave(self, data: Data | None) -> None:
@@ -206,12 +220,17 @@ class Core:
             raise StoreUnavailable(self._why)
         waiter: asyncio.Future[T]
         if not self._busy and not self._queue and not (how.aside and self._threaded):
-            value: T = self._apply(function, arguments)
-            if not how.durable or not self._is_dirty():
-                return value
-            waiter = self._loop.create_future()
-            self._waiting.append((waiter, value))
-            return waiter
+            try:
+                value: T = self._apply(function, arguments)
+            except Locked:
+                # The thread may wait for the other program; the loop has sockets to see to (P7).
+                how = ASIDE_DURABLE if how.durable else ASIDE
+            else:
+                if not how.durable or not self._is_dirty():
+                    return value
+                waiter = self._loop.create_future()
+                self._waiting.append((waiter, value))
+                return waiter
         waiter = self._loop.create_future()
         self._queue.append(Operation(how, function, arguments, waiter, undo))
         if not self._busy:
@@ -250,7 +269,9 @@ class Core:
             if not data.is_sound:
                 self._break(error)
             if isinstance(error, Exception):
-                raise (as_ours(error) if data.is_sound else StoreUnavailable(self._why)) from error
+                ours = as_ours(error) if data.is_sound else StoreUnavailable(self._why)
+                if ours is not error:
+                    raise ours from error
             raise
         self._after(data)
         if self.data is not data:
@@ -316,8 +337,12 @@ class Core:
             self._plan()
 
     def _do_here(self, operation: Operation) -> None:
+        data = self.data
+        assert data is not None
         try:
             value = self._apply(operation.function, operation.arguments)
+        except Locked:
+            self._do_aside(data, operation)
         except Exception as error:  # noqa: BLE001 - handed to whoever waits
             refuse(operation.waiter, error)
         else:
@@ -335,12 +360,15 @@ class Core:
                 self._answer(operation, value)
             elif data.is_sound:
                 refuse(operation.waiter, as_ours(error))
+                if isinstance(error, Locked):
+                    # They have waited as long, and would each wait as long again.
+                    self._refuse_queue(error)
             else:
                 self._break(error)
                 refuse(operation.waiter, StoreUnavailable(self._why))
             self._plan()
 
-        self._hand.do(lambda: data.run(operation.function, *operation.arguments), done)
+        self._hand.do(lambda: data.run_patiently(operation.function, *operation.arguments), done)
 
     def _answer(self, operation: Operation, value: Any) -> None:
         if operation.how.durable and self._is_dirty():
@@ -418,7 +446,7 @@ class Core:
 
     def _answer_waiting(self) -> None:
         waiting, self._waiting = self._waiting, []
-        _deliver(waiting)
+        deliver(waiting)
 
     # -- recovery ---------------------------------------------------------------------------------------------
 
@@ -433,7 +461,7 @@ class Core:
         self._in_group = 0
         self._recoveries += 1
         log.error("the store is not available: %s", cause, extra={"action": "store_down"})
-        self._refuse_queue()
+        self._refuse_queue(StoreUnavailable(self._why))
         waiting, self._waiting = self._waiting, []
         lost = self._lost = Lost(data.group, data.counters, data.db, waiting)
         if self._reader is not None:
@@ -450,9 +478,9 @@ class Core:
     def _recovered(self, lost: Lost, data: Data | None, error: Exception | None) -> None:
         waiting, lost.waiting = lost.waiting, []
         if lost.found:
-            _deliver(waiting)
+            deliver(waiting)
         else:
-            self._fail(waiting, (InDoubt if data is None else StoreUnavailable)(self._why))
+            fail(waiting, (InDoubt if data is None else StoreUnavailable)(self._why))
         if data is None:
             assert error is not None
             self._why = str(foreign_error(error, self._place.name))
@@ -465,32 +493,18 @@ class Core:
         self.work.ring(self._loop)
         self.mail.ring(self._loop)
 
-    def _refuse_queue(self) -> None:
+    def _refuse_queue(self, error: StoreError) -> None:
         queue, self._queue = self._queue, deque()
         for operation in queue:
-            refuse(operation.waiter, StoreUnavailable(self._why))
-
-    def _fail(self, waiting: list[tuple[asyncio.Future[Any], Any]], error: StoreError) -> None:
-        for waiter, _ in waiting:
-            refuse(waiter, error)
+            refuse(operation.waiter, error)
 
     def statistics(self) -> StoreStatistics:
         """Figures for people; see `StoreStatistics`."""
-        data = self.data
-        return StoreStatistics(
+        return StoreStatistics.of(
+            self.data,
             operations=self._operations,
             groups=self._groups,
             largest_group=self._largest,
             flush_seconds=self._flush_seconds,
             recoveries=self._recoveries,
-            wal_pages=0 if data is None else data.wal_pages,
-            queues=0 if data is None else len(data.schedule.queues),
-            leases=0 if data is None else len(data.schedule.leased),
-            cached_states=0 if data is None else len(data.states),
         )
-
-
-def _deliver(waiting: list[tuple[asyncio.Future[Any], Any]]) -> None:
-    for waiter, value in waiting:
-        if not waiter.done():
-            waiter.set_result(value)

@@ -12,21 +12,25 @@ from typing import Any, TypeVar
 
 import apsw
 
-from monsal.errors import StoreCorrupt
+from monsal.errors import StoreCorrupt, StoreUnavailable
 from monsal.store.contract import Accept, StateKey, StateValue
 from monsal.store.engine.bodies import BodyFiles
 from monsal.store.engine.cache import StateCache
 from monsal.store.engine.codes import DEAD, DONE, DROPPED, HELD, SOURCES, WAITING
-from monsal.store.engine.database import Guard, is_own_fault, select
+from monsal.store.engine.database import PATIENCE, Guard, is_own_fault, select
 from monsal.store.engine.place import EngineSettings, Place
 from monsal.store.engine.schedule import Head, Schedule
 from monsal.store.engine.text import load_text, store_text
 
-__all__ = ["Counters", "Data", "Fresh", "Tally", "flushed_group"]
+__all__ = ["Counters", "Data", "Fresh", "Locked", "Tally", "flushed_group"]
 
 _NEVER = float("inf")
 
 T = TypeVar("T")
+
+
+class Locked(StoreUnavailable):
+    """Another program writes into the database, so an operation could not begin; nothing of it was done."""
 
 
 class Counters:
@@ -157,6 +161,8 @@ class Data:
         data.counters = Counters(version, body, row, turn, mail)
         data.durable_mail = mail
         db.set_wal_hook(data._note_wal)
+        # From here on the loop owns it, and must not wait: it has the sockets (P7).
+        db.set_busy_timeout(0)
         data._load_tallies()
         data._load_queues()
         data._load_dues()
@@ -167,10 +173,14 @@ class Data:
     def begin(self) -> None:
         """Right before the first write of an operation whose statements cannot fail: all its values are checked.
 
-        Should one fail all the same, the whole group is undone.
+        Should one fail all the same, the whole group is undone. Raises Locked, and nothing is done, if another program
+        writes.
         """
         if not self.dirty:
-            self.db.execute("BEGIN IMMEDIATE")
+            try:
+                self.db.execute("BEGIN IMMEDIATE")
+            except apsw.BusyError as error:
+                raise Locked(f"another program holds the database locked ({error})") from error
             self.dirty = True
             self.group += 1
         self._is_writing = True
@@ -200,6 +210,14 @@ class Data:
             self.db.execute("RELEASE op")
         self._is_writing = False
         return value
+
+    def run_patiently(self, function: Callable[..., T], *args: Any) -> T:
+        """The same on a thread that may wait: for another program that holds the database locked (rule state.B16)."""
+        self.db.set_busy_timeout(PATIENCE)
+        try:
+            return self.run(function, *args)
+        finally:
+            self.db.set_busy_timeout(0)
 
     def _undo(self, error: BaseException) -> None:
         is_own = not isinstance(error, Exception) or is_own_fault(error)

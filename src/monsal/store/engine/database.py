@@ -15,6 +15,7 @@ from monsal.errors import StatementError, StoreCorrupt, StoreError, StoreNewer, 
 
 __all__ = [
     "APPLICATION_ID",
+    "PATIENCE",
     "STATEMENT_SECONDS",
     "TURN_SECONDS",
     "Guard",
@@ -30,6 +31,9 @@ __all__ = [
 
 #: Marks the file as ours (`PRAGMA application_id`): "mnsl" in ASCII.
 APPLICATION_ID: Final = 0x6D6E736C
+
+#: Milliseconds that are waited for another program that has the database locked (rule state.B16).
+PATIENCE: Final = 30_000
 
 #: Errors of one statement: the transaction and the file are sound. All others are the store's trouble.
 _STATEMENT_ERRORS = (
@@ -249,7 +253,7 @@ def has_wal_reset_fault(version: str) -> bool:
 
 def configure(db: apsw.Connection, *, writer: bool) -> None:
     """Settings of a connection (rule state.B16)."""
-    db.set_busy_timeout(30_000)
+    db.set_busy_timeout(PATIENCE)
     # Holds the pages of a group of 200 turns. More made nothing faster: the rest is in the system's cache.
     db.execute("PRAGMA cache_size = -4096").fetchall()
     db.execute("PRAGMA temp_store = MEMORY").fetchall()

@@ -29,11 +29,11 @@ from monsal.store.engine.codes import SOURCES
 from monsal.store.engine.core import Core
 from monsal.store.engine.data import Data
 from monsal.store.engine.database import foreign_error
-from monsal.store.engine.figures import StoreStatistics
 from monsal.store.engine.looking import What
 from monsal.store.engine.opening import sweep
 from monsal.store.engine.operation import APPLIED, ASIDE, ASIDE_DURABLE, DURABLE, How, InDoubt
 from monsal.store.engine.place import EngineSettings, Place
+from monsal.store.engine.statistics import StoreStatistics
 
 __all__ = ["SqlStore", "how_to_claim", "how_to_commit", "read_states"]
 

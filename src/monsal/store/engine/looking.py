@@ -12,7 +12,7 @@ from monsal.store.contract import Ledger, Source
 from monsal.store.engine.bodies import BodyFiles
 from monsal.store.engine.codes import OUT_NAMES, ROW_NAMES, SOURCES
 from monsal.store.engine.database import select
-from monsal.store.engine.text import load_text
+from monsal.store.engine.text import load_text, load_text_or_none
 
 __all__ = ["What", "dead_detail", "read_ledger", "read_outbox_counts", "rows", "to_ledger"]
 
@@ -40,21 +40,16 @@ def rows(db: apsw.Connection, what: What, limit: int, running: Collection[int] =
     ]
 
 
-def _shown(stored: str) -> str:
-    """A text for people and for JSON, which has no lone surrogates: those are shown as their escapes."""
-    return load_text(stored).encode("utf-8", "backslashreplace").decode("utf-8")
-
-
 def _row(names: tuple[str, ...], active: str, row: tuple[Any, ...], running: Collection[int]) -> dict[str, Any]:
     number, message_id, sender, recipient, status, attempts, reason, created, due = row
     return {
         "id": number,
-        "message_id": None if message_id is None else _shown(message_id),
-        "sender": _shown(sender),
-        "recipient": _shown(recipient),
+        "message_id": load_text_or_none(message_id),
+        "sender": load_text(sender),
+        "recipient": load_text(recipient),
         "state": active if number in running else names[status],
         "attempts": attempts,
-        "reason": _shown(reason) if reason else "",
+        "reason": load_text(reason) if reason else "",
         "created": iso(created),
         "due": iso(due),
     }
@@ -62,9 +57,9 @@ def _row(names: tuple[str, ...], active: str, row: tuple[Any, ...], running: Col
 
 def _state_row(key: str, sender: str, state: str, version: int, since: float) -> dict[str, Any]:
     return {
-        "key": _shown(key),
-        "sender": _shown(sender),
-        "state": _shown(state),
+        "key": load_text(key),
+        "sender": load_text(sender),
+        "state": load_text(state),
         "version": version,
         "since": iso(since),
     }
@@ -82,7 +77,7 @@ def dead_detail(db: apsw.Connection, row: int, bodies: BodyFiles | None) -> Mapp
     if not found:
         return None
     *columns, detail, raw, file = found[0]
-    detail = _shown(detail or "")
+    detail = load_text(detail or "")
     if file is not None and bodies is not None:
         try:
             raw = bodies.path(file).read_bytes()

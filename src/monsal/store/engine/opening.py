@@ -12,7 +12,7 @@ from typing import Any, Final
 import apsw
 
 from monsal.store.engine.data import Counters, Data, flushed_group
-from monsal.store.engine.database import foreign_error, has_wal_reset_fault
+from monsal.store.engine.database import PATIENCE, foreign_error, has_wal_reset_fault
 from monsal.store.engine.place import EngineSettings, Place
 
 __all__ = ["Lost", "close_place", "open_place", "recover", "sweep"]
@@ -112,6 +112,7 @@ def recover(place: Place, settings: EngineSettings, lost: Lost) -> Data:
     try:
         if db is None:
             db = lost.db = place.connect()
+        db.set_busy_timeout(PATIENCE)
         if db.in_transaction:
             db.execute("ROLLBACK")
         found = flushed_group(db) >= lost.group

@@ -12,7 +12,21 @@ import apsw
 from monsal.errors import StatementError, StoreUnavailable
 from monsal.store.engine.data import Data
 
-__all__ = ["APPLIED", "ASIDE", "ASIDE_DURABLE", "DURABLE", "How", "InDoubt", "Operation", "Undo", "as_ours", "refuse"]
+__all__ = [
+    "APPLIED",
+    "ASIDE",
+    "ASIDE_DURABLE",
+    "DURABLE",
+    "How",
+    "InDoubt",
+    "Operation",
+    "Undo",
+    "Waiting",
+    "as_ours",
+    "deliver",
+    "fail",
+    "refuse",
+]
 
 Undo = Callable[[Data, Any], None]
 
@@ -49,6 +63,23 @@ class Operation:
 def as_ours(error: Exception) -> Exception:
     """An error of an operation alone, as its caller is to see it."""
     return StatementError(str(error)) if isinstance(error, apsw.Error) else error
+
+
+#: Callers whose operations were applied and are to be durable, each with its answer.
+Waiting = list[tuple[asyncio.Future[Any], Any]]
+
+
+def deliver(waiting: Waiting) -> None:
+    """Give callers their answers, as far as they still wait."""
+    for waiter, value in waiting:
+        if not waiter.done():
+            waiter.set_result(value)
+
+
+def fail(waiting: Waiting, error: Exception) -> None:
+    """Give callers an error instead."""
+    for waiter, _ in waiting:
+        refuse(waiter, error)
 
 
 def refuse(waiter: asyncio.Future[Any], error: Exception) -> None:

@@ -1,0 +1,38 @@
+"""What a store says of itself."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from monsal.store.engine.data import Data
+
+__all__ = ["StoreStatistics"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoreStatistics:
+    """Operations and groups since the opening, the largest group, the smoothed time of a flush in seconds, how often
+    the store was opened anew after an error; pages in the WAL, queues with rows, leases, states in memory.
+    """
+
+    operations: int
+    groups: int
+    largest_group: int
+    flush_seconds: float
+    recoveries: int
+    wal_pages: int
+    queues: int
+    leases: int
+    cached_states: int
+
+    @classmethod
+    def of(cls, data: Data | None, **figures: Any) -> StoreStatistics:
+        """The figures of whoever runs the operations, and those of what it runs them on."""
+        return cls(
+            **figures,
+            wal_pages=0 if data is None else data.wal_pages,
+            queues=0 if data is None else len(data.schedule.queues),
+            leases=0 if data is None else len(data.schedule.leased),
+            cached_states=0 if data is None else len(data.states),
+        )

@@ -485,12 +485,10 @@ async def _first(turns: Turns, turn: Turn) -> Any:
 @coroutine
 def _go_on(work: Coroutine[Any, Any, Any], pending: Any) -> Generator[Any, Any, Any]:
     """Await the rest of a coroutine that waits for `pending`."""
-    step: Callable[[Any], Any]
-    value: Any
     while True:
+        step: Callable[[Any], Any] = work.send
         try:
             value = yield pending
-            step = work.send
         except GeneratorExit:
             work.close()
             raise

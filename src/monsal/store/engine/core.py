@@ -14,8 +14,6 @@ The connection and everything in `Data` has one owner at a time: the loop, or th
                                wait are told (`_break`, and `opening.recover`)
 
 *Applied, then durable*: an applied operation answers at once; one that must be durable answers after COMMIT (P1).
-Operations of a group are undone together or not at all, so a crash takes a suffix, never a middle.
-
 Statements are applied by the loop and not by the thread, because each of them gives up the interpreter lock and has
 to get it back: beside a busy loop a group took the thread twice as long (accept 25 us instead of 10, a turn 26 instead
 of 15), and an applied operation would have to cross to the thread and back for its answer.
@@ -25,9 +23,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, TypeVar
 
 from monsal.backoff import exponential
@@ -35,7 +33,7 @@ from monsal.errors import StoreError, StoreUnavailable
 from monsal.store.engine.bell import Bell
 from monsal.store.engine.data import Data, Locked
 from monsal.store.engine.database import foreign_error
-from monsal.store.engine.hand import Checkpointer, Hand, checkpoint
+from monsal.store.engine.hand import Checkpointer, Hand, checkpoint, flush
 from monsal.store.engine.opening import Lost, close_place, open_place, recover
 from monsal.store.engine.operation import (
     APPLIED,
@@ -388,15 +386,13 @@ class Core:
 
     def _flush_soon(self, data: Data) -> None:
         """Nobody waits: flush at once if the store was idle, else let others join."""
-        rest = self._last_flush + self._window() - self._loop.time()
+        # Where flushes are slow, applied turns wait for others about as long as one takes (rule state.B11).
+        window = min(max(self._settings.window, self._flush_seconds), 10 * self._settings.window)
+        rest = self._last_flush + window - self._loop.time()
         if rest <= 0.0:
             self._flush(data)
         elif self._timer is None:
             self._timer = self._loop.call_later(rest, self._window_ended)
-
-    def _window(self) -> float:
-        """How long applied turns may wait for others: where flushes are slow, about as long as one (rule state.B11)."""
-        return min(max(self._settings.window, self._flush_seconds), 10 * self._settings.window)
 
     def _window_ended(self) -> None:
         self._timer = None
@@ -404,21 +400,15 @@ class Core:
             self._flush_there(self.data)
 
     def _flush_here(self, data: Data) -> None:
-        before = time.perf_counter()
         try:
-            data.commit()
+            seconds = flush(data)
         except Exception as error:  # noqa: BLE001 - handed to whoever waits
             self._break(error)
         else:
-            self._flushed(data, time.perf_counter() - before)
+            self._flushed(data, seconds)
 
     def _flush_there(self, data: Data) -> None:
         self._busy = True
-
-        def flush() -> float:
-            before = time.perf_counter()
-            data.commit()
-            return time.perf_counter() - before
 
         def done(seconds: float, error: Exception | None) -> None:
             self._release()
@@ -428,7 +418,7 @@ class Core:
                 self._flushed(data, seconds)
                 self._turn()
 
-        self._hand.do(flush, done)
+        self._hand.do(partial(flush, data), done)
 
     def _flushed(self, data: Data, seconds: float) -> None:
         """The group is on the disk: now those may go on who waited for that (P1)."""

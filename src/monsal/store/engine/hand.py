@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 import threading
+import time
 from collections.abc import Callable
 from queue import SimpleQueue
 from typing import Any, TypeVar
@@ -15,7 +16,7 @@ import apsw
 from monsal.store.engine.data import Data
 from monsal.store.engine.place import EngineSettings, Place
 
-__all__ = ["Checkpointer", "Hand", "checkpoint"]
+__all__ = ["Checkpointer", "Hand", "checkpoint", "flush"]
 
 log = logging.getLogger("monsal.store")
 
@@ -82,6 +83,13 @@ def _outcome(work: Callable[[], Any]) -> tuple[Any, Exception | None]:
         return work(), None
     except Exception as error:  # noqa: BLE001 - handed to whoever waits
         return None, error
+
+
+def flush(data: Data) -> float:
+    """Put the group that is open on the disk; the seconds that it took. Raises what the disk says."""
+    before = time.perf_counter()
+    data.commit()
+    return time.perf_counter() - before
 
 
 def checkpoint(data: Data) -> None:

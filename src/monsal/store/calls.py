@@ -323,8 +323,9 @@ _KINDS: Final[dict[str, type[Exception]]] = {
 
 def kind_of(error: BaseException) -> str | None:
     """The word for an error that a caller is to see as it is; None for a fault of the store process itself."""
-    # One that is known by what it is a kind of, such as InDoubt, is told as that.
-    return next((kind.__name__ for kind in type(error).__mro__ if _KINDS.get(kind.__name__) is kind), None)
+    # Errors of the store that are known by what they are a kind of, such as InDoubt, are told as that.
+    kinds = type(error).__mro__ if isinstance(error, StoreError) else (type(error),)
+    return next((kind.__name__ for kind in kinds if _KINDS.get(kind.__name__) is kind), None)
 
 
 def error_of(error: Exception, word: str) -> Exception:

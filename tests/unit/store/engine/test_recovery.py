@@ -275,8 +275,8 @@ def test_a_large_body_in_doubt_is_there_when_its_row_turns_up(make_lab: MakeLab,
         with pytest.raises(StoreUnavailable):
             await lab.store.accept(mail)
         assert isinstance(lab.store, SqliteStore)
-        removing = lab.store._executor()
-        await asyncio.to_thread(removing.shutdown)
+        assert lab.store._writers is not None
+        await asyncio.to_thread(lab.store._writers.stop)
         # What a killed process leaves.
         shutil.copytree(place, left)
         with contextlib.suppress(StoreUnavailable):

@@ -16,6 +16,7 @@ from typing import Any
 
 from monsal.actors import Actor, ActorSpec, Arbiter, Happening, command, runnable
 from monsal.actors.message import CommandRequest
+from monsal.actors.turns import current_turn
 
 
 class Greeter(Actor):
@@ -46,6 +47,20 @@ class Greeter(Actor):
     @command()
     def whose(self, request: CommandRequest) -> str:
         return request.caller.aid if request.caller else ""
+
+    @command()
+    def over_what(self, request: CommandRequest) -> list[Any]:
+        """Over what kind of link this came, of whom, and with which trace."""
+        turn = current_turn.get()
+        caller = request.caller.aid if request.caller else None
+        return [type(request.connection).__name__, caller, turn.trace if turn else None]
+
+    @command()
+    async def traced(self, request: CommandRequest, target: str, trace: str) -> Any:
+        turn = current_turn.get()
+        assert turn is not None
+        turn.trace = trace
+        return await self.ask(target, "relay", self.name + "-2", "over_what")
 
     @command()
     def fail(self, request: CommandRequest, text: str) -> None:

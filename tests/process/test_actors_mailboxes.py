@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import signal
 import socket
@@ -296,3 +297,65 @@ async def test_who_has_no_link_says_so() -> None:
         assert await arbiter.ask("arbiter", "ping") == "pong"
         assert await arbiter.ask(arbiter, "echo", [1, {"a": b"b"}]) == [1, {"a": b"b"}]
         await fails_with(CommandError, arbiter.ask("greeter", "relay", "monitor", "ping"))
+
+
+@pytest.mark.rule("mailbox.R14", "mailbox.B16")
+@on_loop
+async def test_a_command_knows_its_link_and_its_trace() -> None:
+    async with house() as arbiter:
+        await two(arbiter)
+        await arbiter.spawn(spec("left-2"))
+        assert await arbiter.ask("left", "over_what") == ["Link", "arbiter", ""]
+        assert await arbiter.ask("left", "relay", "right", "over_what") == ["Link", arbiter.get_actor("left").aid, ""]
+        trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+        told = await arbiter.ask("left", "traced", "right", trace)
+        assert told == ["Link", arbiter.get_actor("right").aid, trace]
+
+
+@pytest.mark.rule("mailbox.R8")
+@on_loop
+async def test_what_cannot_be_said_fails_its_asker_and_nobody_else() -> None:
+    async with house() as arbiter:
+        await arbiter.spawn(spec())
+        behind = asyncio.create_task(arbiter.ask("greeter", "note", "one"))
+        await fails_with(ValueError, arbiter.ask("greeter", "note", object()))
+        await fails_with(ValueError, arbiter.ask("greeter", "note", "x" * (64 * 2**20 + 1)))
+        await behind
+        assert await arbiter.ask("greeter", "notes") == ["begin one", "end one"]
+
+
+@pytest.mark.rule("mailbox.R18")
+@on_loop
+async def test_a_child_that_is_lost_is_a_warning_and_the_arbiter_goes_on() -> None:
+    heard: list[str] = []
+
+    class Ear(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            heard.append(f"{record.levelname} {record.getMessage()}")
+
+    ear = Ear()
+    logging.getLogger("monsal.actors").addHandler(ear)
+    try:
+        async with house() as arbiter:
+            await two(arbiter)
+            os.kill(arbiter.record("left").pid, signal.SIGKILL)
+            await arbiter.watch("left")
+            assert await arbiter.ask("right", "ping") == "pong"
+    finally:
+        logging.getLogger("monsal.actors").removeHandler(ear)
+    told = [line for line in heard if line.startswith("WARNING left")]
+    assert len(told) == 1
+    assert "SIGKILL" in told[0]
+
+
+@pytest.mark.rule("mailbox.R2")
+@on_loop
+async def test_a_flood_of_large_messages_arrives_whole_and_in_order() -> None:
+    async with house() as arbiter:
+        await two(arbiter, mailbox=Bounds(count=1000, octets=2**30))
+        await arbiter.introduce("left", "right")
+        texts = [str(number) * 50_000 for number in range(100)]
+        asks = [arbiter.ask("left", "relay", "right", "note", text, timeout=60.0) for text in texts]
+        await asyncio.gather(*asks)
+        notes = await arbiter.ask("right", "notes", timeout=30.0)
+        assert notes == [f"{what} {text}" for text in texts for what in ("begin", "end")]

@@ -156,7 +156,8 @@ def error_of(fault: Fault) -> RemoteError:
     if kind == ActorDied.__name__:
         return ActorDied(fault.message, ref=_converted(said, "ref", ActorRef), cause=_cause(said), details=details)
     if kind == WaitingCircle.__name__:
-        return WaitingCircle([Hop(*map(str, hop)) for hop in said.get("circle", ()) if len(hop) == 2])
+        hops: list[tuple[str, str]] = _converted(said, "circle", list[tuple[str, str]]) or []
+        return WaitingCircle([Hop(*hop) for hop in hops])
     known = _KNOWN.get(kind, CommandError if fault.code == REFUSED else RemoteActorError)
     if said.get("is_exception"):
         known = RemoteActorError

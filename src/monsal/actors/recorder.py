@@ -145,7 +145,7 @@ class Recorder:
                 (at,) = _SINCE.unpack_from(self._page, place + _SLOT.size)
                 if now - at < _LATELY:
                     places.append((place, at))
-        found: dict[tuple[float, str, str], Doing] = {}
+        found: dict[tuple[float, str, str, str], Doing] = {}
         for place, _ in places:
             since, _, command, key, sender, waits = _SLOT.unpack_from(self._page, place)
             if since > 0.0:
@@ -153,7 +153,7 @@ class Recorder:
                     command=_text(command), key=_text(key), sender=_text(sender), since=since, waits_for=_text(waits)
                 )
                 # A turn that was given up and still runs is in both places; the later look is at what it waited for.
-                found[since, made.command, made.key] = made
+                found[since, made.command, made.key, made.sender] = made
         return tuple(sorted(found.values(), key=lambda doing: doing.since))
 
     def close(self) -> None:

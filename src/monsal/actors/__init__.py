@@ -5,7 +5,7 @@ The pure part has no socket, clock or await: `spec.py` (what is to be), `supervi
 `causes.py` (why one ended), `states.py`, `queueing.py` (the mailbox), `groups.py` (whom to ask) and `waiting.py`
 (circles of those who wait).
 The shell: `arbitration.py` starts and knows all (`record.py`, `process.py`, `threads.py`, `switch.py`); `monitor.py`
-and `generation.py` keep groups. In the child `child.py` and `life.py` run an `actor.py` at its `station.py`, and
+and `generation.py` keep groups. In the child `child.py` and `life.py` run an `actor.py` at its `station.py`, where
 `turns.py` runs its commands.
 Names come when they are first asked for. Start reading at `actor.py`, then `arbitration.py`.
 """

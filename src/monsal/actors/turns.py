@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sys
 import time
 from asyncio import tasks
 from collections import deque
@@ -37,6 +38,14 @@ log = logging.getLogger("monsal.actors")
 _encode: Final = msgspec.msgpack.Encoder().encode
 #: Results of these types can always be said.
 _PLAIN: Final = frozenset({type(None), bool, float})
+
+
+#: In Python 3.11 the function asks the system for the process id each time, to look up the loop that is known here.
+_current_task: Final[Callable[[asyncio.AbstractEventLoop], Any]] = (
+    tasks._current_tasks.get  # type: ignore[attr-defined] # it is there in 3.11
+    if sys.version_info < (3, 12)
+    else asyncio.current_task
+)
 
 
 class Source(Protocol):
@@ -394,7 +403,7 @@ class _Carrier:
         """Run the first steps of a turn as if in this task, so that its task is the same later on."""
         self.turn = turn
         turn.stop = self._cancel_now
-        if asyncio.current_task() is not None:
+        if _current_task(self._loop) is not None:
             self._hand(turn, _first(self._turns, turn))
             return
         tasks._enter_task(self._loop, self.task)

@@ -187,3 +187,52 @@ def test_handlers_ask_actors_of_the_application(home: Path, workers: int) -> Non
         assert "the total is 20" in say(server, "two", "ben@example.net")
         assert "counter-1" in by_name(server)
         assert server.stop() == 0
+
+
+HANGS = """
+import time
+from monsal import reply, route
+
+@route("desk@(host)")
+def START(message):
+    if "hang" in message["Subject"]:
+        time.sleep(3600)
+    reply("not hung")
+"""
+
+
+@pytest.mark.rule("mailbox.B11")
+@pytest.mark.timeout(300)
+def test_a_worker_in_which_handlers_hang_is_replaced_and_its_message_is_not_run_for_ever(home: Path) -> None:
+    # Given a server whose turns may take half a second
+    with serving(make_application(home, HANDLERS, deadline=0.5), workers=1) as server:
+        (home / "handlers.py").write_text(HANGS, encoding="utf-8")
+        assert monsal(server, "reload").returncode == 0
+        first = by_name(server)["worker-1"]["pid"]
+        # When a handler hangs for ever
+        assert (
+            monsal(
+                server,
+                "send",
+                "--to",
+                "desk@example.com",
+                "--from",
+                ANN,
+                "--subject",
+                "hang",
+                "--body",
+                "x",
+                "--host",
+                "127.0.0.1",
+                "--port",
+                str(server.port),
+            ).returncode
+            == 0
+        )
+        # Then others are served beside it
+        assert "not hung" in say(server, "one", "ben@example.net")
+        # And in the end its process is replaced, and its message, which hangs in each, is a dead letter
+        wait_until(lambda: server.ledger()["dead"] == 1, "a dead letter", patience=200)
+        assert by_name(server)["worker-1"]["pid"] != first
+        assert "not hung" in say(server, "two", "ben@example.net")
+        assert "hang" in server.log()

@@ -55,6 +55,8 @@ log = logging.getLogger("monsal.processes")
 
 #: Seconds that the store may take to open: migrations and the recovery after a crash read much.
 _OPENING: Final = 300.0
+#: Seconds without a sign of life after which a worker is held to hang.
+_MISSED: Final = 15.0
 #: Seconds that a process may take beyond the time of a drain before it is ended by force.
 _SLACK: Final = 10.0
 _BACKOFF: Final = Backoff(first=0.1, limit=15.0, reset_after=30.0)
@@ -180,6 +182,7 @@ class Fleet:
             },
             shutdown=self._settings.drain + _SLACK,
             ready_within=120.0,
+            timeout=_MISSED,
         )
 
     # -- new code ---------------------------------------------------------------------------------------------

@@ -128,6 +128,15 @@ class Supervisor(Arbiter):
         """The names under which workers that live are known to the store."""
         return self._living()
 
+    @command(control=True)
+    def replace_worker(self, request: CommandRequest, aid: str) -> None:
+        """Start another worker for one in which handlers hang, and end that."""
+        record = self.switch.find(aid)
+        group = None if record is None else self.switch.groups.get(record.ref.group)
+        if record is not None and group is not None:
+            log.error("handlers hang in %s; it is replaced", record.ref, extra={"action": "hang"})
+            group.recycle(record)
+
     def everybody(self) -> list[RecordStatistics]:
         """All children: the store process, workers, spares, the application's own actors."""
         return [record.statistics() for record in self.switch.records.values()]

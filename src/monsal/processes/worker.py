@@ -42,6 +42,9 @@ _EQUIPPED: Final = 300.0
 #: Seconds that the last mail of a session, and a turn, may take when the supervisor is gone.
 _ORPHANED: Final = 4.0
 _LAST_MAIL: Final = 5.0
+#: Seconds that handlers may hang past their deadline before the process is replaced; and that others in it then have.
+_HANGING: Final = 5.0
+_LAST_TURN: Final = 5.0
 
 
 class WorkerProcess(Actor):
@@ -63,6 +66,8 @@ class WorkerProcess(Actor):
         self._doors: Doors | None = None
         self._store = RemoteStore()
         self._service: LocalService | None = None
+        self._hangs_since = time.monotonic()
+        self._hopeless = False
         self._serves = False
         self._drained = False
         self._parent = os.getppid()
@@ -119,10 +124,30 @@ class WorkerProcess(Actor):
             return
         if not self._drained and self._serves:
             await self._drain(_ORPHANED if orphaned else self._serving_settings().drain)
+        hangs = self._stuck() > 0
+        self._store.says_goodbye = not hangs
         await service.close_store()
-        page_of(self._directory / "run", self.aid).unlink(missing_ok=True)
+        if not hangs:
+            # Else the page says whose handlers hang: the store process reads it when this process has ended (P6).
+            page_of(self._directory / "run", self.aid).unlink(missing_ok=True)
         if self._doors is not None:
             self._doors.leave()
+
+    async def periodic_task(self) -> None:
+        """Have this process replaced if handlers hang in it past their deadline: their correspondents wait for that."""
+        now = time.monotonic()
+        if not self._stuck():
+            self._hangs_since = now
+        elif now - self._hangs_since > _HANGING and not self._hopeless:
+            self._hopeless = True
+            await self.tell(ARBITER, "replace_worker", self.aid)
+
+    def _stuck(self) -> int:
+        """How many handlers are past their deadline."""
+        service = self._service
+        if service is None or service.engine is None:
+            return 0
+        return service.engine.worker.statistics().stuck
 
     async def introduced(self, purpose: str, sock: socket.socket, peer: Any) -> None:
         """A listening socket, or a connection to the store."""
@@ -218,7 +243,7 @@ class WorkerProcess(Actor):
             await service.stop_apis(min(_LAST_MAIL, left()))
             return
         await service.stop_ingresses(min(_LAST_MAIL, left()))
-        await service.drain_workers(left())
+        await service.drain_workers(min(_LAST_TURN, left()) if self._hopeless else left())
         await service.drain_outbox(left())
         log.info("%s", service.report, extra={"action": "drained"})
 

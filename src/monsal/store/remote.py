@@ -80,6 +80,8 @@ class RemoteStore:
 
     def __init__(self, *, patience: float = 10.0) -> None:
         self._patience = patience
+        #: Whether to say goodbye at the end. Without it, what still runs here is held to have ended this process.
+        self.says_goodbye = True
         self._link: Link | None = None
         self._offered: Link | None = None
         self._linked: asyncio.Future[None] | None = None
@@ -166,7 +168,7 @@ class RemoteStore:
         self._work = self._mail = None
         bodies, self._bodies = self._bodies, None
         try:
-            if link is not None:
+            if link is not None and self.says_goodbye:
                 await link.call(BYE, packed(()))
         except ConnectionLost:
             # It had nothing to tell us: what this worker had is given back when its link ends.

@@ -61,10 +61,11 @@ class Options:
     """How a server lives, apart from what it serves.
 
     `prepare` is called on the main thread before anything is opened, with the privileges that were left: it loads the
-    application. `on_ready` is called with the contents of `run/ready.json`. `abandon` is called with the exit code when
-    threads that handlers started keep the process from ending. `pid_file`, `user`, `group` and `umask` are those of
-    the bus's plugins. `plugins` are called with the bus and the reload, and subscribed. `target` and `overrides` say to
-    processes of their own what the application's object is, and what is set instead of it.
+    application. `on_ready` is called with the contents of `run/ready.json` and an `example` of an address. `abandon` is
+    called with the exit code when threads that handlers started keep the process from ending. `pid_file`, `user`,
+    `group` and `umask` are those of the bus's plugins. `plugins` are called with the bus and the reload, and
+    subscribed. `target` and `overrides` say to processes of their own what the application's object is, and what is
+    set instead of it.
     """
 
     prepare: Callable[[], object] = lambda: None
@@ -311,7 +312,7 @@ class _Life:
         self.started = True
         places = [*facts["smtp"], *facts["lmtp"], *facts["rpc"]]
         log.info("ready: %s", ", ".join(places), extra={"action": "ready"})
-        self.options.on_ready(facts)
+        self.options.on_ready({**facts, "example": self.server.service.view.example()})
 
     def _begin_to_drain(self) -> None:
         """No longer ready; from here the seconds of the drain count."""

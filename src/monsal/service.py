@@ -62,6 +62,10 @@ class View(Protocol):
         """Where it can be reached: lists under `smtp`, `lmtp` and `rpc`."""
         ...
 
+    def example(self) -> str:
+        """An address that somebody could write to, for people; `ADDRESS` if none was found."""
+        ...
+
     async def figures(self) -> dict[str, Any]:
         """What `monsal status` tells besides ledger and outbox, as plain values."""
         ...
@@ -337,6 +341,10 @@ class LocalView:
     def addresses(self) -> dict[str, list[str]]:
         found = addresses_of(self._directory, self._service.ingresses)
         return {**found, "rpc": [] if self._service.engine is None else list(self._service.engine.apis.addresses)}
+
+    def example(self) -> str:
+        engine = self._service.engine
+        return (engine.router.table.example() if engine is not None else None) or "ADDRESS"
 
     async def figures(self) -> dict[str, Any]:
         engine = self._service.engine

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from monsal.address import is_address
 from monsal.cli.called import typed
 from monsal.cli.exits import FAILED, OK, UNAVAILABLE
 from monsal.cli.loading import make_room
@@ -24,7 +23,6 @@ from monsal.ownership import open_log
 
 if TYPE_CHECKING:
     from monsal.app import App
-    from monsal.routing import Table
 
 __all__ = ["Serving", "check_here", "in_the_background", "serve_here", "to_log_file"]
 
@@ -63,9 +61,7 @@ def serve_here(serving: Serving) -> int:
 
     def welcome(facts: Mapping[str, Any]) -> None:
         if settings.log == "text" and facts["generation"] == 1 and not serving.quiet:
-            # A supervisor has no handlers: it outlives their code.
-            table = serving.app.router.table if serving.app.router.is_loaded else None
-            _welcome(facts, serving.directory, settings, table)
+            _welcome(facts, serving.directory, settings)
 
     def prepare() -> None:
         if not settings.workers:
@@ -216,29 +212,15 @@ def _taken(error: OSError, ingress: tuple[str, ...]) -> str | None:
     )
 
 
-def _welcome(facts: Mapping[str, Any], directory: Path, settings: Settings, table: Table | None) -> None:
+def _welcome(facts: Mapping[str, Any], directory: Path, settings: Settings) -> None:
     """Say to people, when the server is ready, where it is and what to type next."""
     where = directory.resolve()  # it is typed in another terminal, and that may be anywhere
     leaves = " (files it; nothing leaves this machine)" if settings.relay.startswith("capture:") else ""
     for name, text in (
         ("mail in", ", ".join([*facts["smtp"], *facts["lmtp"]]) or "nowhere"),
         ("mail out", f"{mask_secrets(settings.relay)}{leaves}"),
-        ("write to it", f'{typed("say", _example(table) if table else "ADDRESS", directory=where)} "Hello"'),
+        ("write to it", f'{typed("say", facts["example"], directory=where)} "Hello"'),
         ("look", typed("status", directory=where)),
         ("stop", f"Ctrl-C, or {typed('stop', directory=where)}"),
     ):
         click.echo(f"  {name:<12} {text}")
-
-
-def _example(table: Table) -> str:
-    """An address that somebody could write to: of a route that takes a first message, if there is one."""
-
-    def rank(place: int) -> tuple[bool, int]:
-        route = table.routes[place]
-        return not any(handler.name == table.modules[handler.module].first for handler in route.handlers), place
-
-    for place in sorted(range(len(table.routes)), key=rank):
-        example = table.routes[place].pattern.example()
-        if example is not None and is_address(example):
-            return example
-    return "ADDRESS"

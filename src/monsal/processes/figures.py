@@ -74,6 +74,9 @@ class FleetView:
             found["rpc"] += told["addresses"]["rpc"]
         return found
 
+    def example(self) -> str:
+        return next((told["example"] for told in self._told.values()), "ADDRESS")
+
     async def refresh(self) -> None:
         """Ask all processes how they are."""
         supervisor = self._fleet.supervisor

@@ -147,6 +147,7 @@ class Fleet:
         spec = self._spec("worker", self._generation)
         group = GroupSpec(member=spec, count=self._settings.workers, spare=1, backoff=_BACKOFF)
         self._workers = await self._begin(WORKERS, group)
+        await self.view.refresh()
         self._watch = asyncio.get_running_loop().create_task(self.view.watch(), name="looks at the workers")
 
     async def start_outbox(self, on_failure: OnFailure) -> None:
@@ -160,7 +161,7 @@ class Fleet:
         if self._plan.exposes:
             group = GroupSpec(member=self._spec("api", self._generation), count=1, backoff=_BACKOFF)
             self._api = await self._begin(API, group)
-            await self.view.figures()
+            await self.view.refresh()
 
     async def _begin(self, name: str, group: GroupSpec) -> Monitor:
         assert self._supervisor is not None

@@ -205,6 +205,7 @@ class WorkerProcess(Actor):
         return {
             "figures": await view.figures(),
             "addresses": view.addresses(),
+            "example": view.example(),
             "doing": {part: found.doing for part, found in parts.items()},
             "health": {part: found.health for part, found in parts.items()},
             "done": done,

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from monsal.address import is_address
 from monsal.routing.index import TokenIndex
 from monsal.routing.pattern import Pattern, is_matchable
 
@@ -130,6 +131,18 @@ class Table:
         # Patterns are compiled when they are first tried; thousands at once would hold up the first address.
         for route in self._index.crowd():
             route.pattern.prepare()
+
+    def example(self) -> str | None:
+        """An address that somebody could write to: of a route that takes a first message, if there is one."""
+
+        def rank(route: Route) -> bool:
+            return not any(handler.name == self.modules[handler.module].first for handler in route.handlers)
+
+        for route in sorted(self.routes, key=rank):
+            example = route.pattern.example()
+            if example is not None and is_address(example):
+                return example
+        return None
 
     def match(self, address: str) -> list[Match]:
         """The routes that an address matches, in order of their first registration. Raises nothing."""

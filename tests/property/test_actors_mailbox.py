@@ -48,7 +48,7 @@ def test_a_mailbox_keeps_its_word(steps: list[object], bounds: Bounds, parallel:
 
     def key_of(item: int) -> object:
         key = came[item][0]
-        return key or ("" if serial else item)
+        return key or ("" if serial else f"alone {item}")
 
     came: dict[int, tuple[str | None, Priority, int]] = {}
 

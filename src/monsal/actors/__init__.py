@@ -4,9 +4,9 @@ May import: `monsal.wire`, `monsal.transport`, the ground floor. It knows nothin
 The pure part has no socket, clock or await: `spec.py` (what is to be), `supervision.py` and `policy.py` (restarting),
 `causes.py` (why one ended), `states.py`, `queueing.py` (the mailbox), `groups.py` (whom to ask) and `waiting.py`
 (circles of those who wait).
-The shell: `arbitration.py` starts and knows all (`record.py`, `process.py`, `threads.py`, `switch.py`);
-`monitor.py` and `generation.py` keep groups. In the child `child.py` and `life.py` run an `actor.py` at its
-`station.py`, and `turns.py` runs its commands.
+The shell: `arbitration.py` starts and knows all (`record.py`, `process.py`, `threads.py`, `switch.py`); `monitor.py`
+and `generation.py` keep groups. In the child `child.py` and `life.py` run an `actor.py` at its `station.py`, where
+`turns.py` runs its commands.
 Names come when they are first asked for. Start reading at `actor.py`, then `arbitration.py`.
 """
 

@@ -17,7 +17,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from typing import Any, ClassVar
 
 import msgspec
@@ -29,7 +29,8 @@ from monsal.actors.refs import ARBITER, ActorRef, ref_of
 from monsal.actors.spec import ActorSpec
 from monsal.actors.states import ActorState, check_move
 from monsal.actors.station import Station, here
-from monsal.actors.turns import TurnStatistics, current_turn
+from monsal.actors.turn import current_turn
+from monsal.actors.turns import TurnStatistics
 from monsal.errors import UsageError
 
 __all__ = ["Actor", "ActorStatistics", "awaited", "current_actor", "get_ref", "is_actor"]
@@ -123,7 +124,7 @@ class Actor(Hooks, BuiltIn):
 
     # -- what it says -----------------------------------------------------------------------------------------
 
-    async def ask(
+    def ask(
         self,
         target: Any,
         command: str,
@@ -131,8 +132,9 @@ class Actor(Hooks, BuiltIn):
         timeout: float | None = None,
         key: str | None = None,
         **kwargs: Any,
-    ) -> Any:
-        """The result of a command of another actor: a name, an id, an ActorRef, `arbiter`, `monitor` or a group.
+    ) -> Coroutine[Any, Any, Any]:
+        """To be awaited: the result of a command of another actor: a name, an id, an ActorRef, a group, `arbiter` or
+        `monitor`.
 
         It is there within `timeout` seconds (5.0), and within what is left to the turn that asks. Messages of one `key`
         are handled one after another, those of different keys beside each other.
@@ -140,7 +142,8 @@ class Actor(Hooks, BuiltIn):
         Raises what happened: RemoteActorError for an exception there, CommandError, UnknownActor, Busy, ActorDied,
         AskExpired, WaitingCircle.
         """
-        return await self.station.ask(target, command, (args, kwargs), timeout=timeout, key=key)
+        # No coroutine of its own: each layer of them costs at every ask.
+        return self.station.ask(target, command, (args, kwargs), timeout=timeout, key=key)
 
     async def tell(
         self,

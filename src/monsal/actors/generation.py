@@ -313,6 +313,14 @@ class Generation:
         ):
             self._spare_task = self._task(self._keep_spare())
 
+    async def wait_for_spare(self) -> None:
+        """Wait until the spare is ready. Raises SpawnFailed if it did not start."""
+        while self.spare is None:
+            self._want_spare()
+            if self._spare_task is None or self._spare_task.done():
+                raise self.failure or SpawnFailed(f"{self.name} has no spare")
+            await asyncio.shield(self._spare_task)
+
     async def _keep_spare(self) -> None:
         """Have a spare, that has booted and waits; one that cannot be started is tried again, ever less often."""
         while self.spare is None and self.supervisor.phase not in (Phase.STOPPING, Phase.DOWN):
@@ -329,7 +337,7 @@ class Generation:
                 log.warning("the spare of %s did not start, next try in %.1f s: %s", self.name, wait, error.cause)
                 await asyncio.sleep(wait)
             except asyncio.CancelledError:
-                await record.end()
+                await record.stop(0.0)
                 raise
             else:
                 self._spare_failures = 0

@@ -228,6 +228,12 @@ class Monitor(Actor):
         if not self._roster.members:
             raise NotRunning(f"no member of {self._group} came within {limit:.3g} seconds")
 
+    async def wait_for_spare(self) -> None:
+        """Wait until the spare is ready. Raises UsageError for a group without one, SpawnFailed if it did not start."""
+        if not self.group.spare:
+            raise UsageError(f"{self._group} has no spare")
+        await self._generation.wait_for_spare()
+
     async def ask(  # type: ignore[override] # a group is asked as one: it needs no target
         self,
         command: str,

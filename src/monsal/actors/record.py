@@ -198,7 +198,7 @@ class Record:
 
     async def _stop(self, within: float | None) -> None:
         self._asked = True
-        if self.state < ActorState.STOPPING:
+        if ActorState.INACTIVE <= self.state < ActorState.STOPPING and self.state is not ActorState.STARTING:
             self.state = ActorState.STOPPING
         if self.link.is_open and self.host.recorder.last_beat:
             with contextlib.suppress(MonsalError):  # it does not read: SIGTERM says the same
@@ -229,6 +229,8 @@ class Record:
         detail = self._detail or "; ".join(doing.text(now) for doing in self.left)
         was_ready = self.state not in (ActorState.INITIAL, ActorState.STARTING)
         kind = self._kind
+        if kind is None and self._asked and self.state is not ActorState.STOPPING:
+            kind = ExitKind.SHUTDOWN  # it was not wanted any more before it was ready
         if kind is None and status.code == PARENT_LOST:
             kind = ExitKind.PARENT_LOST
         cause = cause_of(

@@ -16,7 +16,7 @@ from typing import Any
 
 from monsal.actors import Actor, ActorSpec, Arbiter, Happening, command, runnable
 from monsal.actors.message import CommandRequest
-from monsal.actors.turns import current_turn
+from monsal.actors.turn import current_turn
 
 
 class Greeter(Actor):

@@ -29,7 +29,8 @@ from monsal.actors.refs import ARBITER, ActorRef, ref_of
 from monsal.actors.spec import ActorSpec
 from monsal.actors.states import ActorState, check_move
 from monsal.actors.station import Station, here
-from monsal.actors.turns import TurnStatistics, current_turn
+from monsal.actors.turn import current_turn
+from monsal.actors.turns import TurnStatistics
 from monsal.errors import UsageError
 
 __all__ = ["Actor", "ActorStatistics", "awaited", "current_actor", "get_ref", "is_actor"]

@@ -33,7 +33,8 @@ from monsal.actors.queueing import MessageQueue
 from monsal.actors.recorder import Recorder
 from monsal.actors.refs import ActorRef, actor_identity
 from monsal.actors.spec import ActorSpec
-from monsal.actors.turns import Turn, Turns, current_turn
+from monsal.actors.turn import Turn, current_turn
+from monsal.actors.turns import Turns
 from monsal.actors.waiting import Hop, WaitingCircle
 from monsal.errors import CallExpired, ConnectionLost, MonsalError, NotRunning, RemoteError, UsageError
 from monsal.transport.link import Link
@@ -248,19 +249,12 @@ class Station:
         flags: int = 0,
     ) -> Any:
         """The result of a command of another actor; see `Actor.ask`."""
-        turn = current_turn.get()
         limit = ASK_TIMEOUT if timeout is None else timeout
         chain: tuple[str, ...] = ()
         meta = None
+        turn = current_turn.get()
         if turn is not None and turn.station is self:
-            if turn.deadline is not None:
-                limit = min(limit, turn.deadline - self.loop.time())
-                if limit <= 0:
-                    raise AskExpired(f"{command} of {target} was not asked: the time of {turn.command.name} is over")
-            if not flags & TELL:
-                chain = (*turn.chain, self.ref.aid, turn.key)
-            if turn.trace:
-                meta = Meta(limit, turn.trace)
+            limit, chain, meta = self._terms(turn, limit, flags)
         else:
             turn = None
         until = self.loop.time() + limit
@@ -332,6 +326,15 @@ class Station:
                         answer.set_exception(WaitingCircle([*hops, hops[0]]))
                 return
         self._probe(key, chain)
+
+    def _terms(self, turn: Turn, limit: float, flags: int) -> tuple[float, tuple[str, ...], Meta | None]:
+        """What a turn hands on to whom it asks: what is left of its time, who waits for the answer, its trace."""
+        if turn.deadline is not None:
+            limit = min(limit, turn.deadline - self.loop.time())
+            if limit <= 0:
+                raise AskExpired(f"nobody was asked: the time of {turn.command.name} is over")
+        chain = () if flags & TELL else (*turn.chain, self.ref.aid, turn.key)
+        return limit, chain, Meta(limit, turn.trace) if turn.trace else None
 
     async def wait_for_member(self, target: Any, limit: float, error: NotRunning) -> float:
         """Wait until somebody of a group is there; the seconds that are left then. Raises the error if none will be."""

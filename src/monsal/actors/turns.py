@@ -8,109 +8,32 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import sys
-import time
-from asyncio import tasks
 from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine, Generator
-from contextvars import ContextVar, copy_context
-from types import CoroutineType, coroutine
-from typing import Any, Final, Protocol
+from collections.abc import Callable
+from typing import Any, Final
 
 import msgspec
 from msgspec import Raw
 
-from monsal.actors.commands import Command
+from monsal.actors.carrier import Carrier
 from monsal.actors.errors import ActorStopping, AskExpired, CommandError, RemoteActorError, fault_of
 from monsal.actors.message import CommandRequest, body_of
 from monsal.actors.queueing import MessageQueue, Priority, Put
 from monsal.actors.recorder import Recorder
 from monsal.actors.refs import ActorRef
+from monsal.actors.turn import Source, Turn, current_turn
 from monsal.errors import Busy, MonsalError
 from monsal.transport.link import Link
 from monsal.wire.codes import CANCELLED, DEADLINE
-from monsal.wire.packets import Fault, Id
+from monsal.wire.packets import Id
 
-__all__ = ["Source", "Turn", "TurnStatistics", "Turns", "current_turn"]
+__all__ = ["TurnStatistics", "Turns"]
 
 log = logging.getLogger("monsal.actors")
 
 _encode: Final = msgspec.msgpack.Encoder().encode
 #: Results of these types can always be said.
 _PLAIN: Final = frozenset({type(None), bool, float})
-
-
-#: In Python 3.11 the function asks the system for the process id each time, to look up the loop that is known here.
-_current_task: Final[Callable[[asyncio.AbstractEventLoop], Any]] = (
-    tasks._current_tasks.get  # type: ignore[attr-defined] # it is there in 3.11
-    if sys.version_info < (3, 12)
-    else asyncio.current_task
-)
-
-
-class Source(Protocol):
-    """Where the answer of a turn goes: a `transport.Link`, or an asker in this process."""
-
-    def answer(self, identifier: Id, result: Any) -> Fault | None: ...
-    def refuse(self, identifier: Id, code: int, message: str, data: Any = None) -> Fault | None: ...
-
-
-class Turn:
-    """One message, from the moment it is taken in until it is answered."""
-
-    __slots__ = (
-        "answered",
-        "asks",
-        "body",
-        "cancelled",
-        "chain",
-        "command",
-        "deadline",
-        "id",
-        "is_open",
-        "key",
-        "sender",
-        "slot",
-        "source",
-        "station",
-        "stop",
-        "ticket",
-        "trace",
-    )
-
-    def __init__(
-        self, station: Any, command: Command, source: Source | None, identifier: Id, *, sender: str, key: str, body: Any
-    ) -> None:
-        self.station = station
-        self.command = command
-        self.source = source
-        self.id = identifier
-        self.sender = sender
-        self.key = key
-        self.body = body
-        #: In the time of the loop; None if the asker waits for ever.
-        self.deadline: float | None = None
-        #: The turns that wait for this one, as actor, key, actor, key and so on.
-        self.chain: tuple[str, ...] = ()
-        self.trace = ""
-        self.answered = source is None
-        #: Whether it is among those that can be given up.
-        self.is_open = False
-        #: The code with which it was given up; 0 if it was not.
-        self.cancelled = 0
-        self.slot = self.ticket = -1
-        #: The asks of its own that it waits for, with whom they ask and under which key.
-        self.asks: dict[asyncio.Future[Any], tuple[str, str]] = {}
-        self.stop: Callable[[], object] | None = None
-
-    @property
-    def time_left(self) -> float | None:
-        """Seconds until the asker gives up; None if it never does."""
-        return None if self.deadline is None else max(0.0, self.deadline - time.monotonic())
-
-
-#: The turn that this code is part of; ambient state of the actors' room, and its only one but for `here`.
-current_turn: ContextVar[Turn | None] = ContextVar("monsal_actor_turn", default=None)
 
 
 class TurnStatistics(msgspec.Struct, frozen=True, kw_only=True):
@@ -136,8 +59,8 @@ class Turns:
         self._recorder = recorder
         self._loop = loop
         self._now = loop.time
-        self._idle: list[_Carrier] = []
-        self._carriers: set[_Carrier] = set()
+        self._idle: list[Carrier] = []
+        self._carriers: set[Carrier] = set()
         #: Those that can be given up, by where they came from.
         self._open: dict[tuple[Source, Id], Turn] = {}
         self._parked: deque[tuple[Turn, Priority, int]] = deque()
@@ -306,7 +229,7 @@ class Turns:
         if self._idle:
             carrier = self._idle.pop()
         else:
-            carrier = _Carrier(self, self._loop)
+            carrier = Carrier(self, self._loop)
             self._carriers.add(carrier)
         carrier.begin(turn)
 
@@ -322,7 +245,7 @@ class Turns:
             return command.function(station.actor, request, *args, **kwargs)
         return command.function(request, *args, **kwargs)
 
-    def end(self, carrier: _Carrier, turn: Turn) -> None:
+    def end(self, carrier: Carrier, turn: Turn) -> None:
         """A turn has been answered."""
         self._running -= 1
         self._idle.append(carrier)
@@ -383,127 +306,3 @@ class Turns:
 
     def _reject(self, turn: Turn, error: MonsalError) -> None:
         self._fail(turn, error)
-
-
-class _Carrier:
-    """A task that carries turns: one at a time, each begun outside of it and taken over if it waits."""
-
-    __slots__ = ("_context", "_loop", "_todo", "_turns", "_wake", "task", "turn")
-
-    def __init__(self, turns: Turns, loop: asyncio.AbstractEventLoop) -> None:
-        self._turns = turns
-        self._loop = loop
-        self._todo: Awaitable[Any] | None = None
-        self._wake: asyncio.Future[None] | None = None
-        self.turn: Turn | None = None
-        self._context = copy_context()
-        self.task = loop.create_task(self._work(), name="turns", context=self._context)
-
-    def begin(self, turn: Turn) -> None:
-        """Run the first steps of a turn as if in this task, so that its task is the same later on."""
-        self.turn = turn
-        turn.stop = self._cancel_now
-        if _current_task(self._loop) is not None:
-            self._hand(turn, _first(self._turns, turn))
-            return
-        tasks._enter_task(self._loop, self.task)
-        try:
-            waits = self._context.run(self._first_step, turn)
-        finally:
-            tasks._leave_task(self._loop, self.task)
-        if waits is not None:
-            self._hand(turn, waits)
-        else:
-            self.turn = turn.stop = None
-            self._turns.end(self, turn)
-
-    def cancel(self, code: int) -> None:
-        if self.turn is not None:
-            self.turn.cancelled = code
-            self._cancel_now()
-
-    def _cancel_now(self) -> None:
-        # By then the task waits for what the command waits for, so that this is cancelled, too.
-        self._loop.call_soon(self._cancel, self.turn)
-
-    def _cancel(self, turn: Turn | None) -> None:
-        if turn is not None and self.turn is turn:
-            self.task.cancel()
-
-    def _first_step(self, turn: Turn) -> Awaitable[Any] | None:
-        """Answer the turn, or give what remains to be awaited."""
-        turns = self._turns
-        current_turn.set(turn)
-        try:
-            value = turns.start(turn)
-            if type(value) is CoroutineType:
-                try:
-                    pending = value.send(None)
-                except StopIteration as end:
-                    value = end.value
-                else:
-                    return _go_on(value, pending)
-            elif hasattr(value, "__await__"):
-                return value  # type: ignore[no-any-return] # it can be awaited
-        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - it is told to the asker
-            turns.fail(turn, error)
-            return None
-        turns.finish(turn, value)
-        return None
-
-    def _hand(self, turn: Turn, todo: Awaitable[Any]) -> None:
-        self._todo = todo
-        if not turn.is_open:
-            self._turns.expose(turn)
-        if self._wake is not None and not self._wake.done():
-            self._wake.set_result(None)
-
-    async def _work(self) -> None:
-        turns = self._turns
-        # Not until it is cancelled: that could come together with the end of a turn that was given up.
-        while not turns.is_over:
-            if self._todo is None:
-                self._wake = self._loop.create_future()
-                await self._wake
-                continue
-            turn, todo = self.turn, self._todo
-            self._todo = None
-            assert turn is not None
-            current_turn.set(turn)
-            try:
-                value = await todo
-            except asyncio.CancelledError as error:
-                turns.fail(turn, error)
-                if not turn.cancelled:
-                    raise
-            except Exception as error:  # noqa: BLE001 - it is told to the asker
-                turns.fail(turn, error)
-            else:
-                turns.finish(turn, value)
-            while self.task.cancelling():
-                self.task.uncancel()
-            self.turn = turn.stop = None
-            turns.end(self, turn)
-
-
-async def _first(turns: Turns, turn: Turn) -> Any:
-    value = turns.start(turn)
-    return await value if hasattr(value, "__await__") else value
-
-
-@coroutine
-def _go_on(work: Coroutine[Any, Any, Any], pending: Any) -> Generator[Any, Any, Any]:
-    """Await the rest of a coroutine that waits for `pending`."""
-    while True:
-        step: Callable[[Any], Any] = work.send
-        try:
-            value = yield pending
-        except GeneratorExit:
-            work.close()
-            raise
-        except BaseException as error:  # noqa: BLE001 - it is for the coroutine to judge
-            value, step = error, work.throw
-        try:
-            pending = step(value)
-        except StopIteration as end:
-            return end.value

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import ctypes
 import os
+import re
 import resource
 import signal
 import socket
@@ -125,6 +126,11 @@ class Greeter(Actor):
         time.sleep(seconds)
 
     @command()
+    def hold_the_interpreter(self, request: CommandRequest, seconds: float) -> None:
+        """For ever, as C code can that does not let go of it: no other thread runs."""
+        re.match(r"(a+)+$", "a" * 64 + "b")
+
+    @command()
     def take_memory(self, request: CommandRequest, octets: int) -> int:
         return len(bytearray(octets))
 
@@ -165,6 +171,11 @@ class Greeter(Actor):
     def stopping(self) -> None:
         for sock in self.sockets.values():
             sock.close()
+
+    @command()
+    def port_of(self, request: CommandRequest, purpose: str) -> int:
+        port: int = self.sockets[purpose].getsockname()[1]
+        return port
 
     @command()
     def say_over(self, request: CommandRequest, purpose: str, text: str) -> None:
@@ -267,6 +278,11 @@ def limit_memory(actor: Actor) -> None:
     pages = int(open("/proc/self/statm", encoding="ascii").read().split()[0])  # noqa: SIM115 - read once
     limit = pages * resource.getpagesize() + 2 * 2**30
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+
+
+def needs_socket(actor: Greeter) -> None:
+    """A hook: what it is given is there."""
+    actor.sockets["http"].getsockname()
 
 
 def sleep_long(actor: Actor) -> None:

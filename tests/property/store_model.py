@@ -38,7 +38,7 @@ from monsal.store.contract import (
 )
 from monsal.store.engine.place import EngineSettings
 
-__all__ = ["Model", "StoreMachine"]
+__all__ = ["SENDERS", "Model", "StoreMachine"]
 
 DAY = 86400.0
 SENDERS = st.sampled_from(["ann@x", "bob@x", "zoë\ud800@x"])

@@ -14,15 +14,20 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import initialize, precondition, rule
 from store_links import join
-from store_model import StoreMachine
+from store_model import SENDERS, StoreMachine
 
 from monsal.store import SqliteStore
+from monsal.store.contract import Applied
 from monsal.store.engine.place import EngineSettings
 from monsal.store.host import StoreHost
 from monsal.store.remote import RemoteStore
 from monsal.transport import Link
 
 NAMES = ("one", "two")
+
+
+def _is_at_work(machine: Any) -> bool:
+    return bool(machine.leases or machine.sending)
 
 
 class SharedStoreMachine(StoreMachine):
@@ -69,7 +74,6 @@ class SharedStoreMachine(StoreMachine):
             ours.abort()
             await ours.wait_closed()
 
-    @rule(name=st.sampled_from(NAMES))
     def turn_to(self, name: str) -> None:
         self.turn, self.store = name, self.clients[name]  # type: ignore[assignment]  # with the same methods
 
@@ -92,13 +96,38 @@ class SharedStoreMachine(StoreMachine):
             # Whoever commits for a key runs no turn of an earlier opening for it any more.
             self.kept.pop((self.turn, row.lease_key), None)
 
-    # -- ends -------------------------------------------------------------------------------------------------
+    @rule(name=st.sampled_from(NAMES), limit=st.sampled_from([1, 2, 100]), lease=st.sampled_from([10.0, 1000.0]))
+    def claim(self, name: str, limit: int, lease: float) -> None:
+        self.turn_to(name)
+        super().claim(limit, lease)
 
+    @rule(names=st.lists(st.sampled_from(NAMES), min_size=1, max_size=3), sender=SENDERS, mails=st.integers(0, 2))
+    def converse(self, names: list[str], sender: str, mails: int) -> None:
+        """Mail that is handled by one worker after the other; the last one is left at it."""
+        for number, name in enumerate(names):
+            self.turn_to(name)
+            self.accept(sender, False, False)
+            self.claim(name, 100, 1000.0)
+            lease = self.leases.get(sender)
+            if lease is not None and number < len(names) - 1:
+                name_of_state = self.model.states.get(("m", sender), ("START", 0, 0))
+                turn = self._turn(
+                    lease[2], "done", "A", None,
+                    expected=name_of_state[1], before=name_of_state[0], timer=None, mails=mails,
+                )  # fmt: skip
+                result = self.run(self.store.commit(turn))
+                assert isinstance(result, Applied)
+                self._follow(turn, result)
+        self.send(100, "keep")
+
+    # -- ends, where there is something to end ----------------------------------------------------------------
+
+    @precondition(_is_at_work)
     @rule(data=st.data(), name=st.sampled_from(NAMES))
     def kill_worker(self, data: st.DataObject, name: str) -> None:
         client = self.clients[name]
         own = {key: row for key, (row, _, claimed) in self.leases.items() if claimed.fence in client._running}
-        running = data.draw(st.lists(st.sampled_from(sorted(own.values())), unique=True)) if own else []
+        running = data.draw(st.lists(st.sampled_from(sorted(own.values())), min_size=1, unique=True)) if own else []
         self.pages[name] = list(running)
         sending = set(client._sending)
         self.run(self._kill(name))
@@ -118,6 +147,7 @@ class SharedStoreMachine(StoreMachine):
         await theirs.wait_closed()
         await self._new_client(name)
 
+    @precondition(_is_at_work)
     @rule(name=st.sampled_from(NAMES))
     def say_goodbye(self, name: str) -> None:
         client = self.clients[name]
@@ -134,6 +164,7 @@ class SharedStoreMachine(StoreMachine):
         await self.clients[name].close()
         await self._new_client(name)
 
+    @precondition(_is_at_work)
     @rule()
     def restart(self) -> None:
         self.run(self._close_all())
@@ -142,6 +173,7 @@ class SharedStoreMachine(StoreMachine):
         self._store()
         self.turn_to(turn)
 
+    @precondition(_is_at_work)
     @rule()
     def crash(self) -> None:
         """The store process is killed, and both workers live on."""

@@ -45,7 +45,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if unknown:
         parser.error(f"no such suite: {', '.join(unknown)} (there are {', '.join(NAMES)})")
     results = options.out / "results.json"
-    # Read first: who mistook the directory hears of it before and not after the measuring.
+    # First: who mistook the directory hears of it before and not after the measuring.
+    options.out.mkdir(parents=True, exist_ok=True)
     document = load(results)
     for name in options.suites or NAMES:
         report = _run(suite(name), options)

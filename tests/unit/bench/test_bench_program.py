@@ -75,8 +75,10 @@ def test_a_contestant_that_fails_is_seen_in_the_exit_code(suites: dict[str, Suit
         raise Failed("it said nothing")
 
     suites["bus"] = small("The bus", fails)
-    assert program.main(["bus", "--out", str(tmp_path)]) == 1
-    assert "failed: it said nothing" in (tmp_path / "RESULTS.md").read_text()
+    # In a directory that is not there yet.
+    place = tmp_path / "some" / "directory"
+    assert program.main(["bus", "--out", str(place)]) == 1
+    assert "failed: it said nothing" in (place / "RESULTS.md").read_text()
 
 
 @pytest.mark.parametrize("words", [["buss"], ["--seconds", "0"], ["--seconds", "inf"], ["--rounds", "0"]])

@@ -255,6 +255,28 @@ def test_a_thread_of_a_daemon_may_end_it_before_the_listener_that_forked_returns
     assert f"in states.{'EXITING' if way == 'exit' else 'STOPPED'}" in lines
 
 
+@pytest.mark.rule("bus.B14", "bus.B1")
+def test_a_handler_of_a_daemon_may_end_it_before_the_listener_that_forked_returns(
+    run: Callable[..., Child], tmp_path: Path
+) -> None:
+    """What it raised went to where it interrupted the listener, and the signal was lost."""
+    child = run(f"""
+        {DAEMONIZES}
+        def listens():
+            daemonizes()
+            signal.signal(signal.SIGUSR2, lambda number, frame: bus.exit())
+            signal.raise_signal(signal.SIGUSR2)
+
+        bus.subscribe("start", listens, 10)
+        bus.start()
+        bus.block()
+        say("over")
+    """)
+    lines = child.until("over")
+    assert child.process.wait(30) == 0
+    assert [line for line in lines if line in ENDED] == [*STOPPED, *EXITED]
+
+
 @pytest.mark.rule("bus.B14")
 def test_who_hears_that_the_bus_is_starting_may_make_the_process_a_daemon(
     run: Callable[..., Child], tmp_path: Path
@@ -276,6 +298,33 @@ def test_who_hears_that_the_bus_is_starting_may_make_the_process_a_daemon(
     assert not (tmp_path / "program.pid").exists()
 
 
+@pytest.mark.rule("bus.B14", "bus.B9")
+def test_a_daemon_may_have_closed_all_descriptors(run: Callable[..., Child], tmp_path: Path) -> None:
+    """As PEP 3143 wants it. The bell of the signals is among them, and its number soon that of another file."""
+    child = run(f"""
+        {DAEMONIZES}
+        def closes():
+            global others
+            daemonizes()
+            os.closerange(3, 256)
+            others = [os.open("others.txt", os.O_RDWR | os.O_CREAT) for _ in range(20)]
+
+        bus.subscribe("start", closes, 10)
+        bus.start()
+        say(f"daemon {{os.getpid()}}")
+        bus.block()
+        say("over")
+    """)
+    pid = int(child.until("daemon")[-1].split()[1])
+    assert child.process.wait(30) == 0
+    os.kill(pid, signal.SIGUSR1)
+    child.until("Bus graceful")
+    os.kill(pid, signal.SIGTERM)
+    lines = child.until("over")
+    assert [line for line in lines if line in ENDED] == ENDED
+    assert (tmp_path / "others.txt").read_bytes() == b""
+
+
 @pytest.mark.rule("bus.B1", "bus.R21")
 def test_what_is_asked_in_a_child_that_never_returns_is_not_done(run: Callable[..., Child], tmp_path: Path) -> None:
     child = run("""
@@ -283,8 +332,9 @@ def test_what_is_asked_in_a_child_that_never_returns_is_not_done(run: Callable[.
             pid = os.fork()
             if not pid:
                 in_thread(bus.exit).join()
+                bus.stop()
                 try:
-                    bus.exit()
+                    bus.wait(bus.states.STARTED)
                 except RuntimeError:
                     say("refused")
                 sys.exit(3)
@@ -297,7 +347,8 @@ def test_what_is_asked_in_a_child_that_never_returns_is_not_done(run: Callable[.
     """)
     lines = child.until("started")
     assert "child ended with 3" in lines
-    assert "The exit is for when the start listener that forked returns in this process" in lines
+    for asked in ("exit", "stop"):
+        assert f"The {asked} is for when the start listener that forked returns in this process" in lines
     assert "refused" in lines
     ends_cleanly(child, tmp_path)
 

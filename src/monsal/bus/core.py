@@ -99,13 +99,13 @@ class Bus(Steps):
                 if self._abroad:
                     raise
                 self.log("Keyboard Interrupt: shutting down bus")
-                self._exit_quietly()
+                self._quietly(self.exit)
             except SystemExit:
                 if self._abroad:
                     # A listener has forked, and this is the end of the child: of it, not of the bus.
                     raise
                 self.log("SystemExit raised: shutting down bus")
-                self._exit_quietly()
+                self._quietly(self.exit)
                 self.wait(Phase.EXITED)
                 raise
         self.log("Waiting for child threads to terminate...")
@@ -132,13 +132,6 @@ class Bus(Steps):
         if self._has_ended() and all(thread.daemon for thread in others):
             for ears in tuple(self._ears):
                 ears.rest()
-
-    def _exit_quietly(self) -> None:
-        """Exit; what fails is logged, and raised at the end of `block`."""
-        try:
-            self.exit()
-        except ChannelFailures as failures:
-            self.history.add("log", "the exit was not clean", cause=str(failures))
 
     def start_with_callback(
         self, func: Callable[..., object], args: Sequence[Any] | None = None, kwargs: Mapping[str, Any] | None = None

@@ -29,7 +29,7 @@ from monsal.bus.inner.held import let_go
 from monsal.bus.inner.lent import Lent
 from monsal.bus.inner.phases import Phases
 from monsal.bus.inner.rounds import Call, Round, current_call
-from monsal.bus.inner.waiting import Desk, spawn
+from monsal.bus.inner.waiting import Desk, is_held_here, spawn
 from monsal.bus.limits import Hurry, Limits
 from monsal.bus.states import Action, Phase, State, TransitionError
 
@@ -104,7 +104,9 @@ class Steps(Phases):
 
         Raises ChannelFailures after all have been called if some failed; then the state stays STOPPING.
         """
-        self._check_home()
+        self._check_home(asks=True)
+        if self._put_off(self.stop):
+            return
         self._shut_down("stop")
 
     def exit(self) -> None:
@@ -113,7 +115,9 @@ class Steps(Phases):
         From two threads, or twice, it is done once: the second call returns at once. After `restart` it wins over it.
         Raises ChannelFailures at the end if listeners failed; that keeps none of the others from running.
         """
-        self._check_home()
+        self._check_home(asks=True)
+        if self._put_off(self.exit):
+            return
         with self._lock:
             if self._leaving:
                 self.execv = False
@@ -122,7 +126,9 @@ class Steps(Phases):
 
     def restart(self) -> None:
         """Exit, and have `block` replace the process on the main thread. Does nothing if the bus is leaving already."""
-        self._check_home()
+        self._check_home(asks=True)
+        if self._put_off(self.restart):
+            return
         with self._lock:
             # Of two threads that restart only one goes on, or its exit would look like one that comes after a restart.
             if self._leaving or self._restarting:
@@ -132,7 +138,9 @@ class Steps(Phases):
 
     def graceful(self) -> None:
         """Reload what can be reloaded; the state does not change. Not while the bus starts, stops or exits."""
-        self._check_home()
+        self._check_home(asks=True)
+        if self._put_off(self.graceful):
+            return
         with self._lock:
             ready = self.phase in (Phase.NEW, Phase.STARTED, Phase.RELOADING, Phase.STOPPED)
             if ready:
@@ -166,6 +174,24 @@ class Steps(Phases):
             raise RuntimeError("extend() is for a listener that is being called under a deadline")
         call.deadline = max(call.deadline, monotonic() + seconds)
         self._announce("extended", seconds)
+
+    def _put_off(self, method: Callable[[], None]) -> bool:
+        """Whether this thread is in the middle of the bus itself; then `method` is called a moment later.
+
+        So it is when a signal handler of the program calls, or a finalizer: it would wait for what it holds itself, or
+        find things half done. What fails then is logged, and raised at the end of `block`.
+        """
+        if not (is_held_here(self._lock) or self._lobby.interrupted):
+            return False
+        self._lobby.call_soon(partial(self._quietly, method))
+        return True
+
+    def _quietly(self, method: Callable[[], None]) -> None:
+        """For who has nobody to tell: failures were logged, and those of an exit are raised at the end of `block`."""
+        try:
+            method()
+        except ChannelFailures as failures:
+            self.history.add("log", "it was not clean", channel=method.__name__, cause=str(failures))
 
     # From phase to phase
 
@@ -311,18 +337,20 @@ class Steps(Phases):
         return more
 
     def _run_stop(self) -> bool:
-        self.log("Bus STOPPING")
-        self._announce("phase", Phase.STOPPING)
+        fatal = self._begin(Phase.STOPPING, "Bus STOPPING")
         self._failed = []
         self._rush = monotonic() + self.limits.whole
         if self.listeners.get("drain"):
             with self._lock:
                 self._enter(Phase.DRAINING, "stop")
-            self._announce("phase", Phase.DRAINING)
+            meanwhile = self._begin(Phase.DRAINING)
+            fatal = fatal or meanwhile
             self._run_round("drain")
             with self._lock:
                 self._enter(Phase.STOPPING, "stop")
         self._run_round("stop")
+        if fatal is not None:
+            raise fatal
         if self._failed:
             return self._arrive(Phase.FAILED, "stop")
         more = self._arrive(Phase.STOPPED, "stop")
@@ -330,8 +358,7 @@ class Steps(Phases):
         return more
 
     def _run_exit(self) -> bool:
-        self.log("Bus EXITING")
-        self._announce("phase", Phase.EXITING)
+        fatal = self._begin(Phase.EXITING, "Bus EXITING")
         # An exit long after a stop has its own time.
         self._rush = max(self._rush, self._since + self.limits.exit)
         try:
@@ -339,8 +366,27 @@ class Steps(Phases):
         finally:
             self._close_own_loop()
             atexit.unregister(self._clean_exit)
+        if fatal is not None:
+            raise fatal
         self.log("Bus EXITED")
         return self._arrive(Phase.EXITED, "exit")
+
+    def _begin(self, phase: Phase, text: str = "") -> BaseException | None:
+        """Say that a step begins; what ends more than the saying is returned, for the end of the step.
+
+        An interrupt that comes just then, or SystemExit of who hears it, must not keep the step's own listeners from
+        being called: nobody calls them later.
+        """
+        fatal: BaseException | None = None
+        says = [partial(self.log, text)] if text else []
+        for say in (*says, partial(self._announce, "phase", phase)):
+            try:
+                say()
+            except BaseException as error:
+                if self._abroad:
+                    raise
+                fatal = fatal or error
+        return fatal
 
     def _run_round(self, channel: str) -> None:
         """Call the listeners of a channel on the thread that is lent or on one of the bus, watched by this one."""
@@ -420,4 +466,4 @@ class Steps(Phases):
 
 def _owners(listeners: Iterable[Listener]) -> dict[int, object]:
     """The plugins whose methods these are, by identity; kept, so that no other gets it."""
-    return {id(listener.__self__): listener.__self__ for listener in listeners if isinstance(listener, MethodType)}
+    return {id(one.__self__): one.__self__ for one in listeners if type(one) is MethodType}

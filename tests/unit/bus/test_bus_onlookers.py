@@ -65,6 +65,34 @@ def test_an_onlooker_that_fails_stops_nobody(bus: Any) -> None:
     assert "OSError: no such disk" in bus.text_of("Error in 'phase' listener")
 
 
+@pytest.mark.rule("bus.R6", "bus.B4")
+@pytest.mark.parametrize("end", [SystemExit(3), KeyboardInterrupt()], ids=["SystemExit", "KeyboardInterrupt"])
+@pytest.mark.parametrize(
+    "heard", ["Bus STOPPING", "Bus EXITING", Phase.STOPPING, Phase.DRAINING, Phase.EXITING], ids=str
+)
+def test_an_interrupt_while_the_bus_says_that_a_step_begins_keeps_nobody_from_being_called(
+    bus: Any, end: BaseException, heard: object
+) -> None:
+    """The step ended where it was, so its listeners were never called: a PID file stayed, for example."""
+    called: list[str] = []
+
+    def hears(what: object, level: int = 0) -> None:
+        if what == heard:
+            raise end
+
+    for channel in ("drain", "stop", "exit"):
+        bus.subscribe(channel, lambda channel=channel: called.append(channel))
+    for channel in ("log", "phase"):
+        bus.subscribe(channel, hears)
+    bus.start()
+    with pytest.raises(type(end)):
+        bus.exit()
+    assert called == ["drain", "stop", "exit"]
+    assert bus.phase is Phase.EXITED
+    with pytest.raises(type(end)):
+        bus.block()
+
+
 def test_more_time_that_is_asked_for_is_told(bus: Any) -> None:
     heard: list[float] = []
     bus.subscribe("extended", heard.append)

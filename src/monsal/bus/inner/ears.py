@@ -41,11 +41,17 @@ _hooks: Final[list[bool]] = []
 
 
 class Ears:
-    """Takes signals for a bus: `on_signal` is their handler. All methods are for the main thread."""
+    """Takes signals for a bus: `on_signal` is their handler. All methods are for the main thread.
 
-    def __init__(self, bus: Host, on_signal: Callable[[int, FrameType | None], None]) -> None:
+    `forget` is called in each forked child.
+    """
+
+    def __init__(
+        self, bus: Host, on_signal: Callable[[int, FrameType | None], None], forget: Callable[[], None]
+    ) -> None:
         self._bus = bus
         self._on_signal = on_signal
+        self._forget = forget
         #: Number -> what was there before.
         self._former: dict[int, Any] = {}
         self._former_wakeup: int | None = None
@@ -142,6 +148,7 @@ class Ears:
 
     def in_child(self) -> None:
         """In the child of a fork: give all back, if the bus does not go on there."""
+        self._forget()
         goes_on = self._bus._goes_on_here()
         self._bus._lobby.main_desk.forked(goes_on=goes_on)
         if goes_on:

@@ -30,8 +30,9 @@ class Home(Hub):
         """Whether this is a child that was forked from the process of the bus, which goes on there and not here."""
         return self._home is not None and self._home != os.getpid()
 
-    def _check_home(self) -> None:
-        if self._abroad and not self._may_move_in():
+    def _check_home(self, *, asks: bool = False) -> None:
+        """Raise RuntimeError in a child; `asks` is for what may be done there if the bus turns out to go on in it."""
+        if self._abroad and not self._may_move_in(asks=asks):
             raise RuntimeError(
                 f"the bus belongs to process {self._home}, and this is a child that was forked from it; "
                 "make a bus of its own, or fork with bus.forking() to have it go on in the child"
@@ -41,7 +42,7 @@ class Home(Hub):
         """In a child, as it begins: whether it was forked to have the bus go on in it."""
         return self._forker == threading.get_ident()
 
-    def _may_move_in(self) -> bool:
+    def _may_move_in(self, *, asks: bool) -> bool:
         """In a child: whether the bus may yet go on in it; mere channels go nowhere."""
         return False
 

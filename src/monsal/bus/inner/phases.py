@@ -99,13 +99,13 @@ class Phases(Home):
     def _asked_to_leave(self) -> bool:
         return self._goal is not None
 
-    def _may_move_in(self) -> bool:
-        """In a child: whether it was forked in the start and has not returned from there yet, asked on another thread.
+    def _may_move_in(self, *, asks: bool) -> bool:
+        """In a child: whether it was forked in the start and has not returned from there yet.
 
         Whether a daemon begins here is known only then, but the listener may have started threads before, for example
-        of a server, which are asked to exit already. As in any start, that is done when the listener has returned. It
-        itself is refused, so that a child which is no daemon learns so.
+        of a server, or have set handlers of signals, which are asked to exit already. As in any start, that is done
+        when the listener has returned. It must not wait for that itself.
         """
         # The thread that forked is the main thread of the child.
         forker = threading.main_thread().ident
-        return self.phase is Phase.STARTING and self._conductor == forker != threading.get_ident()
+        return self.phase is Phase.STARTING and self._conductor == forker and (asks or forker != threading.get_ident())

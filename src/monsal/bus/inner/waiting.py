@@ -5,17 +5,19 @@ from __future__ import annotations
 import math
 import os
 import select
+import signal
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable
 from fcntl import F_DUPFD_CLOEXEC, fcntl
 from functools import partial
 from queue import Empty, SimpleQueue
+from threading import RLock
 from time import monotonic
 
 from monsal.bus.states import Phase, State, TransitionError
 
-__all__ = ["Desk", "Lobby", "Waiter", "spawn"]
+__all__ = ["Desk", "Lobby", "Waiter", "is_held_here", "spawn"]
 
 Work = Callable[[], object]
 
@@ -27,11 +29,12 @@ class Desk:
     has none), so a signal handler may call them. Who waits looks at its own condition after each `wait`.
     """
 
-    __slots__ = ("_knocks", "_pipe", "_work", "attended")
+    __slots__ = ("_inode", "_knocks", "_pipe", "_work", "attended")
 
     def __init__(self) -> None:
         self._knocks: SimpleQueue[None] = SimpleQueue()
         self._pipe: tuple[int, int] | None = None
+        self._inode = 0
         # Apart from the knocks: another thread may come to do the work, but must not hear the knocks in one's stead.
         self._work: deque[Work] = deque()
         #: Whether the thread is waiting now and so will do what is put.
@@ -43,49 +46,64 @@ class Desk:
         It is for `signal.set_wakeup_fd`. A signal that arrives when a thread is just about to sleep on a lock runs no
         Python code until that thread wakes; a byte in a pipe that is polled cannot come too early.
         """
-        if self._pipe is None:
-            self._pipe = os.pipe()
-            for end in self._pipe:
+        pipe = self.pipe
+        if pipe is None:
+            pipe = os.pipe()
+            for end in pipe:
                 os.set_blocking(end, False)
+            self._inode, self._pipe = os.fstat(pipe[0]).st_ino, pipe
             self.knock()
-        return self._pipe[1]
+        return pipe[1]
 
     @property
     def pipe(self) -> tuple[int, int] | None:
-        """The two ends of the doorbell, if there is one."""
-        return self._pipe
+        """The two ends of the doorbell, if there is one.
+
+        Many who make a process a daemon close all descriptors (PEP 3143), and their numbers are soon those of other
+        files. Then there is none.
+        """
+        if self._pipe is None:
+            return None
+        try:
+            whole = all(os.fstat(end).st_ino == self._inode for end in self._pipe)
+        except OSError:
+            return None
+        return self._pipe if whole else None
 
     def lift(self, above: int) -> bool:
         """Move the doorbell to descriptors above that one; whether it was moved, so that it has a new number.
 
         The former ones stay open: somebody may be about to knock there.
         """
-        if self._pipe is None or min(self._pipe) > above:
+        pipe = self.pipe
+        if pipe is None or min(pipe) > above:
             return False
-        reading, writing = (fcntl(end, F_DUPFD_CLOEXEC, above + 1) for end in self._pipe)
+        reading, writing = (fcntl(end, F_DUPFD_CLOEXEC, above + 1) for end in pipe)
         self._pipe = (reading, writing)
         return True
 
     def hush(self) -> None:
         """Forget the knocks that nobody has heard; the thread of the desk calls this when it does not wait any more."""
+        pipe = self.pipe
         try:
-            while self._pipe is not None and os.read(self._pipe[0], 4096):
+            while pipe is not None and os.read(pipe[0], 4096):
                 continue
         except BlockingIOError:
             return
 
     def __del__(self) -> None:
         # Only now: a knock at a number that was closed could go to somebody else's file.
-        for end in self._pipe or ():
+        for end in self.pipe or ():
             os.close(end)
 
     def knock(self) -> None:
         """Have who waits here look again."""
-        if self._pipe is None:
+        pipe = self.pipe
+        if pipe is None:
             self._knocks.put(None)
             return
         try:
-            os.write(self._pipe[1], b"\0")
+            os.write(pipe[1], b"\0")
         except BlockingIOError:
             # Full of knocks that nobody heard yet; one more would say nothing new.
             return
@@ -96,9 +114,11 @@ class Desk:
         self.attended = False
         if not goes_on:
             self._work.clear()
-        if self._pipe is not None:
+        pipe = self.pipe
+        if pipe is not None:
             fresh = os.pipe()
-            for new, old in zip(fresh, self._pipe, strict=True):
+            self._inode = os.fstat(fresh[0]).st_ino
+            for new, old in zip(fresh, pipe, strict=True):
                 os.set_blocking(new, False)
                 os.dup2(new, old, inheritable=False)
                 os.close(new)
@@ -108,22 +128,41 @@ class Desk:
         self._work.append(work)
         self.knock()
 
-    def wait(self, timeout: float | None = None) -> None:
-        """Wait for a knock, at most `timeout` seconds, and do the work that was left."""
+    def wait(self, timeout: float | None = None, *, hears_signals: bool = False) -> None:
+        """Wait for a knock, at most `timeout` seconds, and do the work that was left.
+
+        With `hears_signals`, which is for the main thread, a signal is one, too, if it has a handler of the program.
+        """
         self.attended = True
+        ringing = hears_signals and self._take_bell()
         try:
-            if self._pipe is None:
+            pipe = self.pipe
+            if pipe is None:
                 self._knocks.get(timeout=timeout)
             else:
                 poll = select.poll()
-                poll.register(self._pipe[0], select.POLLIN)
-                if poll.poll(None if timeout is None else math.ceil(timeout * 1000)):
-                    os.read(self._pipe[0], 4096)
+                poll.register(pipe[0], select.POLLIN)
+                if poll.poll(None if timeout is None else math.ceil(timeout * 1000)) and self.pipe == pipe:
+                    os.read(pipe[0], 4096)
         except Empty:
             return
         finally:
+            if ringing:
+                signal.set_wakeup_fd(-1)
             self.attended = False
         self.clear()
+
+    def _take_bell(self) -> bool:
+        """Have signals ring here; whether that is to be undone. Where they ring elsewhere, or here already, they do."""
+        try:
+            bell = self.doorbell()
+            former = signal.set_wakeup_fd(bell, warn_on_full_buffer=False)
+        except (OSError, ValueError):
+            # There is no descriptor left, or this is not the main interpreter. A signal is heard with the next knock.
+            return False
+        if former not in (-1, bell):
+            signal.set_wakeup_fd(former)
+        return former == -1
 
     def clear(self) -> None:
         """Do all work that lies there, whoever one is."""
@@ -161,7 +200,7 @@ class Lobby:
     """All who wait for one bus, and the main thread's desk, where the bus's own work is done (B9)."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._waiters: list[Waiter] = []
         self._phase = Phase.NEW
         self._desk = Desk()
@@ -174,6 +213,12 @@ class Lobby:
     def main_desk(self) -> Desk:
         """The desk of the main thread; its doorbell is for `signal.set_wakeup_fd`."""
         return self._desk
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether this thread waits here, or is about to: then it is a signal handler or a finalizer that asks."""
+        waits = self._desk.attended and threading.current_thread() is threading.main_thread()
+        return waits or is_held_here(self._lock)
 
     def tell(self, phase: Phase) -> None:
         """Tell all who wait which phase was entered."""
@@ -216,7 +261,9 @@ class Lobby:
             due = monotonic() + interval
             while not waiter.over:
                 ticking = has_tick()
-                waiter.desk.wait(max(0.0, due - monotonic()) if ticking else None)
+                waiter.desk.wait(
+                    max(0.0, due - monotonic()) if ticking else None, hears_signals=waiter.desk is self._desk
+                )
                 if monotonic() >= due:
                     if ticking and not waiter.over:
                         tick()
@@ -245,6 +292,12 @@ class Lobby:
         except (SystemExit, KeyboardInterrupt) as error:
             # It is meant for the process, so it is raised where the main thread waits.
             self._desk.put(partial(_raise, error))
+
+
+def is_held_here(lock: RLock) -> bool:
+    """Whether this thread has the lock."""
+    held: bool = lock._is_owned()  # type: ignore[attr-defined]  # as threading.Condition asks it
+    return held
 
 
 def _raise(error: BaseException) -> None:

@@ -48,9 +48,14 @@ class SignalHandler:
             "SIGHUP": self.handle_SIGHUP,
             "SIGUSR1": bus.graceful,
         }
-        self._ears = Ears(bus, self._on_signal)
+        self._ears = Ears(bus, self._on_signal, self._forget)
         self._listeners: dict[int, Callable[..., Any]] = {}
         self._asked_to_exit = 0
+        #: Those that have come and are not told yet; those whose listeners run; those that came again meanwhile.
+        self._untold: set[int] = set()
+        self._running: set[int] = set()
+        self._again: set[int] = set()
+        self._lock = threading.Lock()
         self._made_in = os.getpid()
         self._on_terminal = _on_terminal()
 
@@ -117,7 +122,7 @@ class SignalHandler:
         """The handler itself, between two instructions of the main thread: it takes no lock and calls no listener."""
         if self._ears.elsewhere(number):
             return
-        if self._listeners.get(number) == self.bus.exit:
+        if self._exits(number):
             if not self._asked_to_exit and self.bus.leaving and not self.bus.execv:
                 # The first to ask was not a signal. A signal during a restart asks for something else, the exit.
                 self._asked_to_exit = 1
@@ -131,15 +136,59 @@ class SignalHandler:
                 # The first process of a container is not ended by a signal that it does not handle (man 7
                 # pid_namespaces, kill(2)), but it is by a fault, which this ends in.
                 os.abort()
+        elif number in self._untold:
+            # As in the system itself: one that comes again before it was heard is one.
+            return
+        self._untold.add(number)
         self.bus.call_soon(partial(self._work, number, self._asked_to_exit))
 
+    def _exits(self, number: int) -> bool:
+        return self._listeners.get(number) == self.bus.exit
+
     def _work(self, number: int, asked_to_exit: int) -> None:
-        name = self.signals[number]
+        self._untold.discard(number)
         self.bus._note_signal()
-        self.bus.log(f"Caught signal {name}.")
-        if asked_to_exit >= HURRY_AT and self._listeners.get(number) == self.bus.exit:
-            self.bus.log("Asked to exit again: the shutdown is hurried.", 30)
-            self.bus.hurry.set()
+        self.bus.log(f"Caught signal {self.signals[number]}.")
+        if self._exits(number):
+            # The second one hurries the first, so it cannot wait for that; and there are no more than these.
+            if asked_to_exit >= HURRY_AT:
+                self.bus.log("Asked to exit again: the shutdown is hurried.", 30)
+                self.bus.hurry.set()
+            self._publish(number)
+            return
+        with self._lock:
+            if number in self._running:
+                # A storm of signals must not become a storm of threads; it is told once more when that one is done.
+                self._again.add(number)
+                return
+            self._running.add(number)
+        try:
+            while self._has_come_again(number):
+                continue
+        except BaseException:
+            with self._lock:
+                self._running.discard(number)
+                self._again.discard(number)
+            raise
+
+    def _has_come_again(self, number: int) -> bool:
+        """Tell of a signal; whether it came again meanwhile."""
+        self._publish(number)
+        with self._lock:
+            again = number in self._again
+            self._again.discard(number)
+            if not again:
+                self._running.discard(number)
+            return again
+
+    def _forget(self) -> None:
+        """In a forked child: whoever told of signals does so in the parent."""
+        self._lock = threading.Lock()
+        for told in (self._untold, self._running, self._again):
+            told.clear()
+
+    def _publish(self, number: int) -> None:
+        name = self.signals[number]
         try:
             self.bus.publish(name)
         except ChannelFailures as failures:

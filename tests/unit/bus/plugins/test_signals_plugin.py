@@ -237,3 +237,50 @@ def test_a_hangup_restarts_a_daemon_exits_on_a_terminal_and_reloads_elsewhere(
     assert (bus.execv, bus.state) == (execv, state)
     assert len(reloads) == (state is State.STARTED)
     bus.exit()
+
+
+@pytest.mark.rule("bus.B9")
+def test_a_storm_of_one_signal_is_no_storm_of_threads_and_none_is_forgotten(bus: Bus, handler: SignalHandler) -> None:
+    """Each signal had a thread of its own while the listener was busy."""
+    busy, go_on, told = threading.Event(), threading.Event(), threading.Semaphore(0)
+
+    def listener() -> None:
+        busy.set()
+        go_on.wait(20)
+        told.release()
+
+    handler.set_handler("SIGUSR2", listener)
+    bus.start()
+    before = threading.active_count()
+    signal.raise_signal(signal.SIGUSR2)
+    assert busy.wait(20)
+    for _ in range(100):
+        signal.raise_signal(signal.SIGUSR2)
+    # One whose listener is busy, and few that have just been started, or are just ending.
+    assert threading.active_count() <= before + 10
+    go_on.set()
+    assert told.acquire(timeout=20), "the first one"
+    assert told.acquire(timeout=20), "those that came meanwhile, as one"
+    busy.clear()
+    signal.raise_signal(signal.SIGUSR2)
+    assert busy.wait(20), "one that comes later"
+    bus.exit()
+
+
+@pytest.mark.rule("bus.B9", "bus.R6")
+def test_after_system_exit_of_its_listener_a_signal_is_heard_again(bus: Bus, handler: SignalHandler) -> None:
+    heard = threading.Event()
+
+    def listener() -> None:
+        if not heard.is_set():
+            heard.set()
+            raise SystemExit(3)
+        bus.exit()
+
+    handler.set_handler("SIGUSR2", listener)
+    bus.start()
+    signal.raise_signal(signal.SIGUSR2)
+    with pytest.raises(SystemExit):
+        bus.wait(Phase.EXITED)
+    signal.raise_signal(signal.SIGUSR2)
+    bus.block()

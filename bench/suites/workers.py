@@ -118,7 +118,7 @@ def _monsal(*words: str) -> list[str]:
 @contextmanager
 def _server(home: Path, workers: int) -> Iterator[subprocess.Popen[Any]]:
     (home / "app.py").write_text(_APP, encoding="utf-8")
-    (home / "handlers.py").write_text(_HANDLERS.format(slow=""), encoding="utf-8")
+    (home / "handlers.py").write_text(_HANDLERS.replace("{slow}", ""), encoding="utf-8")
     command = _monsal("run", "--dir", str(home), "--workers", str(workers))
     with (home / "log").open("wb") as log:
         process = subprocess.Popen(command, env=our_environment(), stdout=log, stderr=log)
@@ -174,7 +174,7 @@ def _reload_ours(slow: str, turn: int) -> Sample:
         home = Path(place)
         with _ended(_load(home, "--connections", str(_CONNECTIONS), "--rate", str(_CALM))) as load:
             time.sleep(_AROUND)
-            (home / "handlers.py").write_text(_HANDLERS.format(slow=slow), encoding="utf-8")
+            (home / "handlers.py").write_text(_HANDLERS.replace("{slow}", slow), encoding="utf-8")
             done = subprocess.run(
                 _monsal("reload", "--dir", place), env=our_environment(), capture_output=True, check=False
             )
@@ -206,7 +206,7 @@ def _http(peer: str, slow: str, turn: int) -> Sample:
     variables = {**plain_environment(), "PYTHONDONTWRITEBYTECODE": "1"}
     with tempfile.TemporaryDirectory(prefix="monsal-bench-") as place:
         module = Path(place) / "served.py"
-        module.write_text(code.format(slow=""), encoding="utf-8")
+        module.write_text(code.replace("{slow}", ""), encoding="utf-8")
         server = subprocess.Popen(
             [python, "-m", peer, *options, "served:app"],
             cwd=place,
@@ -220,7 +220,7 @@ def _http(peer: str, slow: str, turn: int) -> Sample:
             command = [sys.executable, "-m", "bench.probes.reload_http", str(port), str(_CONNECTIONS), str(_CALM)]
             with _ended(subprocess.Popen(command, cwd=ROOT, env=our_environment(), stdout=subprocess.PIPE)) as load:
                 time.sleep(_AROUND)
-                module.write_text(code.format(slow=slow), encoding="utf-8")
+                module.write_text(code.replace("{slow}", slow), encoding="utf-8")
                 os.kill(server.pid, signal.SIGHUP)
                 # Nobody says when it is done: time for the import, and for what follows.
                 time.sleep((3.0 if slow else 1.0) + _AROUND)

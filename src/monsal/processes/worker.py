@@ -77,6 +77,7 @@ class WorkerProcess(Actor):
 
     async def boot(self) -> None:
         """Load the application and connect to the store; nothing is taken or handled yet."""
+        _yield_to_others(True)
         app = import_app(self._directory, self._target)
         resolved: Resolved = app.settings(self._directory)
         for values, origin in self._overrides:
@@ -104,6 +105,7 @@ class WorkerProcess(Actor):
 
     async def start(self) -> None:
         """Serve."""
+        _yield_to_others(False)
         service = self._serving()
         self._serves = True
         if self._role == "api":
@@ -264,3 +266,9 @@ class WorkerProcess(Actor):
     def _serving_settings(self) -> Settings:
         assert self._settings is not None
         return self._settings
+
+
+def _yield_to_others(does: bool) -> None:
+    """Whether this process interrupts others when it has something to do: to import much must not hold up who serves."""
+    if hasattr(os, "SCHED_BATCH"):
+        os.sched_setscheduler(0, os.SCHED_BATCH if does else os.SCHED_OTHER, os.sched_param(0))

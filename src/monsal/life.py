@@ -53,6 +53,8 @@ GENERATION = "MONSAL_GENERATION"
 _OPENING = 300.0
 #: Seconds that new code has to show that it can be loaded.
 _CHECKING = 60.0
+#: What is said of a reload that was given up for the new code.
+_BROKEN = "the code as it is now cannot serve; the server goes on with the old one"
 #: Seconds that threads of handlers get after a clean end.
 _PATIENCE = 3.0
 
@@ -395,10 +397,9 @@ class _Life:
 
     def _failed_reload(self, output: str) -> ReloadFailed:
         self._notifier.reload_failed("the new code cannot serve")
-        text = "the code as it is now cannot serve; the server goes on with the old one"
         self.account.failed_reload = f"the reload at {time.strftime('%H:%M:%S')} failed: {output.splitlines()[-1]}"
-        log.error("%s\n%s", text, output, extra={"action": "reload"})
-        return ReloadFailed(text, details=output)
+        log.error("%s\n%s", _BROKEN, output, extra={"action": "reload"})
+        return ReloadFailed(_BROKEN, details=output)
 
     def _renew_quietly(self) -> None:
         """For who has nobody to tell: the failure is in the log."""
@@ -431,9 +432,14 @@ class _Life:
         threading.Thread(target=call, name=f"monsal-{method.__name__}", daemon=True).start()
 
     def _log(self, message: str, level: int = logging.INFO) -> None:
-        if level >= logging.ERROR and (self._told or message.startswith("Error in 'graceful'")):
-            # Told in other words by whoever called `serve`, or by who asked for the reload.
+        if level >= logging.ERROR and self._told:
+            # Told in other words by whoever called `serve`.
             level = logging.DEBUG
+        elif level >= logging.ERROR and message.startswith("Error in ") and "ReloadFailed: " in message:
+            # No fault of the server. Who asked for the reload is told why; for a signal that is the log.
+            of_signal = message.startswith("Error in 'SIG")
+            message = message.rpartition("ReloadFailed: ")[2].partition("\n")[0]
+            level = logging.WARNING if of_signal and message != _BROKEN else logging.DEBUG
         elif level == logging.INFO and not message.startswith("Caught signal"):
             # What the bus does at each start and stop is for those who look for a fault.
             level = logging.DEBUG

@@ -2,6 +2,7 @@
 
     python = environment("cherrypy")            # requirements/peers/cherrypy.txt, made once, below .peers/
     modules = npm_environment("jsonrpc")        # requirements/peers/jsonrpc/package-lock.json; for NODE_PATH
+    python -m tools.peers cherrypy jsonrpc      # beforehand: a test that installs one may not be done in its time
 
 Neither the project nor its tests are installed there; what a peer needs of ours is put on its PYTHONPATH.
 """
@@ -17,7 +18,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-__all__ = ["environment", "npm_environment"]
+__all__ = ["environment", "main", "npm_environment"]
 
 ROOT = Path(__file__).resolve().parent.parent
 #: Where the environments are; `make clean` removes it.
@@ -63,6 +64,13 @@ def npm_environment(name: str) -> Path:
     return home / "node_modules"
 
 
+def main(names: Sequence[str]) -> None:
+    """Make the environments of these names."""
+    for name in names:
+        make = npm_environment if (ROOT / "requirements" / "peers" / name).is_dir() else environment
+        make(name)
+
+
 def _home(name: str, pins: bytes) -> Path:
     """Where an environment of these pins is: other pins, another place."""
     return PLACE / f"{name}-{hashlib.sha256(pins).hexdigest()[:12]}"
@@ -89,3 +97,7 @@ def _install(command: Sequence[str], pins: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise RuntimeError(f"cannot install {pins.relative_to(ROOT)}:\n{done.stdout}{done.stderr}")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

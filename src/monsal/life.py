@@ -39,7 +39,7 @@ from monsal.logs import set_up_logging
 from monsal.ownership import check_reader, give_away, owner_to_be
 from monsal.processes.plan import Overrides
 from monsal.progress import Progress
-from monsal.renewal import Renewal, first_of, on_a_thread
+from monsal.renewal import BROKEN, Renewal, first_of, on_a_thread
 from monsal.server import Server
 
 __all__ = ["GENERATION", "Options", "serve"]
@@ -393,9 +393,14 @@ class _Life:
     # The whole
 
     def _log(self, message: str, level: int = logging.INFO) -> None:
-        if level >= logging.ERROR and (self._told or message.startswith("Error in 'graceful'")):
-            # Told in other words by whoever called `serve`, or by who asked for the reload.
+        if level >= logging.ERROR and self._told:
+            # Told in other words by whoever called `serve`.
             level = logging.DEBUG
+        elif level >= logging.ERROR and message.startswith("Error in ") and "ReloadFailed: " in message:
+            # No fault of the server. Who asked for the reload is told why; for a signal that is the log.
+            of_signal = message.startswith("Error in 'SIG")
+            message = message.rpartition("ReloadFailed: ")[2].partition("\n")[0]
+            level = logging.WARNING if of_signal and message != BROKEN else logging.DEBUG
         elif level == logging.INFO and not message.startswith("Caught signal"):
             # What the bus does at each start and stop is for those who look for a fault.
             level = logging.DEBUG

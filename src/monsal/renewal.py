@@ -27,10 +27,12 @@ from monsal.bus.plugins.systemd import Notifier
 from monsal.errors import ReloadFailed
 from monsal.server import Server
 
-__all__ = ["Renewal", "first_of", "on_a_thread"]
+__all__ = ["BROKEN", "Renewal", "first_of", "on_a_thread"]
 
 log = logging.getLogger("monsal.server")
 
+#: What is said of a reload that was given up for the new code.
+BROKEN = "the code as it is now cannot serve; the server goes on with the old one"
 #: Seconds that new code has to show that it can be loaded.
 _CHECKING = 60.0
 
@@ -139,10 +141,9 @@ class Renewal:
 
     def _failed(self, output: str) -> ReloadFailed:
         self._notifier.reload_failed("the new code cannot serve")
-        text = "the code as it is now cannot serve; the server goes on with the old one"
         self._account.failed_reload = f"the reload at {time.strftime('%H:%M:%S')} failed: {output.splitlines()[-1]}"
-        log.error("%s\n%s", text, output, extra={"action": "reload"})
-        return ReloadFailed(text, details=output)
+        log.error("%s\n%s", BROKEN, output, extra={"action": "reload"})
+        return ReloadFailed(BROKEN, details=output)
 
 
 def on_a_thread(method: Callable[[], None]) -> None:

@@ -224,3 +224,17 @@ def test_a_command_in_a_directory_that_is_gone(home: Path) -> None:
     )
     assert done.returncode == 64
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.rule("bus.B11")
+def test_a_reload_by_signal_that_fails_is_told_once(home: Path) -> None:
+    """The log had it twice, and the second time as a fault of the bus, with its stack."""
+    make_application(home, QUIET)
+    with Server(home) as server:
+        server.start()
+        (home / "handlers.py").write_text("raise RuntimeError('half written')\n")
+        hang_up(server)
+        wait_until(lambda: "RuntimeError: half written" in server.log(), "the traceback")
+        assert server.stop() == 0
+        assert server.log().count("cannot serve; the server goes on") == 1
+        assert "Exception Group" not in server.log()

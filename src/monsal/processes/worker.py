@@ -269,6 +269,6 @@ class WorkerProcess(Actor):
 
 
 def _yield_to_others(does: bool) -> None:
-    """Whether this process interrupts others when it has something to do: to import much must not hold up who serves."""
+    """Whether this process lets others go on when it has something to do: who boots must not hold up who serves."""
     if hasattr(os, "SCHED_BATCH"):
         os.sched_setscheduler(0, os.SCHED_BATCH if does else os.SCHED_OTHER, os.sched_param(0))

@@ -176,7 +176,7 @@ class Dispatcher:
             self._executor = ThreadPoolExecutor(THREADS, thread_name_prefix="monsal-rpc")
         here = copy_context()
         work = asyncio.get_running_loop().run_in_executor(
-            self._executor, here.run, step.call, context.sender, context.kwargs, context.secinfo
+            self._executor, here.run, _call, step, context.sender, context.kwargs, context.secinfo
         )
         try:
             return await asyncio.shield(work)
@@ -203,8 +203,10 @@ class Dispatcher:
                 if value is not None:
                     results.append(value)
             value = _only_one(call, results)
-        except Exception as error:  # noqa: BLE001 - it is told to the caller
+        except BaseException as error:  # it is told to the caller; a handler's SystemExit ends the call only
             self.fail(context, error)
+            if isinstance(error, KeyboardInterrupt):
+                raise
         else:
             self.finish(context, value)
         finally:
@@ -303,6 +305,15 @@ class Dispatcher:
         calls = self._links.get(context.source)
         if calls is not None and calls.aside.get(context.id) is context:
             del calls.aside[context.id]
+
+
+def _call(step: Step, *given: Any) -> Any:
+    """Run a plain function on its thread."""
+    try:
+        return step.call(*given)
+    except (StopIteration, GeneratorExit) as error:
+        # Neither can be brought out of a thread: the one is refused by futures, the other closes what awaits it.
+        raise RuntimeError(f"the handler raised {type(error).__name__}") from error
 
 
 async def _awaiting(work: Awaitable[Any]) -> Any:

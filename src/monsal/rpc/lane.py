@@ -40,9 +40,14 @@ async def handle(runner: Runner, context: CallContext, work: Awaitable[Any] | No
         value = await (runner.run(context) if work is None else work)
     except asyncio.CancelledError as error:
         runner.fail(context, error)
-        if not context.cancelled:
+        # A handler may also have waited for something that was cancelled; that is no end of the task either.
+        if not context.cancelled and task.cancelling():
             raise
-    except Exception as error:  # noqa: BLE001 - it is told to the caller
+    except (KeyboardInterrupt, GeneratorExit) as error:
+        runner.fail(context, error)
+        if isinstance(error, KeyboardInterrupt) or not _is_running(task):
+            raise
+    except BaseException as error:  # noqa: BLE001 - it is told to the caller; a handler's SystemExit ends the call only
         runner.fail(context, error)
     else:
         runner.finish(context, value)
@@ -50,6 +55,14 @@ async def handle(runner: Runner, context: CallContext, work: Awaitable[Any] | No
         context.stop = None
     while context.cancelled and task.cancelling():
         task.uncancel()
+
+
+def _is_running(task: asyncio.Task[Any]) -> bool:
+    """Whether a task runs, and is not closed because its loop is gone."""
+    try:
+        return asyncio.current_task() is task
+    except RuntimeError:
+        return False
 
 
 class Lane:
@@ -90,9 +103,11 @@ class Lane:
         except StopIteration as end:
             self._running = None
             runner.finish(context, end.value)
-        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - it is told to the caller
+        except BaseException as error:  # it is told to the caller; a handler's SystemExit ends the call only
             self._running = None
             runner.fail(context, error)
+            if isinstance(error, KeyboardInterrupt):
+                raise
         else:
             self._adopted = (context, work, pending)
             context.stop = lambda: self._loop.call_soon(self._stop_soon, context)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Callable, Sequence
+from math import isfinite
 from typing import Any, Final, Literal
 
 import msgspec
@@ -92,7 +93,7 @@ _SHORT: Final = 4096
 _BRACE: Final = ord("{")
 _NO_PARAMS: Final = Raw(b"{}")
 #: What stands in JSON as it is; other values may have bytes in them.
-_SIMPLE: Final = frozenset({int, str, float, bool, type(None), Raw})
+_SIMPLE: Final = frozenset({int, str, bool, type(None), Raw})
 #: Lists and dicts in a value that are looked at in the fast way: one that holds itself has no end there.
 _MANY: Final = 10_000
 _BYTES: Final = (bytes, bytearray, memoryview)
@@ -119,16 +120,20 @@ class JsonRpc:
         try:
             if isinstance(packet, Reply):
                 result = packet.result
-                return _encode(_Result(result if _is_plain(result) else _plain(result), packet.id))
-            if isinstance(packet, Call):
+                payload = _encode(_Result(result if _is_plain(result) else _plain(result), packet.id))
+            elif isinstance(packet, Call):
                 params = packet.params
+                params = params if _is_plain(params) else _plain(params)
                 said = UNSET if packet.meta is None else _said_about(packet.meta)
-                return _encode(
-                    _Request(packet.method, params if _is_plain(params) else _plain(params), packet.id, said)
-                )
-            if isinstance(packet, Fault):
-                return _encode(_Failure(_Error(packet.code, packet.message, _plain(packet.data)), packet.id))
-            return _encode(_Request(packet.method, _plain(packet.params), UNSET, _said_about(packet.meta)))
+                payload = _encode(_Request(packet.method, params, packet.id, said))
+            elif isinstance(packet, Fault):
+                payload = _encode(_Failure(_Error(packet.code, packet.message, _plain(packet.data)), packet.id))
+            else:
+                payload = _encode(_Request(packet.method, _plain(packet.params), UNSET, _said_about(packet.meta)))
+            if self._may_be_deep(payload) and is_too_deep(payload, self._depth):
+                # The other side would take it for garbage, and its caller would wait for ever (rpc.B8).
+                raise ValueError(f"it is nested more than {self._depth} deep")
+            return payload
         except (TypeError, ValueError, OverflowError, RecursionError, msgspec.MsgspecError) as error:
             raise EncodeError(f"it has no JSON form: {error}") from error
 
@@ -141,8 +146,7 @@ class JsonRpc:
         # A number, not a slice: this is asked of every frame.
         if payload and payload[0] != _BRACE and payload.lstrip()[:1] == b"[":
             return self._decode_batch(payload)
-        size = len(payload)
-        if size > self._harmless and (size > _SHORT or payload.count(b"[") + payload.count(b"{") > self._depth):
+        if self._may_be_deep(payload):
             self._check_depth(payload, self._depth)
         return self._decode_object(payload)
 
@@ -169,6 +173,10 @@ class JsonRpc:
             return None
         params = self.value(packet.params)
         return (params, None) if isinstance(params, dict) else None
+
+    def _may_be_deep(self, payload: bytes) -> bool:
+        size = len(payload)
+        return size > self._harmless and (size > _SHORT or payload.count(b"[") + payload.count(b"{") > self._depth)
 
     def _decode_object(self, payload: bytes | Raw) -> Packet:
         try:
@@ -243,6 +251,9 @@ def _is_plain(value: Any) -> bool:
         if len(inner) > _MANY:
             return False
         kind = type(one)
+        if kind is float:
+            _check_finite(one)
+            continue
         if kind is dict:
             one = one.values()
         elif kind is not list and kind is not tuple:
@@ -253,10 +264,19 @@ def _is_plain(value: Any) -> bool:
     return True
 
 
+def _check_finite(number: float) -> None:
+    if not isfinite(number):
+        # Without this it would arrive as null, and nobody would be told.
+        raise ValueError(f"{number} is no number in JSON")
+
+
 def _plain(value: Any) -> Any:
     """`value` with its bytes as `{"__bytes": base64}`."""
     kind = type(value)
     if kind in _SIMPLE:
+        return value
+    if kind is float:
+        _check_finite(value)
         return value
     if kind is dict:
         return {key: _plain(item) for key, item in value.items()}
@@ -266,7 +286,7 @@ def _plain(value: Any) -> Any:
         return {"__bytes": base64.b64encode(value).decode()}
     # Records, times, sets, numbers of other kinds. What msgspec does not know, it says itself.
     plain = msgspec.to_builtins(value, builtin_types=_BYTES)
-    return _plain(plain) if type(plain) in (dict, list, *_BYTES) else plain
+    return _plain(plain) if type(plain) in (dict, list, float, *_BYTES) else plain
 
 
 def _said_about(meta: Meta | None) -> _Meta | UnsetType:

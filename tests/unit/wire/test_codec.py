@@ -164,6 +164,25 @@ def test_of_what_is_no_packet_nothing_is_made_but_its_id() -> None:
         tracemalloc.stop()
 
 
+@pytest.mark.rule("rpc.R10", "rpc.B8")
+@pytest.mark.parametrize("value", [float("nan"), [float("inf")], {"a": ({"b": float("-inf")},)}])
+def test_a_number_that_json_does_not_have_is_not_sent_as_null(value: Any) -> None:
+    for packet in (Reply(1, value), Call(1, "m", [value]), Cast("m", {"a": value}), Fault(1, 2, "no", value)):
+        with pytest.raises(EncodeError, match="is no number in JSON"):
+            encode(packet)
+
+
+@pytest.mark.rule("rpc.B7", "rpc.B8")
+def test_what_the_other_side_would_find_too_deep_is_not_sent() -> None:
+    value: Any = 1
+    for _ in range(MAX_NESTING - 1):
+        value = [value]
+    assert decode(encode(Reply(1, value))) == Reply(1, value)
+    for wide in (1, 10_000):
+        with pytest.raises(EncodeError, match="nested more than 64"):
+            encode(Reply(1, [[value]] * wide))
+
+
 @pytest.mark.rule("rpc.R10")
 def test_a_value_that_holds_itself_ends_in_an_error_and_many_are_carried() -> None:
     ring: list[Any] = []

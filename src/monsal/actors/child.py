@@ -29,6 +29,8 @@ _PR_SET_PDEATHSIG: Final = 1
 #: Signals that stop an actor, with their number as exit code (mailbox.R24).
 _STOPS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT, signal.SIGABRT)
 
+#: Seconds that threads get that an actor leaves behind.
+_LEFT_BEHIND: Final = 3.0
 #: A child that does not beat for so many times the time after which it is missed, and some seconds, ends by itself.
 _TIMES: Final = 2.0
 _MARGIN: Final = 5.0
@@ -86,7 +88,12 @@ async def _live(recorder: Recorder, descriptors: tuple[int, int, int, int], pare
         loop.add_signal_handler(number, _stopped_by, life, number, parent)
     await life.connect(socket.socket(fileno=link))
     threading.Thread(target=_watch, args=(life, loop, parent), name="watches the parent", daemon=True).start()
-    return await life.ended
+    code = await life.ended
+    # Python waits for the threads that the actor's code leaves behind, for ever if it must.
+    impatience = threading.Timer(_LEFT_BEHIND, os._exit, [code])
+    impatience.daemon = True
+    impatience.start()
+    return code
 
 
 def _stopped_by(life: Life, number: int, parent: int) -> None:

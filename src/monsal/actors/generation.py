@@ -181,7 +181,9 @@ class Generation:
 
     def _down(self, action: Stopped | Escalate) -> None:
         if isinstance(action, Escalate):
-            log.error("%s gives up: %s", self.name, action.exit, extra={"action": "group_gave_up"})
+            # Who waits for its start is told why there is none.
+            say = log.error if self.up.done() else log.debug
+            say("%s gives up: %s", self.name, action.exit, extra={"action": "group_gave_up"})
             self._owner.happened(GaveUp(group=self.name, reason=action.reason, member=action.id, cause=action.cause))
         if not self.up.done():
             error = self.failure or SpawnFailed(f"{self.name} was stopped before it was ready")

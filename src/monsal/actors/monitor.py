@@ -72,6 +72,7 @@ class Monitor(Actor):
         self._roster = Roster(name, self._load)
         self._member: asyncio.Future[None] | None = None
         self._recycling: set[asyncio.Task[None]] = set()
+        self._retiring: set[asyncio.Task[None]] = set()
         self._recycled = 0
         self._replacing = asyncio.Lock()
         self.started_at = time.time()
@@ -134,6 +135,8 @@ class Monitor(Actor):
         for old in list(self._old):
             await old.stop()
         await self._generation.stop()
+        # Those before may still drain: whatever they need is there until they have ended.
+        await asyncio.gather(*self._retiring, return_exceptions=True)
         if self._member is not None and not self._member.done():
             self._member.set_result(None)
         self._switch.groups.pop(self._group, None)
@@ -177,8 +180,8 @@ class Monitor(Actor):
                 if place not in new.places:
                     self._roster.leave(place)
             retiring = asyncio.get_running_loop().create_task(self._retire(old), name=f"retires {self._group}")
-            self._recycling.add(retiring)
-            retiring.add_done_callback(self._recycling.discard)
+            self._retiring.add(retiring)
+            retiring.add_done_callback(self._retiring.discard)
         if wait:
             await asyncio.shield(retiring)
         return new.number

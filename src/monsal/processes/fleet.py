@@ -19,6 +19,7 @@ from typing import Any, Final
 
 import msgspec
 
+from monsal import errors
 from monsal.actors import (
     ActorRef,
     ActorSpec,
@@ -31,17 +32,7 @@ from monsal.actors import (
 )
 from monsal.config import Settings
 from monsal.engine import DrainReport, OnFailure
-from monsal.errors import (
-    MonsalError,
-    ReloadFailed,
-    RemoteError,
-    StatementError,
-    StoreCorrupt,
-    StoreError,
-    StoreLocked,
-    StoreNewer,
-    StoreUnavailable,
-)
+from monsal.errors import MonsalError, ReloadFailed, RemoteError, StoreError, StoreUnavailable, UsageError
 from monsal.ingress import Doors
 from monsal.processes.figures import FleetView
 from monsal.processes.plan import API, Plan, Role
@@ -125,9 +116,15 @@ class Fleet:
             shutdown=_SLACK,
             ready_within=_OPENING,
         )
-        await self._begin(STORE_GROUP, GroupSpec(member=spec, count=1, backoff=_BACKOFF))
-        await supervisor.attached
-        await supervisor.store.open()
+        try:
+            await self._begin(STORE_GROUP, GroupSpec(member=spec, count=1, backoff=_BACKOFF))
+            await supervisor.attached
+            await supervisor.store.open()
+        except BaseException:
+            # A unit that did not start is not stopped.
+            await supervisor.stop()
+            self._supervisor = None
+            raise
         self._is_open = True
 
     async def start_actors(self) -> None:
@@ -168,7 +165,7 @@ class Fleet:
         try:
             return await self._supervisor.add_monitor(name, group)
         except SpawnFailed as failed:
-            raise _as_ours(failed) from failed
+            raise _as_ours(failed) from None
 
     def _spec(self, role: Role, generation: int) -> ActorSpec:
         return ActorSpec(
@@ -284,11 +281,12 @@ class Fleet:
 
 
 def _as_ours(failed: SpawnFailed) -> MonsalError:
-    """What kept a process from its start, as the error that it was there, if it is one of the store's."""
-    kind = _OF_THE_STORE.get(failed.kind)
-    return failed if kind is None else kind(failed.reason)
-
-
-_OF_THE_STORE: Final[dict[str, type[StoreError]]] = {
-    kind.__name__: kind for kind in (StoreUnavailable, StoreLocked, StoreCorrupt, StoreNewer, StatementError)
-}
+    """What kept a process from its start, as the error that it was there, if that is one with a meaning of its own."""
+    kind = getattr(errors, failed.kind, None)
+    if not (isinstance(kind, type) and issubclass(kind, UsageError | StoreError)):
+        return failed
+    error: MonsalError = kind(failed.reason)
+    if issubclass(kind, UsageError):
+        # The application's author wants to know where.
+        error.details = failed.details  # type: ignore[attr-defined] # what the command line shows above the error
+    return error

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from monsal.actors import ARBITER, Actor
+from monsal.actors import ARBITER, Actor, command
 from monsal.conversation import TurnPage
 from monsal.errors import StoreLocked
 from monsal.logs import set_up_logging
@@ -27,6 +27,8 @@ log = logging.getLogger("monsal.store")
 #: Seconds that a command, or the store process before this one, may have the store; and between two looks.
 _PATIENCE: Final = 10.0
 _LOOK_AGAIN: Final = 0.05
+#: Seconds in which a worker that lives has come back to the store, or is found to hang and ended.
+_BACK: Final = 60.0
 #: Seconds that workers have for their last commits when the supervisor is gone.
 _ORPHANED: Final = 4.0
 
@@ -44,6 +46,7 @@ class StoreKeeper(Actor):
         self._log = log
         self._log_level = log_level
         self._host: StoreHost | None = None
+        self._expected: set[str] = set()
         self._parent = os.getppid()
 
     async def start(self) -> None:
@@ -54,11 +57,27 @@ class StoreKeeper(Actor):
         known = {*living, *pages(run)}
         store = open_store(self._url, base=self._directory, tables=self._tables)
         assert isinstance(store, SqlStore)
-        host = StoreHost(store, running=lambda name: _take(page_of(run, name)), expect=known)
+        host = StoreHost(store, running=lambda name: _take(page_of(run, name)), expect=known, patience=_BACK)
         await _open_when_free(host)
         self._host = host
+        self._expected = set(living)
         for name in known.difference(living):
             host.died(name)
+
+    @command(ack=False, control=True)
+    def living(self, request: Any, names: list[str]) -> None:
+        """Those of the workers that were expected which still live."""
+        for name in self._expected.difference(names):
+            self._gone(name)
+
+    @command(ack=False, control=True)
+    def worker_gone(self, request: Any, name: str) -> None:
+        """A worker has ended: nobody waits for it, and its page is of no more use."""
+        self._gone(name)
+
+    def _gone(self, name: str) -> None:
+        if self._host is not None:
+            self._host.died(name)
 
     async def introduced(self, purpose: str, sock: Any, peer: Any) -> None:
         """A worker comes, or the supervisor."""

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-from collections.abc import Callable
-from typing import Final
+from collections.abc import Callable, Coroutine
+from itertools import count
+from typing import Any, Final
 
 from monsal.actors import (
     ActorRef,
@@ -18,7 +19,8 @@ from monsal.actors import (
     command,
 )
 from monsal.actors.happenings import Died, Happening, Started
-from monsal.errors import RemoteError
+from monsal.backoff import exponential
+from monsal.errors import MonsalError, RemoteError
 from monsal.ingress import Doors
 from monsal.processes.links import CLIENT, STORE, store_link
 from monsal.store.remote import RemoteStore
@@ -34,6 +36,9 @@ WORKERS: Final = "worker"
 _SERVER: Final = "server"
 #: Seconds to wait for a store process that is being started again.
 _STORE_BACK: Final = 240.0
+#: Seconds before a connection that was not made is tried again, at first and at last.
+_AGAIN: Final = 0.1
+_AGAIN_LIMIT: Final = 5.0
 
 
 class Supervisor(Arbiter):
@@ -49,7 +54,7 @@ class Supervisor(Arbiter):
         self.store = RemoteStore()
         self._keeper: ActorRef | None = None
         self._keeper_is_there = asyncio.Event()
-        self._connecting: set[asyncio.Task[None]] = set()
+        self._under_way: set[asyncio.Task[None]] = set()
 
     # -- the store --------------------------------------------------------------------------------------------
 
@@ -57,30 +62,56 @@ class Supervisor(Arbiter):
         if isinstance(happening, Started) and happening.ref.group == STORE_GROUP:
             self._keeper = happening.ref
             self._keeper_is_there.set()
-            for name in (_SERVER, *self._living()):
+            living = self._living()
+            # One of those that it was told of may have died while it opened the store.
+            self._say("living", living)
+            for name in (_SERVER, *living):
                 self._connect_soon(name)
         elif isinstance(happening, Died) and happening.ref == self._keeper:
             self._keeper = None
             self._keeper_is_there.clear()
-        elif isinstance(happening, Died):
+        elif isinstance(happening, Died) and happening.ref.aid in self._equipped:
             self._equipped.discard(happening.ref.aid)
+            self._say("worker_gone", happening.ref.aid)
         self._tell(happening)
 
     def _living(self) -> list[str]:
         """The ids of the workers that have been connected to the store."""
         return [record.ref.aid for record in self.switch.records.values() if record.ref.aid in self._equipped]
 
+    def _soon(self, work: Coroutine[Any, Any, None], name: str) -> None:
+        task = self.switch.loop.create_task(work, name=name)
+        self._under_way.add(task)
+        task.add_done_callback(self._under_way.discard)
+
     def _connect_soon(self, name: str) -> None:
-        task = self.switch.loop.create_task(self._reconnect(name), name=f"connects {name} to the store")
-        self._connecting.add(task)
-        task.add_done_callback(self._connecting.discard)
+        self._soon(self._reconnect(name), f"connects {name} to the store")
 
     async def _reconnect(self, name: str) -> None:
+        keeper = self._keeper
+        for tries in count(1):
+            try:
+                await self.connect(name)
+            except (MonsalError, TimeoutError) as error:
+                log.warning("%s is not connected to the store: %s", name, error, extra={"action": "store_link"})
+            else:
+                return
+            await asyncio.sleep(exponential(tries, first=_AGAIN, limit=_AGAIN_LIMIT, jitter=0.5))
+            if self._keeper != keeper or name not in (_SERVER, *self._living()):
+                # One of the two has died meanwhile: whoever takes its place is connected.
+                return
+
+    def _say(self, word: str, told: Any) -> None:
+        """Tell the store process, if there is one."""
+        if self._keeper is not None:
+            self._soon(self._say_to(self._keeper, word, told), f"tells {word}")
+
+    async def _say_to(self, keeper: ActorRef, word: str, told: Any) -> None:
         try:
-            await self.connect(name)
+            await self.tell(keeper, word, told)
         except RemoteError as error:
-            # One of the two has died meanwhile: then whoever takes its place is connected.
-            log.info("%s is not connected to the store: %s", name, error, extra={"action": "store_link"})
+            # It has died: the next one asks who lives.
+            log.info("the store process was not told: %s", error, extra={"action": "store_link"})
 
     async def connect(self, name: str) -> None:
         """Give the store process and a worker (or this process) the two ends of a connection.
@@ -111,6 +142,8 @@ class Supervisor(Arbiter):
     async def equip(self, request: CommandRequest, aid: str) -> None:
         """Give a worker that boots a connection to the store, and all doors."""
         await self.connect(aid)
+        if aid not in self.switch.records:
+            raise UnknownActor(f"{aid} has ended meanwhile")
         self._equipped.add(aid)
         for door in self._doors():
             for each in door.sockets:

@@ -42,6 +42,8 @@ _EQUIPPED: Final = 300.0
 #: Seconds that the last mail of a session, and a turn, may take when the supervisor is gone.
 _ORPHANED: Final = 4.0
 _LAST_MAIL: Final = 5.0
+#: Seconds: more than a worker may be silent before it is ended.
+_SHORTEST_LEASE: Final = 60.0
 #: Seconds that handlers may hang past their deadline before the process is replaced; and that others in it then have.
 _HANGING: Final = 5.0
 _LAST_TURN: Final = 5.0
@@ -82,7 +84,11 @@ class WorkerProcess(Actor):
         resolved: Resolved = app.settings(self._directory)
         for values, origin in self._overrides:
             resolved = resolved.override(values, origin)
-        self._settings = settings = resolved.settings
+        # A lease ends with its process, or when that is found to hang; it only has to outlast finding that out, for a
+        # frozen worker goes on with its turn when it wakes (P3).
+        lease = max(resolved.settings.lease, _SHORTEST_LEASE)
+        settings = msgspec.structs.replace(resolved.settings, lease=lease)
+        self._settings = settings
         set_up_logging(settings.log, settings.log_level, process=f"{self._role}[{os.getpid()}]")
         try:
             app.load()
@@ -127,7 +133,8 @@ class WorkerProcess(Actor):
         if not self._drained and self._serves:
             await self._drain(_ORPHANED if orphaned else self._serving_settings().drain)
         hangs = self._stuck() > 0
-        self._store.says_goodbye = not hangs
+        # The rows of handlers that still run are nobody else's before this process has ended with them (P3).
+        self._store.says_goodbye = not self._running()
         await service.close_store()
         if not hangs:
             # Else the page says whose handlers hang: the store process reads it when this process has ended (P6).
@@ -143,6 +150,13 @@ class WorkerProcess(Actor):
         elif now - self._hangs_since > _HANGING and not self._hopeless:
             self._hopeless = True
             await self.tell(ARBITER, "replace_worker", self.aid)
+
+    def _running(self) -> int:
+        """How many handlers run."""
+        service = self._service
+        if service is None or service.engine is None:
+            return 0
+        return service.engine.runner.statistics().running
 
     def _stuck(self) -> int:
         """How many handlers are past their deadline."""

@@ -174,10 +174,17 @@ class StoreHost:
             await asyncio.wait(unanswered)
 
     def died(self, name: str) -> None:
-        """A worker that was expected is gone: what ran there is counted, and nobody waits for it any more."""
+        """A worker is gone, as somebody else has seen: what ran there is counted, and nobody waits for it any more.
+
+        For one with a link this is of no use: that ends, too, and then nothing comes over it any more.
+        """
+        if any(link.name == name for link in self._guests):
+            return
+        rows = self._rows_running(name)
+        if rows:
+            self._leave(Left(0, (), (), rows), name)
         if name in self._awaited:
             self._awaited.discard(name)
-            self._leave(Left(0, (), (), self._rows_running(name)), name)
             self._work.look()
 
     def _wait_no_longer(self) -> None:

@@ -1,0 +1,179 @@
+"""What can go wrong around several processes: kills at bad moments, frozen processes, threads and pages left behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from harness import Server, make_application, monsal_command, wait_until
+from test_faults import write
+from test_life import QUIET
+from test_workers import alive, by_name, monsal, serving
+
+#: A handler that notes when it begins, and whether it is still at it, until there is a file `go`.
+WAITS = """
+import os, time
+from pathlib import Path
+from monsal import reply, route
+
+here = Path(__file__).parent
+
+@route("desk@(host)")
+def START(message):
+    with (here / "trace").open("a", 1) as trace:
+        trace.write(f"{os.getpid()} {time.monotonic()}\\n")
+        while not (here / "go").exists():
+            time.sleep(0.01)
+            trace.write(f"{os.getpid()} {time.monotonic()}\\n")
+    reply("done", even_if_automatic=True)
+"""
+
+
+def spans(home: Path) -> list[tuple[int, float, float]]:
+    """The processes that ran the handler: pid, begin and the last sign of it, in the order of their begin."""
+    found: dict[int, tuple[float, float]] = {}
+    text = (home / "trace").read_text("ascii") if (home / "trace").exists() else ""
+    for line in text[: text.rfind("\n") + 1].splitlines():
+        pid, _, at = line.partition(" ")
+        found[int(pid)] = found.get(int(pid), (float(at), 0.0))[0], float(at)
+    return [(pid, *span) for pid, span in found.items()]
+
+
+def runs_in(home: Path, count: int, *, patience: float = 30.0) -> int:
+    """The pid of the process that runs the handler as the `count`-th one."""
+    return wait_until(
+        lambda: found[-1][0] if len(found := spans(home)) == count else 0, f"turn {count}", patience=patience
+    )
+
+
+@contextmanager
+def busy(home: Path, **settings: object) -> Iterator[tuple[Server, int]]:
+    """A server with two workers, of which one runs a turn; and the pid of that."""
+    make_application(home, WAITS, **settings)
+    with serving(home) as server:
+        assert write(server) == 250
+        yield server, runs_in(home, 1)
+
+
+def finish(server: Server) -> None:
+    """Let the turn end; it has been committed once, and nothing is left in `run`."""
+    (server.directory / "go").touch()
+    server.wait_idle()
+    assert len(server.rows("select 1 from v_turns")) == 1
+    assert server.stop() == 0
+    assert not list((server.directory / "run").glob("turns-*"))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_code_that_does_not_load_is_told_alike_however_many_processes_there_are(home: Path, workers: int) -> None:
+    make_application(home, f"{QUIET}\nimport nowhere\n")
+    command = [*monsal_command(), "run", "--dir", str(home), "--workers", str(workers)]
+    told = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    assert told.returncode == 64
+    assert told.stderr.splitlines()[-1].endswith(
+        "cannot import handlers: ModuleNotFoundError: No module named 'nowhere'"
+    )
+    assert 'handlers.py", line' in told.stderr
+    assert "was destroyed" not in told.stderr
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_store_that_cannot_be_read_is_told_alike(home: Path, workers: int) -> None:
+    make_application(home, QUIET)
+    (home / "run").mkdir()
+    (home / "run" / "monsal.db").write_bytes(b"no database" * 1000)
+    command = [*monsal_command(), "run", "--dir", str(home), "--workers", str(workers)]
+    told = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    assert told.returncode == 65
+    assert "is damaged or is no store" in told.stderr.splitlines()[-1]
+    assert "was destroyed" not in told.stderr
+
+
+def test_a_thread_that_a_handler_leaves_behind_does_not_hold_up_the_end(home: Path) -> None:
+    handlers = (
+        "import threading\nfrom monsal import route\n"
+        '@route("desk@(host)")\ndef START(message):\n'
+        "    threading.Thread(target=threading.Event().wait, daemon=False).start()\n"
+    )
+    make_application(home, handlers)
+    with serving(home) as server:
+        assert write(server) == 250
+        server.wait_idle()
+        assert server.stop() == 0
+        assert "ended by force" not in server.log()
+
+
+@pytest.mark.parametrize("order", [("store", "worker"), ("worker", "store")])
+def test_a_kill_counts_although_the_store_process_was_killed_with_the_worker(
+    home: Path, order: tuple[str, str]
+) -> None:
+    with busy(home) as (server, worker):
+        pids = {"store": by_name(server)["store-1"]["pid"], "worker": worker}
+        for name in order:
+            os.kill(pids[name], signal.SIGKILL)
+        # Then the message runs in another one, and is known as one that was there when a worker was killed
+        assert runs_in(home, 2) != worker
+        assert server.rows("select kills from monsal_spool") == [(1,)]
+        finish(server)
+
+
+def test_a_worker_that_dies_while_the_store_process_starts_is_not_waited_for(home: Path) -> None:
+    with busy(home) as (server, worker):
+        store = by_name(server)["store-1"]["pid"]
+        os.kill(store, signal.SIGKILL)
+        fresh = wait_until(
+            lambda: row["pid"] if (row := by_name(server).get("store-1")) and row["pid"] != store else 0, "a store"
+        )
+        os.kill(fresh, signal.SIGSTOP)
+        os.kill(worker, signal.SIGKILL)
+        wait_until(lambda: worker not in [row["pid"] for row in server.workers()], "that it is known to be dead")
+        os.kill(fresh, signal.SIGCONT)
+        runs_in(home, 2)
+        assert server.rows("select kills from monsal_spool") == [(1,)]
+        assert "did not come back" not in server.log()
+        finish(server)
+
+
+@pytest.mark.rule("state.B11")
+def test_a_frozen_worker_keeps_its_correspondent_until_it_is_ended(home: Path) -> None:
+    """Its lease may be as short as it likes: a turn that may go on is not run beside itself (P3)."""
+    with busy(home, lease=1.0) as (server, worker):
+        os.kill(worker, signal.SIGSTOP)
+        runs_in(home, 2, patience=90.0)
+        assert not alive(worker)
+        finish(server)
+
+
+def test_a_turn_that_outlasts_the_drain_of_a_reload_is_not_run_beside_itself(home: Path) -> None:
+    with busy(home, drain=0.2) as (server, worker):
+        assert monsal(server, "reload").returncode == 0
+        runs_in(home, 2)
+        (_, _, end), (_, begin, _) = spans(home)
+        assert begin > end, "two turns of one correspondent at a time"
+        # And its message is not blamed for it
+        assert server.rows("select kills from monsal_spool") == [(0,)]
+        wait_until(lambda: not alive(worker), "the end of the old worker")
+        finish(server)
+
+
+def test_a_stop_lets_the_turns_of_the_last_generation_end(home: Path) -> None:
+    with busy(home) as (server, worker):
+        # Given an old generation that drains
+        assert monsal(server, "reload").returncode == 0
+        wait_until(lambda: "serving no more connections" in server.log(), "a drain")
+        assert alive(worker)
+        # When the server is told to stop, and that turn then ends
+        assert server.process is not None
+        server.process.send_signal(signal.SIGTERM)
+        wait_until(lambda: "was stopped" in server.log().partition("Caught signal SIGTERM")[2], "the first to end")
+        (home / "go").touch()
+        assert server.process.wait(60) == 0
+        # Then it was committed
+        assert len(server.rows("select 1 from v_turns")) == 1
+        assert len(spans(home)) == 1
+        assert "the hook `stopping`" not in server.log()

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import os
+import resource
 import signal
+import smtplib
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
 from harness import Server, make_application, monsal_command, wait_until
-from test_faults import write
+from test_faults import write, write_if_let_in
 from test_life import QUIET
 from test_workers import alive, by_name, monsal, serving
 
@@ -211,3 +215,66 @@ def test_a_reload_that_failed_is_no_end_of_those_that_serve(home: Path) -> None:
         numbers = {name: row["generation"] for name, row in by_name(server).items()}
         assert (numbers["store-1"], numbers["worker-1"], numbers["worker-2"]) == (2, 3, 3)
         assert server.stop() == 0
+
+
+def test_a_store_process_that_cannot_write_is_named_and_recovers(home: Path) -> None:
+    make_application(home, QUIET)
+    with serving(home) as server:
+        assert write(server, number=1) == 250
+        server.wait_idle()
+        # Given a store process that may write to no file; no worker is bound
+        pid = by_name(server)["store-1"]["pid"]
+        before = resource.prlimit(pid, resource.RLIMIT_FSIZE, (1, resource.RLIM_INFINITY))
+        # Then nothing is acknowledged, and who asks is told why (P1)
+        assert write(server, number=2) == 451
+        told = monsal(server, "status", "--json")
+        facts = json.loads(told.stdout)
+        assert (told.returncode, facts["ready"]) == (1, False)
+        assert any("monsal.db" in line for line in facts["health"])
+        # And a worker that is killed meanwhile is replaced, and all goes on
+        os.kill(by_name(server)["worker-1"]["pid"], signal.SIGKILL)
+        resource.prlimit(pid, resource.RLIMIT_FSIZE, before)
+        wait_until(lambda: write_if_let_in(server) == 250, "a store that takes mail again")
+        server.wait_idle()
+        assert monsal(server, "status").returncode == 0
+        assert server.stop() == 0
+
+
+KILLS = """
+import ctypes, os, time
+from monsal import reply, route
+
+@route("desk@(host)")
+def START(message):
+    time.sleep(0.05)  # others run beside it
+    if message.subject == "exit":
+        os._exit(7)
+    if message.subject == "crash":
+        ctypes.string_at(0)
+    reply("fine")
+"""
+
+
+@pytest.mark.rule("mailbox.B11")
+def test_messages_that_kill_their_workers_become_dead_letters_and_no_others_do(home: Path) -> None:
+    make_application(home, KILLS)
+    with serving(home) as server:
+        # Given mail of many, some of which ends the worker that handles it
+        for count, subject in enumerate(("exit", "crash", *["fine"] * 40)):
+            wait_until(partial(_is_taken, server, subject, count), "a worker that takes a mail", patience=60)
+        # Then those two are dead letters, after three workers each, and all others are handled
+        server.wait_idle(patience=90)
+        assert server.rows("select kills from monsal_spool where status = 3") == [(3,), (3,)]
+        ledger = server.ledger()
+        assert (ledger["done"], ledger["dead"]) == (40, 2)
+        assert server.rows("select count(distinct sender) from v_turns") == [(40,)]
+        assert server.stop() == 0
+        assert not list((home / "run").glob("turns-*"))
+
+
+def _is_taken(server: Server, subject: str, number: int) -> bool:
+    """Whether a mail is acknowledged; the worker at the other end may be killed at any time."""
+    try:
+        return write(server, subject, number=number, sender=f"p{number}@example.net") == 250
+    except (smtplib.SMTPException, ConnectionError):
+        return False

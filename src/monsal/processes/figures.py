@@ -119,7 +119,7 @@ class FleetView:
                 {
                     "name": known.ref.name or f"{known.ref.group} (spare)",
                     "pid": known.pid,
-                    "generation": self._first + known.ref.generation - 1,
+                    "generation": told.get("generation", self._first + known.ref.generation - 1),
                     "state": known.state,
                     "uptime": round(known.uptime, 1),
                     "turns": told.get("done", 0),

@@ -219,6 +219,7 @@ class WorkerProcess(Actor):
         parts = {part: view.tell(part) for part in PARTS}
         done, overdue = view.progress() or (0, 0.0)
         return {
+            "generation": self._generation,
             "figures": await view.figures(),
             "addresses": view.addresses(),
             "example": view.example(),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import ctypes
 import os
+import re
 import resource
 import signal
 import socket
@@ -123,6 +124,11 @@ class Greeter(Actor):
     def block(self, request: CommandRequest, seconds: float) -> None:
         """Hold the loop up, as code that waits without `await` does."""
         time.sleep(seconds)
+
+    @command()
+    def hold_the_interpreter(self, request: CommandRequest, seconds: float) -> None:
+        """For ever, as C code can that does not let go of it: no other thread runs."""
+        re.match(r"(a+)+$", "a" * 64 + "b")
 
     @command()
     def take_memory(self, request: CommandRequest, octets: int) -> int:

@@ -158,9 +158,11 @@ PARENT = """
 
     async def main():
         async with Arbiter() as arbiter:
-            await arbiter.spawn(ActorSpec(name="a", actor="actor_programs:Greeter", kind={kind!r}, shutdown=0.5))
+            await arbiter.spawn(
+                ActorSpec(name="a", actor="actor_programs:Greeter", shutdown=0.5, timeout={timeout!r})
+            )
             task = asyncio.ensure_future(arbiter.ask("a", {command!r}, {seconds!r}, timeout=600.0))
-            while not arbiter.record("a").doing() and {command!r} == "block":
+            while not arbiter.record("a").doing() and {command!r} != "echo":
                 await asyncio.sleep(0.01)
             print(arbiter.record("a").pid, flush=True)
             await asyncio.sleep(600.0)
@@ -170,24 +172,21 @@ PARENT = """
 
 
 @pytest.mark.rule("mailbox.R17", "mailbox.B12")
-@pytest.mark.parametrize("busy", [False, True])
+@pytest.mark.parametrize("command", ["echo", "block", "hold_the_interpreter"])
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
-def test_a_child_ends_with_its_parent(busy: bool, number: signal.Signals) -> None:
-    program = PARENT.format(here=str(HERE), kind="process", command="block" if busy else "echo", seconds=600.0)
+def test_a_child_ends_with_its_parent(command: str, number: signal.Signals) -> None:
+    timeout = 2.0 if command == "hold_the_interpreter" else 30.0
+    program = PARENT.format(here=str(HERE), command=command, seconds=600.0, timeout=timeout)
     parent = subprocess.Popen([sys.executable, "-c", textwrap.dedent(program)], stdout=subprocess.PIPE)
     assert parent.stdout is not None
     with parent.stdout:
         child = int(parent.stdout.readline())
-        watched = os.pidfd_open(child)
-        try:
-            os.kill(parent.pid, number)
-            parent.wait(30.0)
-            deadline = time.monotonic() + 30.0
-            while _is_alive(child):
-                assert time.monotonic() < deadline, "the child outlives its parent"
-                time.sleep(0.01)
-        finally:
-            os.close(watched)
+        os.kill(parent.pid, number)
+        parent.wait(30.0)
+        deadline = time.monotonic() + 60.0
+        while _is_alive(child):
+            assert time.monotonic() < deadline, "the child outlives its parent"
+            time.sleep(0.01)
 
 
 def _is_alive(pid: int) -> bool:
@@ -238,3 +237,32 @@ def _children() -> list[str]:
 def test_an_actor_of_main_cannot_be_imported_elsewhere() -> None:
     with pytest.raises(ValueError, match=r"package\.module:Class"):
         ActorSpec(name="a", actor="Greeter")
+
+
+IDLE = """
+    import asyncio, os, sys, time
+    sys.path.insert(0, {here!r})
+    from monsal.actors import ActorSpec, Arbiter, GroupSpec
+
+    def switches():
+        return int(open("/proc/self/status").read().partition("\\nvoluntary_ctxt_switches:")[2].split()[0])
+
+    async def main():
+        async with Arbiter() as arbiter:
+            spec = ActorSpec(name="a", actor="actor_programs:Greeter")
+            team = await arbiter.add_monitor("team", GroupSpec(member=spec, count=2, spare=1))
+            await team.ask("ping")
+            await asyncio.sleep(0.5)
+            before = switches()
+            await asyncio.sleep(3.0)
+            print(switches() - before, flush=True)
+
+    asyncio.run(main())
+"""
+
+
+def test_an_idle_arbiter_does_not_wake() -> None:
+    program = textwrap.dedent(IDLE.format(here=str(HERE)))
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=100.0, check=True)
+    # One is the end of the sleep itself.
+    assert int(done.stdout) <= 2, done.stdout

@@ -29,6 +29,10 @@ _PR_SET_PDEATHSIG: Final = 1
 #: Signals that stop an actor, with their number as exit code (mailbox.R24).
 _STOPS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT, signal.SIGABRT)
 
+#: A child that does not beat for so many times the time after which it is missed, and some seconds, ends by itself.
+_TIMES: Final = 2.0
+_MARGIN: Final = 5.0
+
 
 def main() -> None:
     """Run the actor; never returns."""
@@ -47,7 +51,7 @@ def main() -> None:
 
         factory = uvloop.new_event_loop
     with asyncio.Runner(loop_factory=factory) as runner:
-        code = runner.run(_live(recorder, link, door, final, parent))
+        code = runner.run(_live(recorder, (link, door, stacks, final), parent))
     sys.stdout.flush()
     sys.stderr.flush()
     sys.exit(code)
@@ -62,7 +66,8 @@ def _die_with(parent: int) -> None:
         os._exit(PARENT_LOST)
 
 
-async def _live(recorder: Recorder, link: int, door: int, final: int, parent: int) -> int:
+async def _live(recorder: Recorder, descriptors: tuple[int, int, int, int], parent: int) -> int:
+    link, door, stacks, final = descriptors
     loop = asyncio.get_running_loop()
 
     def ready() -> None:
@@ -71,7 +76,12 @@ async def _live(recorder: Recorder, link: int, door: int, final: int, parent: in
         os.dup2(final, 2)
         os.close(final)
 
-    life = Life(recorder, door=socket.socket(fileno=door), ready=ready)
+    def beaten(timeout: float) -> None:
+        # A thread of C ends the process, stacks first, if no beat follows: the parent does so earlier, but it may be
+        # gone, and our own watching thread waits for ever for code that does not let go of the interpreter.
+        faulthandler.dump_traceback_later(_TIMES * timeout + _MARGIN, exit=True, file=stacks)
+
+    life = Life(recorder, door=socket.socket(fileno=door), ready=ready, beaten=beaten)
     for number in _STOPS:
         loop.add_signal_handler(number, _stopped_by, life, number, parent)
     await life.connect(socket.socket(fileno=link))

@@ -72,6 +72,7 @@ class Life:
         recorder: Recorder,
         *,
         ready: Callable[[], object],
+        beaten: Callable[[float], object] | None = None,
         door: socket.socket | None = None,
         taken: Callable[[dict[str, Any]], socket.socket] | None = None,
     ) -> None:
@@ -83,6 +84,7 @@ class Life:
         self._door = door
         self._taken = taken or self._from_door
         self._ready = ready
+        self._beaten = beaten
         self._station: Station | None = None
         self._leaving: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -239,6 +241,8 @@ class Life:
         station = self._station
         assert station is not None
         self._recorder.beat(time.monotonic())
+        if self._beaten is not None:
+            self._beaten(station.spec.timeout)
         self._beat = self.loop.call_later(min(_LONGEST_BEAT, station.spec.timeout * _BEAT), self._pulse)
         actor: Actor = station.actor
         if actor.state is ActorState.RUN and getattr(actor.periodic_task, "__func__", None) is not Actor.periodic_task:

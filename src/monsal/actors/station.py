@@ -265,7 +265,7 @@ class Station:
                 if turn is None:
                     return _decode(await way.link.call(command, as_params(envelope), timeout=limit, meta=meta))
                 link = way.link
-                if link.is_choked:
+                while link.is_choked:
                     await link.wait_writable(limit)
                 call, answer = link.begin(command, as_params(envelope), timeout=limit, meta=meta)
                 # Others can see whom the turn waits for.

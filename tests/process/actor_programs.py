@@ -173,6 +173,11 @@ class Greeter(Actor):
             sock.close()
 
     @command()
+    def port_of(self, request: CommandRequest, purpose: str) -> int:
+        port: int = self.sockets[purpose].getsockname()[1]
+        return port
+
+    @command()
     def say_over(self, request: CommandRequest, purpose: str, text: str) -> None:
         self.sockets[purpose].sendall(text.encode())
 
@@ -273,6 +278,11 @@ def limit_memory(actor: Actor) -> None:
     pages = int(open("/proc/self/statm", encoding="ascii").read().split()[0])  # noqa: SIM115 - read once
     limit = pages * resource.getpagesize() + 2 * 2**30
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+
+
+def needs_socket(actor: Greeter) -> None:
+    """A hook: what it is given is there."""
+    actor.sockets["http"].getsockname()
 
 
 def sleep_long(actor: Actor) -> None:

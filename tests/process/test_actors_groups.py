@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -264,3 +265,33 @@ async def test_a_broadcast_tells_who_failed() -> None:
         team = await group(arbiter, 2)
         error = await fails_with(ExceptionGroup, team.ask("fail", "no good", route="broadcast"))
         assert [type(one) for one in error.exceptions] == [RemoteActorError] * 2
+
+
+@on_loop
+async def test_members_are_given_sockets_before_they_start() -> None:
+    async with house() as arbiter:
+        listening = socket.create_server(("127.0.0.1", 0))
+        given: list[str] = []
+
+        async def equip(ref: Any) -> None:
+            await arbiter.hand_over(ref, "http", listening)
+            given.append(ref.name)
+
+        with listening:
+            member = spec("team", hooks={"start": "actor_programs:needs_socket"})
+            team = await arbiter.add_monitor("team", GroupSpec(member=member, count=1, spare=1), equip=equip)
+            assert sorted(given) == ["team-1", "team-spare"]
+            port = listening.getsockname()[1]
+            assert await team.ask("port_of", "http") == port
+            # The spare has it already, and so has a new generation.
+            old = team.members[0]
+            os.kill(arbiter.record(old).pid, signal.SIGKILL)
+            await arbiter.watch(old)
+            assert await team.ask("port_of", "http", timeout=20.0) == port
+            assert await team.replace() == 2
+            assert await team.ask("port_of", "http") == port
+            await arbiter.spawn(spec("alone"), equip=equip)
+            listening.close()
+            error = await fails_with(ReloadFailed, team.replace())
+            assert "did not start" in str(error)
+            assert await team.ask("ping") == "pong"

@@ -31,7 +31,7 @@ from monsal.actors.happenings import Died, Down, Happening, Started
 from monsal.actors.message import CommandRequest
 from monsal.actors.monitor import Monitor
 from monsal.actors.process import Process
-from monsal.actors.record import Host, Record, RecordStatistics
+from monsal.actors.record import Equip, Host, Record, RecordStatistics
 from monsal.actors.recorder import Recorder
 from monsal.actors.refs import ARBITER, ActorRef, actor_identity, new_id
 from monsal.actors.spec import ActorSpec, GroupSpec
@@ -93,8 +93,10 @@ class Arbiter(Actor):
 
     # -- starting ---------------------------------------------------------------------------------------------
 
-    async def spawn(self, spec: ActorSpec) -> ActorRef:
+    async def spawn(self, spec: ActorSpec, *, equip: Equip | None = None) -> ActorRef:
         """Start an actor; its reference, once its `start` hook is done. It is not started again if it ends.
+
+        `equip` is as in `add_monitor`.
 
         Raises SpawnFailed with the cause, and the traceback of the child; UsageError while the arbiter stops.
         """
@@ -107,6 +109,7 @@ class Arbiter(Actor):
         record = self.make(spec, ref)
         self._order.append(record)
         await record.boot()
+        await record.equip(equip)
         await self.activate(record, ref)
         return ref
 
@@ -129,11 +132,15 @@ class Arbiter(Actor):
         self._started += 1
         self.happened(Started(ref=ref, pid=record.pid, seconds=time.monotonic() - record.began))
 
-    async def add_monitor(self, name: str, group: GroupSpec) -> Monitor:
-        """A group of like actors, all of them ready. Raises KeyError if the name is taken, SpawnFailed."""
+    async def add_monitor(self, name: str, group: GroupSpec, *, equip: Equip | None = None) -> Monitor:
+        """A group of like actors, all of them ready. Raises KeyError if the name is taken, SpawnFailed.
+
+        `equip(ref)` is awaited for each member and spare when it has booted and before its `start`: it may give it
+        sockets by `hand_over(ref, ...)`. If that raises, the member did not start.
+        """
         if name in self._switch.groups or self._switch.names.owner(name) is not None or name == ARBITER:
             raise KeyError(f"the name {name!r} is taken")
-        monitor = Monitor(self, name, group)
+        monitor = Monitor(self, name, group, equip)
         self._switch.groups[name] = monitor
         self._order.append(monitor)
         try:

@@ -17,7 +17,7 @@ from monsal.actors.errors import SpawnFailed
 from monsal.actors.happenings import GaveUp, Happening, Promoted, Restarting
 from monsal.actors.names import Names
 from monsal.actors.policy import Supervisor
-from monsal.actors.record import Record
+from monsal.actors.record import Equip, Record
 from monsal.actors.refs import ActorRef, new_id
 from monsal.actors.spec import ActorSpec, GroupSpec
 from monsal.actors.states import ActorState
@@ -45,7 +45,15 @@ class Generation:
     """Members at places `name-1`, `name-2` ...; `on_change(place)` is told when one came or went."""
 
     def __init__(
-        self, owner: Owner, names: Names, spec: GroupSpec, number: int, *, name: str, on_change: Callable[[str], None]
+        self,
+        owner: Owner,
+        names: Names,
+        spec: GroupSpec,
+        number: int,
+        *,
+        name: str,
+        on_change: Callable[[str], None],
+        equip: Equip | None = None,
     ) -> None:
         self.spec = spec
         self.number = number
@@ -53,6 +61,7 @@ class Generation:
         self._owner = owner
         self._names = names
         self._on_change = on_change
+        self._equip = equip
         self._loop = asyncio.get_running_loop()
         self.places: dict[str, Record] = {}
         self.spare: Record | None = None
@@ -205,6 +214,10 @@ class Generation:
         record.recycle_after = self.spec.recycle_after
         return record
 
+    async def _boot(self, record: Record) -> None:
+        await record.boot()
+        await record.equip(self._equip)
+
     def _begin(self, place: str) -> None:
         """Start a member: the spare if there is one."""
         self._starting.add(place)
@@ -223,7 +236,7 @@ class Generation:
         began = self._now()
         try:
             if not is_spare:
-                await record.boot()
+                await self._boot(record)
             await self._owner.activate(record, ref)
         except SpawnFailed as error:
             if self.supervisor.phase in (Phase.STARTING, Phase.UP):
@@ -290,7 +303,7 @@ class Generation:
             fresh, ref = spare, msgspec.structs.replace(ref, aid=spare.ref.aid)
         else:
             fresh = self._make(ref)
-            await fresh.boot()
+            await self._boot(fresh)
         await self._owner.activate(fresh, ref)
         if self.places.get(place) is not record:  # it died meanwhile, and was replaced as usual
             await fresh.stop(self.spec.member.shutdown)
@@ -327,7 +340,7 @@ class Generation:
             ref = ActorRef(aid=new_id(), name=f"{self.name}-spare", group=self.name, generation=self.number)
             record = self._make(ref)
             try:
-                await record.boot()
+                await self._boot(record)
             except SpawnFailed as error:
                 self.failure = error
                 self._spare_failures += 1

@@ -23,7 +23,7 @@ from monsal.actors.actor import Actor
 from monsal.actors.errors import ActorStopping, SpawnFailed
 from monsal.actors.generation import Generation, Owner
 from monsal.actors.groups import Roster, Route
-from monsal.actors.record import Record, RecordStatistics
+from monsal.actors.record import Equip, Record, RecordStatistics
 from monsal.actors.recorder import Recorder
 from monsal.actors.refs import ActorRef, new_id
 from monsal.actors.spec import ActorSpec, GroupSpec
@@ -59,11 +59,11 @@ class _Arbiter(Owner, Protocol):
 class Monitor(Actor):
     """Made by `Arbiter.add_monitor`. It is an actor of the arbiter's loop, which its members know as `monitor`."""
 
-    def __init__(self, arbiter: _Arbiter, name: str, spec: GroupSpec) -> None:
+    def __init__(self, arbiter: _Arbiter, name: str, spec: GroupSpec, equip: Equip | None = None) -> None:
         own = ActorSpec(name=f"{name}-monitor", actor="monsal.actors.monitor:Monitor", kind="thread")
         self._owner = arbiter
         self._group = name
-        self._spec = spec
+        self._equip = equip
         self._switch = arbiter.switch
         self._station = self._place = _MonitorStation(self, own, ActorRef(aid=new_id(), name=own.name), Recorder())
         self._place.switch = self._switch
@@ -104,7 +104,13 @@ class Monitor(Actor):
 
     def _make(self, spec: GroupSpec, number: int) -> Generation:
         return Generation(
-            self._owner, self._switch.names, spec, number, name=self._group, on_change=self._member_changed
+            self._owner,
+            self._switch.names,
+            spec,
+            number,
+            name=self._group,
+            on_change=self._member_changed,
+            equip=self._equip,
         )
 
     def _load(self, place: str) -> float:

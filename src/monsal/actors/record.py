@@ -9,7 +9,8 @@ import os
 import socket
 import sys
 import time
-from collections.abc import Callable
+import traceback
+from collections.abc import Awaitable, Callable
 from typing import Any, Final, Protocol
 
 import msgspec
@@ -27,7 +28,7 @@ from monsal.errors import CallExpired, ConnectionLost, MonsalError, RemoteFault
 from monsal.transport.link import Link
 from monsal.transport.setup import LinkSetup
 
-__all__ = ["Host", "Record", "RecordStatistics"]
+__all__ = ["Equip", "Host", "Record", "RecordStatistics"]
 
 log = logging.getLogger("monsal.actors")
 
@@ -36,6 +37,10 @@ _TERM: Final = 1.0
 _SECOND_LOOK: Final = 1.0
 #: How soon after the request the stacks are looked for.
 _DUMPED: Final = 0.02
+
+
+#: Gives an actor what it needs between its `boot` and its `start`: sockets, by `Arbiter.hand_over`.
+Equip = Callable[[ActorRef], Awaitable[object]]
 
 
 class Host(Protocol):
@@ -140,6 +145,20 @@ class Record:
             raise await self._failed(error) from None
         self.state = ActorState.INACTIVE
         self.host.forget_said()
+
+    async def equip(self, equip: Equip | None) -> None:
+        """Have it given what it needs before it is made active. Raises SpawnFailed, and then it has ended."""
+        if equip is None:
+            return
+        try:
+            await equip(self.ref)
+        except Exception as error:
+            log.warning("%s cannot be equipped", self.ref, exc_info=error)
+            self._kind, self._detail = ExitKind.START_FAILED, f"it could not be given what it needs: {error}"
+            await self.end()
+            cause = self.down.result()
+            details = getattr(error, "details", "") or "".join(traceback.format_exception(error))
+            raise SpawnFailed(f"{self.ref.name} did not start: {error}", cause=cause, details=details) from error
 
     async def activate(self, ref: ActorRef) -> None:
         """Make it active under this name. Raises SpawnFailed, and then it has ended."""

@@ -116,6 +116,12 @@ class Greeter(Actor):
     def friends(self, request: CommandRequest) -> list[str]:
         return sorted(ref.name for ref in self.station.peers.values())
 
+    @command(control=True)
+    def cut_off(self, request: CommandRequest, name: str) -> None:
+        for link, ref in list(self.station.peers.items()):
+            if ref.name == name:
+                link.abort("a rat was hungry")
+
     @command()
     async def spawn_one(self, request: CommandRequest, name: str) -> Any:
         return await self.spawn(ActorSpec(name=name, actor="actor_programs:Greeter", args={"greeting": "Hi"}))

@@ -23,7 +23,7 @@ from monsal.actors import (
     UnknownActor,
     WaitingCircle,
 )
-from monsal.errors import Busy
+from monsal.errors import Busy, RemoteFault
 
 
 async def two(arbiter: Arbiter, **fields: Any) -> None:
@@ -359,3 +359,18 @@ async def test_a_flood_of_large_messages_arrives_whole_and_in_order() -> None:
         await asyncio.gather(*asks)
         notes = await arbiter.ask("right", "notes", timeout=30.0)
         assert notes == [f"{what} {text}" for text in texts for what in ("begin", "end")]
+
+
+@pytest.mark.rule("mailbox.B2", "mailbox.B5")
+@on_loop
+async def test_a_direct_link_that_is_lost_is_no_death() -> None:
+    async with house() as arbiter:
+        await two(arbiter)
+        await arbiter.ask("left", "get_to_know", "right")
+        asked = asyncio.create_task(arbiter.ask("left", "relay", "right", "wait", timeout=60.0))
+        await until(lambda: bool(arbiter.record("right").doing()))
+        await arbiter.ask("left", "cut_off", "right")
+        error = await fails_with(RemoteFault, asked)
+        assert error.kind == "ConnectionLost"
+        # From now on they speak over the arbiter, and the turn that nobody waits for was cancelled.
+        assert await arbiter.ask("left", "relay", "right", "greet", "Anna") == "Hello Anna"

@@ -316,7 +316,7 @@ class Record:
         if self.down.done():
             return tuple(f"it {self.down.result()}" for _ in range(1))
         now = time.monotonic()
-        return tuple(doing.text(now) for doing in self.host.recorder.doing(now))
+        return tuple(doing.text(now) for doing in self.host.recorder.doing())
 
     # -- what it is given -------------------------------------------------------------------------------------
 

@@ -116,7 +116,7 @@ class Station:
 
     def on_machine(self, link: Link, called: Called) -> None:
         """Something between a parent and its child, or a question of who waits for whom."""
-        if called.method == f"{MACHINE}probe":
+        if called.method == f"{MACHINE}probe" and called.is_cast:
             target, key, *chain = map(str, _decode(called.params))  # type: ignore[arg-type] # it is raw
             if target in ("", self.ref.aid, self.ref.name):
                 self._probed(key, tuple(chain))

@@ -30,6 +30,8 @@ __all__ = ["Group", "Switch"]
 _OBITUARIES: Final = 1000
 #: How long an asker waits to be told of what the callee died, after its link was lost.
 _VERDICT: Final = 2.0
+#: How long one may live on whose direct link was lost, before the link alone is held to be lost.
+_MOMENT: Final = 0.5
 _decode: Final = msgspec.msgpack.Decoder().decode
 
 
@@ -143,7 +145,10 @@ class Switch(Station):
             if way.link is None:
                 self.accept(link, called, envelope)
                 return
-            out = Envelope(way.target, envelope.sender, envelope.body, envelope.key, envelope.flags, envelope.chain)
+            # Whoever sends it cannot say that it is somebody else.
+            record = self.by_link.get(link)
+            sender = envelope.sender if record is None else record.ref.aid
+            out = Envelope(way.target, sender, envelope.body, envelope.key, envelope.flags, envelope.chain)
             left = None if called.deadline is None else called.deadline - self.loop.time()
             if left is not None and left <= 0:
                 raise AskExpired(f"the time for {called.method} was over before it was passed on")
@@ -224,41 +229,39 @@ class Switch(Station):
     # -- what children ask of the directory -------------------------------------------------------------------
 
     def on_machine(self, link: Link, called: Called) -> None:
-        if called.method == f"{MACHINE}probe":
-            super().on_machine(link, called)
+        if called.is_cast:
+            record = self.by_link.get(link)
+            if called.method == f"{MACHINE}recycle" and record is not None and record.ref.group in self.groups:
+                self.groups[record.ref.group].recycle(record)
+            elif called.method == f"{MACHINE}probe":
+                super().on_machine(link, called)
             return
         try:
             (target,) = _decode(called.params)  # type: ignore[arg-type] # links of actors leave params undecoded
-            method = called.method.removeprefix(MACHINE)
-            if method == "doing":
-                link.answer(called.id, self.lines(str(target)))
-            elif method == "cause":
-                self._tell_cause(link, called, str(target))
-            elif method == "recycle":
-                record = self.by_link.get(link)
-                if record is not None and record.ref.group in self.groups:
-                    self.groups[record.ref.group].recycle(record)
-            else:
-                super().on_machine(link, called)
-        except (ValueError, msgspec.DecodeError) as error:
+        except (ValueError, TypeError, msgspec.DecodeError) as error:
             link.refuse(called.id, *fault_of(CommandError(f"this cannot be answered: {error}")))
+            return
+        if called.method == f"{MACHINE}doing":
+            link.answer(called.id, self.lines(str(target)))
+        elif called.method == f"{MACHINE}cause":
+            self._tell_cause(link, called, str(target))
+        else:
+            super().on_machine(link, called)
 
     def _tell_cause(self, link: Link, called: Called, target: str) -> None:
+        """Of what an actor died. Its link ends before its process is collected, so the verdict may be a moment away."""
         record = self.find(target)
         if record is None:
             gone = self.gone.get(target)
             link.answer(called.id, [None, None] if gone is None else [gone[1], gone[0]])
             return
+        self._start(self._tell_cause_later(link, called, record))
 
-        def tell(_: object) -> None:
-            if link.is_open:
-                link.answer(called.id, [record.down.result(), record.ref] if record.down.done() else [None, None])
-
-        if record.down.done():
-            tell(None)
-        else:
-            # The link of one that died ends before its process is collected, so the verdict is a moment away.
-            record.down.add_done_callback(tell)
+    async def _tell_cause_later(self, link: Link, called: Called, record: Record) -> None:
+        await asyncio.wait([record.down], timeout=_MOMENT)
+        if link.is_open:
+            # Only the link between the two was lost, if it lives.
+            link.answer(called.id, [record.down.result(), record.ref] if record.down.done() else [None, None])
 
     def lines(self, target: str, seen: frozenset[str] = frozenset()) -> tuple[str, ...]:
         """What an actor does, and those that it waits for, as lines for people."""

@@ -108,6 +108,8 @@ class Renewal:
         try:
             asyncio.run_coroutine_threadsafe(work, self._loop).result()
         except ReloadFailed as failed:
+            if self._bus.leaving:
+                raise ReloadFailed("the server was told to stop while the new code was being started") from None
             raise self._failed(failed.details or str(failed)) from None
         server.generation += 1
         self._account.failed_reload = ""

@@ -177,3 +177,37 @@ def test_a_stop_lets_the_turns_of_the_last_generation_end(home: Path) -> None:
         assert len(server.rows("select 1 from v_turns")) == 1
         assert len(spans(home)) == 1
         assert "the hook `stopping`" not in server.log()
+
+
+def test_a_stop_does_not_wait_for_code_that_is_being_loaded(home: Path) -> None:
+    make_application(home, QUIET)
+    with serving(home) as server:
+        # Given a reload whose code never comes to its end, and says when it begins
+        endless = (
+            "import pathlib, threading\npathlib.Path(__file__).with_name('begun').touch()\nthreading.Event().wait()\n"
+        )
+        (home / "handlers.py").write_text(endless)
+        command = [*monsal_command(), "reload", "--dir", str(home)]
+        reload = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        wait_until(lambda: (home / "begun").exists(), "the new code")
+        # When the server is told to stop, then it does, at once, and says so to who wanted the reload
+        assert server.stop() == 0
+        said, _ = reload.communicate(timeout=30)
+        assert reload.returncode != 0
+        assert "cannot serve" not in said + server.log()
+
+
+def test_a_reload_that_failed_is_no_end_of_those_that_serve(home: Path) -> None:
+    make_application(home, QUIET)
+    with serving(home) as server:
+        (home / "handlers.py").write_text("import nowhere\n")
+        assert monsal(server, "reload").returncode == 1
+        assert [row["restarts"] for row in server.workers()] == [0, 0, 0, 0]
+        # And a process that replaces the server's own counts on
+        (home / "handlers.py").write_text(QUIET)
+        assert monsal(server, "restart").returncode == 0
+        wait_until(lambda: {row["generation"] for row in server.workers()} == {2}, "generation 2")
+        assert monsal(server, "reload").returncode == 0
+        numbers = {name: row["generation"] for name, row in by_name(server).items()}
+        assert (numbers["store-1"], numbers["worker-1"], numbers["worker-2"]) == (2, 3, 3)
+        assert server.stop() == 0

@@ -221,7 +221,9 @@ class Record:
         self._asked = True
         if ActorState.INACTIVE <= self.state < ActorState.STOPPING and self.state is not ActorState.STARTING:
             self.state = ActorState.STOPPING
-        if self.link.is_open and self.host.recorder.last_beat:
+        # One that still imports its code holds nothing that could be lost, and would not hear it.
+        is_booting = self.state is ActorState.INITIAL
+        if self.link.is_open and self.host.recorder.last_beat and not is_booting:
             with contextlib.suppress(MonsalError):  # it does not read: SIGTERM says the same
                 self.link.cast(f"{MACHINE}stop", {"within": within})
             await asyncio.wait([self.down], timeout=within)

@@ -38,14 +38,16 @@ class _Fleet(Protocol):
 class FleetView:
     """What the processes of one fleet say, and what was last heard of each."""
 
-    def __init__(self, fleet: _Fleet, directory: Path, store: str, doors: Callable[[], Doors]) -> None:
+    def __init__(self, fleet: _Fleet, directory: Path, store: str, doors: Callable[[], Doors], first: int) -> None:
         self._fleet = fleet
         self._directory = directory
         self._store = store
         self._doors = doors
+        #: The generation that the server is in its first one of workers.
+        self._first = first
         #: What each told last, by its id.
         self._told: dict[str, dict[str, Any]] = {}
-        self._deaths: deque[tuple[str, str]] = deque(maxlen=_REMEMBERED)
+        self._deaths: deque[tuple[str, int, str]] = deque(maxlen=_REMEMBERED)
         self._done_before = 0
 
     def happened(self, happening: Happening) -> None:
@@ -54,7 +56,12 @@ class FleetView:
             told = self._told.pop(happening.ref.aid, None)
             self._done_before += 0 if told is None else told["done"]
             if happening.cause.is_abnormal:
-                self._deaths.append((happening.ref.name, str(happening.cause)))
+                self._deaths.append((happening.ref.name, happening.ref.generation, str(happening.cause)))
+
+    def forget(self, generation: int) -> None:
+        """A generation of workers did not come to be: how its processes ended was told to whoever wanted it."""
+        kept = [end for end in self._deaths if end[1] != generation]
+        self._deaths = deque(kept, maxlen=_REMEMBERED)
 
     async def watch(self) -> None:
         """Ask now and then, for those who want to know how it is without waiting for an answer."""
@@ -106,12 +113,13 @@ class FleetView:
         rows = []
         for known in supervisor.everybody():
             told = self._told.get(known.ref.aid, {})
-            ends = [cause for name, cause in self._deaths if name == known.ref.name]
+            ref = known.ref
+            ends = [end for name, number, end in self._deaths if (name, number) == (ref.name, ref.generation)]
             rows.append(
                 {
                     "name": known.ref.name or f"{known.ref.group} (spare)",
                     "pid": known.pid,
-                    "generation": known.ref.generation,
+                    "generation": self._first + known.ref.generation - 1,
                     "state": known.state,
                     "uptime": round(known.uptime, 1),
                     "turns": told.get("done", 0),

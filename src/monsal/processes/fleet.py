@@ -73,7 +73,7 @@ class Fleet:
         self._hurrying: list[asyncio.Future[None]] = []
         self._on_failure: OnFailure = lambda error: None
         self.report: DrainReport | None = None
-        self.view = FleetView(self, directory, settings.store, doors)
+        self.view = FleetView(self, directory, settings.store, doors, generation)
 
     # -- looking ----------------------------------------------------------------------------------------------
 
@@ -192,7 +192,11 @@ class Fleet:
         """
         if self._workers is None:
             raise ReloadFailed("the workers are not started yet")
-        await self._workers.replace(self._spec("worker", generation), wait=False)
+        try:
+            await self._workers.replace(self._spec("worker", generation), wait=False)
+        except ReloadFailed:
+            self.view.forget(self._workers.generation + 1)
+            raise
         self._generation = generation
         if self._troupe is not None:
             await self._troupe.renew()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import signal
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -16,6 +17,12 @@ ROOT = Path(__file__).resolve().parent.parent
 for _place in (ROOT, ROOT / "tests" / "process", ROOT / "tests" / "property"):
     if str(_place) not in sys.path:
         sys.path.insert(0, str(_place))
+
+# A shell has what runs in its background ignore these (POSIX, 2.11), and `nohup` the hangup; that is inherited by the
+# programs that tests start, which would wait for ever for a signal that never comes.
+for _number in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
+    if signal.getsignal(_number) is signal.SIG_IGN:
+        signal.signal(_number, signal.default_int_handler if _number is signal.SIGINT else signal.SIG_DFL)
 
 
 @pytest.fixture

@@ -47,7 +47,9 @@ NOT_APPLICABLE = {
     "test_bus.py": "its graph of any states; ours are one table (B1)",
     "test_processbus.py::BusMethodTests::test_idle_to_exit": "wants threads joined before the exit; `block` does (R17)",
 }
-#: What it skips itself.
+#: A test of CherryPy that wants four ticks within 50 ms, which a busy machine may not give.
+TIMED = "test_bus.py::test_wait_publishes_periodically"
+#: What magicbus skips itself.
 SKIPPED = {"test_start_with_callback"}
 
 SITE = '''
@@ -371,6 +373,9 @@ def test_cherrypys_own_tests_of_the_bus_pass(suite: Callable[..., Suite], mode: 
     asked = subprocess.run([*one.command, program], env=one.environ, capture_output=True, text=True, check=True)
     assert asked.stdout == "monsal.bus.core\n"
     found = one.run("test_bus.py", report="bus")
+    for attempt in range(3):
+        if found.get(TIMED) == "failed":
+            found |= one.run(TIMED, report=f"bus{attempt}")
     assert (len(found), set(found.values())) == (12, {"passed"}), one.words("bus")
 
 

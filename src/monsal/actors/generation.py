@@ -31,6 +31,8 @@ log = logging.getLogger("monsal.actors")
 #: Waits, in seconds, before a spare that could not be started is tried again.
 _SPARE_FIRST: Final = 0.5
 _SPARE_LIMIT: Final = 30.0
+#: Seconds that a member is left to answer before its spare is started.
+_BREATH: Final = 0.05
 
 
 class Owner(Protocol):
@@ -256,7 +258,8 @@ class Generation:
             self._do(self.supervisor.started(place, self._now()))
             if record.down.done():
                 self.died(record)
-        self._want_spare()
+        # Not at once: to start a process holds the loop up for some milliseconds, and somebody waits for this member.
+        self._loop.call_later(_BREATH, self._want_spare)
         self._changed(place)
 
     def _settle(self, place: str) -> None:

@@ -9,7 +9,7 @@
         ├─ InvalidParams     -32602  also a TypeError (rpc.R14); `data["path"]` says where
         ├─ InternalError     -32603  `data["incident"]` is the number under which the other side logged it
         ├─ Busy              -32000  (monsal.errors)
-        ├─ HandlerExpired    -32001  the handler was stopped at the deadline of the call
+        ├─ HandlerExpired    -32001  the handler was stopped at the deadline of the call; also a CallExpired
         ├─ Unauthenticated   -32002  (monsal.errors)
         ├─ Forbidden         -32003  (monsal.errors)
         ├─ TooLarge          -32004
@@ -28,7 +28,16 @@ import traceback
 from collections.abc import Iterable
 from typing import Any, Final
 
-from monsal.errors import Busy, Forbidden, MonsalError, ProtocolError, RemoteFault, Unauthenticated, UsageError
+from monsal.errors import (
+    Busy,
+    CallExpired,
+    Forbidden,
+    MonsalError,
+    ProtocolError,
+    RemoteFault,
+    Unauthenticated,
+    UsageError,
+)
 from monsal.wire.codes import (
     CANCELLED,
     DEADLINE,
@@ -100,8 +109,11 @@ class InternalError(RemoteFault):
     code = INTERNAL_ERROR
 
 
-class HandlerExpired(RemoteFault, TimeoutError):
-    """The handler was stopped, or never begun, because the deadline of the call has passed (rpc.B4)."""
+class HandlerExpired(RemoteFault, CallExpired):
+    """The handler was stopped, or never begun, because the deadline of the call has passed (rpc.B4).
+
+    Both sides watch the same deadline: whoever is told first, it is a CallExpired.
+    """
 
     code = DEADLINE
 

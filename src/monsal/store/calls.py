@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any, Final, Literal, NamedTuple, Protocol
+from typing import Annotated, Any, Final, Literal, NamedTuple, Protocol
 
 import msgspec
 from msgspec import Raw
@@ -176,8 +176,10 @@ PUT_BACK: Final = "put_back"
 
 What = Literal["queue", "dead", "states", "outbox"]
 Leases = list[tuple[str, Fence]]
+#: The name of a file with a large body, as `ids.new_token` makes it: never a way to another folder (P8).
+Token = Annotated[str, msgspec.Meta(pattern=r"\A[0-9a-f]{20}\Z")]
 #: Token of an outgoing mail -> token and size of the file that holds its body.
-Files = dict[str, tuple[str, int]]
+Files = dict[str, tuple[Token, int]]
 Table = list[dict[str, Any]]
 
 
@@ -276,7 +278,7 @@ CALLS: Final[dict[str, Call]] = {
     HELLO: _call(Hello, Facts),
     BYE: _call(tuple[()], None),
     "accept": _call(Accept, Receipt),
-    "accept_large": _call(tuple[Accept, str, int], Receipt),
+    "accept_large": _call(tuple[Accept, Token, int], Receipt),
     "claim": _call(tuple[int, float, float], list[ClaimedRow]),
     "extend": _call(tuple[Leases, float], list[bool]),
     "commit": _call(TurnCommit, CommitResult),

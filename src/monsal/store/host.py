@@ -11,6 +11,8 @@ forgets them; it is asked when the link ends. `expect` names workers that lived 
 process: until each has come (or `died(name)`, or `patience` seconds passed) nobody is given a row, because it may be
 one whose turn still runs there (P3). `now` is the clock for what no worker says a time for.
 
+A link that ends without goodbye is taken for the end of its worker: whoever ends one otherwise ends that process, too.
+
 An answer is given in the same turn of the loop if the engine has it, else when its future is done: no task for a call
 of the hot way. What the engine does at once for several workers is flushed together (group commit).
 """
@@ -246,7 +248,8 @@ class StoreHost:
     def on_event(self, link: Link, event: object) -> None:
         """A link ended, or one of its calls was given up."""
         guest = self._guests.get(link)
-        if guest is None:
+        # Who dies while this process ends is counted by its turn page at the next start.
+        if guest is None or not self._is_open:
             return
         if isinstance(event, Cancelled):
             guest.give_up(event.id)

@@ -130,7 +130,7 @@ class JsonRpc:
                 payload = _encode(_Failure(_Error(packet.code, packet.message, _plain(packet.data)), packet.id))
             else:
                 payload = _encode(_Request(packet.method, _plain(packet.params), UNSET, _said_about(packet.meta)))
-            if self._may_be_deep(payload) and is_too_deep(payload, self._depth):
+            if len(payload) > self._harmless and self._may_be_deep(payload) and is_too_deep(payload, self._depth):
                 # The other side would take it for garbage, and its caller would wait for ever (rpc.B8).
                 raise ValueError(f"it is nested more than {self._depth} deep")
             return payload
@@ -146,7 +146,7 @@ class JsonRpc:
         # A number, not a slice: this is asked of every frame.
         if payload and payload[0] != _BRACE and payload.lstrip()[:1] == b"[":
             return self._decode_batch(payload)
-        if self._may_be_deep(payload):
+        if len(payload) > self._harmless and self._may_be_deep(payload):
             self._check_depth(payload, self._depth)
         return self._decode_object(payload)
 
@@ -175,8 +175,7 @@ class JsonRpc:
         return (params, None) if isinstance(params, dict) else None
 
     def _may_be_deep(self, payload: bytes) -> bool:
-        size = len(payload)
-        return size > self._harmless and (size > _SHORT or payload.count(b"[") + payload.count(b"{") > self._depth)
+        return len(payload) > _SHORT or payload.count(b"[") + payload.count(b"{") > self._depth
 
     def _decode_object(self, payload: bytes | Raw) -> Packet:
         try:
@@ -224,7 +223,7 @@ class JsonRpc:
         items: list[Packet | Malformed] = []
         for raw in found:
             # Only now, for a batch that is too long is known as that after its first items, however long it is.
-            self._check_depth(bytes(raw), self._depth - 1)
+            self._check_depth(bytes(raw), self._depth)
             try:
                 items.append(self._decode_object(raw))
             except Malformed as error:
@@ -251,15 +250,16 @@ def _is_plain(value: Any) -> bool:
         if len(inner) > _MANY:
             return False
         kind = type(one)
-        if kind is float:
-            _check_finite(one)
-            continue
         if kind is dict:
             one = one.values()
         elif kind is not list and kind is not tuple:
             return False
         for item in one:
-            if type(item) not in _SIMPLE:
+            kind = type(item)
+            if kind is float:
+                if not isfinite(item):
+                    return False  # `_plain` says why
+            elif kind not in _SIMPLE:
                 inner.append(item)
     return True
 

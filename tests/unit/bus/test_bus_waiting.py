@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from monsal.bus import ChannelFailures, Phase, TransitionError, states
+from monsal.bus.inner import waiting
 
 from .conftest import PATIENCE, LoggedBus
 
@@ -90,6 +91,30 @@ def test_wait_publishes_the_channel_at_each_interval_while_it_has_listeners(bus:
     bus.subscribe("main", tick)
     bus.wait(states.STARTED, 0.001, "main")
     assert ticks == [0, 1, 2]
+
+
+@pytest.mark.rule("bus.R20")
+def test_what_is_late_does_not_add_up_and_what_takes_long_is_followed_by_a_pause(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock = [0.0]
+    ticks: list[float] = []
+    lobby = waiting.Lobby()
+
+    def waits_late(desk: Any, timeout: float, **_: Any) -> None:
+        clock[0] += timeout + 0.25
+
+    def tick() -> None:
+        ticks.append(clock[0])
+        if len(ticks) == 4:
+            clock[0] += 10.0
+        if len(ticks) == 6:
+            lobby.tell(Phase.STARTED)
+
+    monkeypatch.setattr(waiting, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(waiting.Desk, "wait", waits_late)
+    lobby.wait([Phase.STARTED], 1.0, lambda: True, tick)
+    assert ticks == [1.25, 2.25, 3.25, 4.25, 15.5, 16.5]
 
 
 @pytest.mark.rule("bus.B7")

@@ -9,10 +9,21 @@ from typing import Any
 
 import pytest
 
-from monsal.rpc import Cancelled, InternalError, RemoteAPI, RemoteError, incoming
+from monsal.rpc import (
+    CallExpired,
+    Cancelled,
+    ErrorTable,
+    HandlerExpired,
+    InternalError,
+    RemoteAPI,
+    RemoteError,
+    incoming,
+)
 from monsal.rpc.classic import Message, Transport
 from monsal.rpc.wirecodec import WireCodec
 from monsal.transport.memory import link_pair
+from monsal.wire.codes import DEADLINE
+from monsal.wire.packets import Fault
 
 
 class Unprintable(Exception):
@@ -99,6 +110,15 @@ def test_each_call_is_answered_and_the_next_one_handled(name: str, caplog: pytes
 
     with caplog.at_level(logging.CRITICAL):
         asyncio.run(scene())
+
+
+@pytest.mark.rule("rpc.B4", "rpc.B9")
+def test_whichever_side_sees_the_deadline_first_the_call_has_expired() -> None:
+    error = ErrorTable().error(Fault(1, DEADLINE, "Deadline exceeded", {"a": 1}))
+    assert isinstance(error, HandlerExpired)
+    assert isinstance(error, CallExpired)
+    assert isinstance(error, TimeoutError)
+    assert (str(error), error.code, error.data) == ("Deadline exceeded", DEADLINE, {"a": 1})
 
 
 @pytest.mark.rule("rpc.R18")

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from store_links import join, setup_of
 
@@ -600,6 +601,9 @@ def test_a_bad_call_hurts_itself_and_a_bad_frame_its_link(run: Run) -> None:
         ):
             with pytest.raises(Exception, match=r"Expected|knows no"):
                 await bad.call(word, params)
+        mail = [*msgspec.structs.astuple(good.lab.mail())]
+        with pytest.raises(Exception, match="matching regex"):
+            await bad.call("accept_large", [mail, "../../etc/passwd", 1])
         bad.cast("claim", [1, 0.0, 0.0])
         bad.cast("give_back", [[1]])
         await good.lab.accept()

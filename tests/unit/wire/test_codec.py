@@ -15,7 +15,7 @@ from monsal.wire.codec import INVALID_REQUEST, MAX_NESTING, PARSE_ERROR, Malform
 from monsal.wire.jsonrpc import JsonRpc
 from monsal.wire.msgpack import MsgPack
 from monsal.wire.nesting import is_too_deep
-from monsal.wire.packets import Call, Cast, EncodeError, Fault, Packet, Reply
+from monsal.wire.packets import Batch, Call, Cast, EncodeError, Fault, Packet, Reply
 
 EXAMPLES: list[tuple[str, Packet]] = [
     (
@@ -178,6 +178,9 @@ def test_what_the_other_side_would_find_too_deep_is_not_sent() -> None:
     for _ in range(MAX_NESTING - 1):
         value = [value]
     assert decode(encode(Reply(1, value))) == Reply(1, value)
+    # In a batch it is one deeper, and heard all the same.
+    codec = JsonRpc()
+    assert codec.decode(codec.join([codec.encode(Reply(1, value))])) == Batch((Reply(1, value),))
     for wide in (1, 10_000):
         with pytest.raises(EncodeError, match="nested more than 64"):
             encode(Reply(1, [[value]] * wide))

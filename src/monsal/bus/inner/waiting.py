@@ -267,7 +267,9 @@ class Lobby:
                 if monotonic() >= due:
                     if ticking and not waiter.over:
                         tick()
-                    due = monotonic() + interval
+                    # So that what is late now and then does not add up; but after what took too long there is a pause.
+                    now = monotonic()
+                    due = due + interval if due + interval > now else now + interval
         finally:
             self.leave(waiter)
             waiter.desk.clear()

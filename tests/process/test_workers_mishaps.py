@@ -278,3 +278,36 @@ def _is_taken(server: Server, subject: str, number: int) -> bool:
         return write(server, subject, number=number, sender=f"p{number}@example.net") == 250
     except (smtplib.SMTPException, ConnectionError):
         return False
+
+
+@pytest.mark.rule("mailbox.B12")
+def test_a_turn_ends_although_the_supervisor_is_killed(home: Path) -> None:
+    with busy(home) as (server, worker):
+        pids = [row["pid"] for row in server.workers()]
+        server.kill()
+        # When the handler then ends, it is committed: the store process waits for that
+        wait_until(lambda: "worker server is gone" in server.log(), "a store process that knows it")
+        (home / "go").touch()
+        wait_until(lambda: not any(map(alive, pids)), "the end of all processes")
+        assert "cannot commit" not in server.log()
+        assert [pid for pid, _, _ in spans(home)] == [worker]
+        # And the next server has nothing to do
+        server.start("--workers", "2")
+        server.wait_idle()
+        assert server.ledger()["done"] == 1
+        assert [pid for pid, _, _ in spans(home)] == [worker]
+        assert server.stop() == 0
+        assert not list((home / "run").glob("turns-*"))
+
+
+@pytest.mark.rule("mailbox.B12")
+def test_no_process_outlives_a_supervisor_that_is_killed_with_the_store_process(home: Path) -> None:
+    with busy(home, drain=30.0) as (server, _):
+        pids = {row["name"]: row["pid"] for row in server.workers()}
+        os.kill(pids["store-1"], signal.SIGKILL)
+        server.kill()
+        # Then the others end long before the time of a drain, for nobody is left who could give them a store
+        wait_until(lambda: not any(map(alive, pids.values())), "the end of all processes", patience=20.0)
+        # And whoever is started next has the message
+        server.start("--workers", "2")
+        finish(server)

@@ -104,6 +104,16 @@ class Actor(Hooks, BuiltIn):
         return ActorRef(aid=ARBITER, name=ARBITER)
 
     @property
+    def is_orphan(self) -> bool:
+        """Whether the arbiter is gone.
+
+        The end of the link says so: a process that dies closes what it has open, and only then its children get another
+        parent.
+        """
+        up = self.station.up
+        return up is not None and not up.is_open
+
+    @property
     def pid(self) -> int:
         return os.getpid()
 

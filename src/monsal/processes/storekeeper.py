@@ -30,7 +30,7 @@ _LOOK_AGAIN: Final = 0.05
 #: Seconds in which a worker that lives has come back to the store, or is found to hang and ended.
 _BACK: Final = 60.0
 #: Seconds that workers have for their last commits when the supervisor is gone.
-_ORPHANED: Final = 4.0
+_ORPHANED: Final = 6.0
 
 
 class StoreKeeper(Actor):
@@ -47,7 +47,6 @@ class StoreKeeper(Actor):
         self._log_level = log_level
         self._host: StoreHost | None = None
         self._expected: set[str] = set()
-        self._parent = os.getppid()
 
     async def start(self) -> None:
         """Open the store. What ran in workers that are gone is counted before anybody is given a row (P6)."""
@@ -92,7 +91,7 @@ class StoreKeeper(Actor):
         host = self._host
         if host is None:
             return
-        if os.getppid() != self._parent:
+        if self.is_orphan:
             await self._wait_for_workers(host)
         await host.close()
 

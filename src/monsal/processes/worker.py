@@ -21,7 +21,7 @@ import msgspec
 from monsal.actors import ARBITER, Actor, command
 from monsal.clock import SystemClock
 from monsal.config import Resolved, Settings
-from monsal.errors import StoreUnavailable, UsageError
+from monsal.errors import StoreError, StoreUnavailable, UsageError
 from monsal.ingress import Doors
 from monsal.loading import import_app
 from monsal.logs import set_up_logging
@@ -42,6 +42,8 @@ _EQUIPPED: Final = 300.0
 #: Seconds that the last mail of a session, and a turn, may take when the supervisor is gone.
 _ORPHANED: Final = 4.0
 _LAST_MAIL: Final = 5.0
+#: Seconds for the store process to answer after a drain.
+_SLACK: Final = 1.0
 #: Seconds: more than a worker may be silent before it is ended.
 _SHORTEST_LEASE: Final = 60.0
 #: Seconds that handlers may hang past their deadline before the process is replaced; and that others in it then have.
@@ -72,7 +74,6 @@ class WorkerProcess(Actor):
         self._hopeless = False
         self._serves = False
         self._drained = False
-        self._parent = os.getppid()
         self._telling: set[asyncio.Task[None]] = set()
 
     # -- its life ---------------------------------------------------------------------------------------------
@@ -123,15 +124,18 @@ class WorkerProcess(Actor):
 
     async def stopping(self) -> None:
         """End in order; what the supervisor had drained is not drained again."""
-        orphaned = os.getppid() != self._parent
-        if orphaned and self._doors is not None:
-            # Whoever is started in the supervisor's place wants to listen there.
-            self._doors.leave()
+        orphaned = self.is_orphan
+        if orphaned:
+            # Nobody is left to introduce another store process.
+            self._store.patience = 0.0
+            if self._doors is not None:
+                # Whoever is started in the supervisor's place wants to listen there.
+                self._doors.leave()
         service = self._service
         if service is None:
             return
         if not self._drained and self._serves:
-            await self._drain(_ORPHANED if orphaned else self._serving_settings().drain)
+            await self._drain_if_possible(_ORPHANED if orphaned else self._serving_settings().drain)
         hangs = self._stuck() > 0
         # The rows of handlers that still run are nobody else's before this process has ended with them (P3).
         self._store.says_goodbye = not self._running()
@@ -247,6 +251,14 @@ class WorkerProcess(Actor):
             log.warning("programs are not told: %s", error, extra={"action": "casts_dropped"})
 
     # -- inside -----------------------------------------------------------------------------------------------
+
+    async def _drain_if_possible(self, seconds: float) -> None:
+        """Drain; without a store process that is in vain, and what is left is in the store."""
+        try:
+            async with asyncio.timeout(seconds + _SLACK):
+                await self._drain(seconds)
+        except (StoreError, TimeoutError) as error:
+            log.warning("not drained: %s", error or "the store process is gone", extra={"action": "drained"})
 
     async def _drain(self, seconds: float) -> None:
         """What the supervisor does in steps when the whole server ends."""

@@ -79,7 +79,8 @@ class RemoteStore:
     """The store of a worker. `monsal.store.contract.Store` says what each method promises."""
 
     def __init__(self, *, patience: float = 10.0) -> None:
-        self._patience = patience
+        #: Seconds to wait for another store process when there is none.
+        self.patience = patience
         #: Whether to say goodbye at the end. Without it, what still runs here is held to have ended this process.
         self.says_goodbye = True
         self._link: Link | None = None
@@ -174,7 +175,11 @@ class RemoteStore:
             # It had nothing to tell us: what this worker had is given back when its link ends.
             log.info("the store process was gone before the goodbye", extra={"action": "store_gone"})
         except (RemoteError, ValueError) as error:
-            raise error_of(error, "the goodbye") from error
+            told = error_of(error, "the goodbye")
+            if not isinstance(told, StoreUnavailable):
+                raise told from error
+            # It ends as well, and gives everything back.
+            log.info("the store process heard no goodbye: %s", told, extra={"action": "store_gone"})
         finally:
             if bodies is not None:
                 await asyncio.to_thread(bodies.stop)
@@ -227,7 +232,7 @@ class RemoteStore:
     async def _ask(self, word: str, params: Any) -> Any:
         """The result of a call."""
         raw = packed(params)
-        patience = self._patience
+        patience = self.patience
         while True:
             link = self._link
             if link is None:

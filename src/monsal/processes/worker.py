@@ -258,7 +258,9 @@ class WorkerProcess(Actor):
             async with asyncio.timeout(seconds + _SLACK):
                 await self._drain(seconds)
         except (StoreError, TimeoutError) as error:
-            log.warning("not drained: %s", error or "the store process is gone", extra={"action": "drained"})
+            log.warning(
+                "not drained: %s", str(error) or "the store process does not answer", extra={"action": "drained"}
+            )
 
     async def _drain(self, seconds: float) -> None:
         """What the supervisor does in steps when the whole server ends."""

@@ -38,6 +38,25 @@ def test_twenty_kills_a_round(home: Path) -> None:
             return
 
 
+@pytest.mark.timeout(SECONDS + 1200)
+def test_ten_thousand_mails_over_four_workers(home: Path) -> None:
+    """Workers, the store process and the supervisor are killed in turn, by a seed, while 500 correspondents write."""
+    trial = Trial(
+        kills=20,
+        workers=4,
+        victims=("worker", "worker", "worker", "store", "server"),
+        messages=10_000,
+        correspondents=500,
+        rate=0,
+        seed=SEED,
+    )
+    evidence = put_to_the_proof(desk(home), trial, DeskEvidence)
+    print(f"seed {SEED}, four workers: {json.dumps(evidence.summary)}")
+    assert len(evidence.acknowledged) >= 10_000
+    contradictions = evidence.contradictions()
+    assert contradictions == {}, f"seed {SEED}; kept in {keep(home, SEED)}"
+
+
 def keep(directory: Path, seed: int) -> Path:
     """Move what is left of a failed round to where it survives the test."""
     place = Path("run") / f"soak-{seed}-{os.getpid()}"

@@ -105,13 +105,8 @@ class Actor(Hooks, BuiltIn):
 
     @property
     def is_orphan(self) -> bool:
-        """Whether the arbiter is gone.
-
-        The end of the link says so: a process that dies closes what it has open, and only then its children get another
-        parent.
-        """
-        up = self.station.up
-        return up is not None and not up.is_open
+        """Whether the arbiter is gone. It may be noticed by the end of the link, or by a signal of the kernel."""
+        return self.station.parent_lost.is_set()
 
     @property
     def pid(self) -> int:

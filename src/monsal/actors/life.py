@@ -205,6 +205,9 @@ class Life:
 
     def leave(self, code: int = 0) -> None:
         """End in order: no new turn, those that run are done, then the hook `stopping`."""
+        if code == PARENT_LOST and self._station is not None:
+            # Maybe in the middle of an end that began in another way.
+            self._station.parent_lost.set()
         if self._leaving is None:
             self._leaving = self.loop.create_task(self._leave(code), name="leave")
 

@@ -89,6 +89,8 @@ class Station:
         self.table: Mapping[str, Command] = table_of(type(actor))
         self.turns = Turns(MessageQueue[Turn](spec.mailbox, serial=spec.serial), recorder, self.loop)
         self.up: Link | None = None
+        #: Set when the arbiter is gone.
+        self.parent_lost = asyncio.Event()
         #: Links to those who were introduced, by their ids and by their names.
         self.direct: dict[str, Way] = {}
         self.peers: dict[Link, ActorRef] = {}

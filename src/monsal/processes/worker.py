@@ -124,18 +124,13 @@ class WorkerProcess(Actor):
 
     async def stopping(self) -> None:
         """End in order; what the supervisor had drained is not drained again."""
-        orphaned = self.is_orphan
-        if orphaned:
-            # Nobody is left to introduce another store process.
-            self._store.patience = 0.0
-            if self._doors is not None:
-                # Whoever is started in the supervisor's place wants to listen there.
-                self._doors.leave()
         service = self._service
         if service is None:
             return
         if not self._drained and self._serves:
-            await self._drain_if_possible(_ORPHANED if orphaned else self._serving_settings().drain)
+            await self._drain_while_possible(service)
+        if self.is_orphan:
+            self._begin_anew_elsewhere()
         hangs = self._stuck() > 0
         # The rows of handlers that still run are nobody else's before this process has ended with them (P3).
         self._store.says_goodbye = not self._running()
@@ -252,15 +247,32 @@ class WorkerProcess(Actor):
 
     # -- inside -----------------------------------------------------------------------------------------------
 
-    async def _drain_if_possible(self, seconds: float) -> None:
-        """Drain; without a store process that is in vain, and what is left is in the store."""
+    async def _drain_while_possible(self, service: LocalService) -> None:
+        """Drain. Without the supervisor there is little time for it, without a store process it is in vain."""
+        loop = self.station.loop
+        drain = loop.create_task(self._drain(self._serving_settings().drain))
+        lost = loop.create_task(self.station.parent_lost.wait())
+        limit = self._serving_settings().drain + _SLACK
+        await asyncio.wait([drain, lost], timeout=limit, return_when=asyncio.FIRST_COMPLETED)
+        if self.is_orphan:
+            self._begin_anew_elsewhere()
+            await asyncio.wait([drain], timeout=_ORPHANED)
+            service.hurry()
+            await asyncio.wait([drain], timeout=_SLACK)
+        lost.cancel()
+        drain.cancel()
         try:
-            async with asyncio.timeout(seconds + _SLACK):
-                await self._drain(seconds)
-        except (StoreError, TimeoutError) as error:
-            log.warning(
-                "not drained: %s", str(error) or "the store process does not answer", extra={"action": "drained"}
-            )
+            await drain
+        except asyncio.CancelledError:
+            log.warning("not drained in time", extra={"action": "drained"})
+        except StoreError as error:
+            log.warning("not drained: %s", error, extra={"action": "drained"})
+
+    def _begin_anew_elsewhere(self) -> None:
+        """The supervisor is gone: whoever is started in its place wants to listen, and has a store of its own."""
+        self._store.patience = 0.0
+        if self._doors is not None:
+            self._doors.leave()
 
     async def _drain(self, seconds: float) -> None:
         """What the supervisor does in steps when the whole server ends."""

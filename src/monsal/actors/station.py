@@ -60,6 +60,8 @@ class Way(NamedTuple):
     target: str
     #: Whether another one can do the same if this one is about to end.
     is_any: bool = False
+    #: The id, where the target is a name: of what somebody died whose name is free again is known by that alone.
+    aid: str = ""
 
 
 class _Here(threading.local):
@@ -210,7 +212,7 @@ class Station:
         self.peers[link] = ref
         self.direct[ref.aid] = Way(link, ref.aid)
         if ref.name:
-            self.direct[ref.name] = Way(link, ref.name)
+            self.direct[ref.name] = Way(link, ref.name, aid=ref.aid)
         if old is not None and old.link is not None and old.link is not link:
             self.peers.pop(old.link, None)
             old.link.finish()
@@ -378,7 +380,7 @@ class Station:
         if way.link is self.up or self.up is None:
             return ActorDied(f"the link to the arbiter was lost: {error}")
         try:
-            raw = await self.up.call(f"{MACHINE}cause", [way.target], timeout=2.0)
+            raw = await self.up.call(f"{MACHINE}cause", [way.aid or way.target], timeout=10.0)
             cause, ref = _decode(raw)
             found = None if cause is None else msgspec.convert(cause, Exit)
             who = None if ref is None else msgspec.convert(ref, ActorRef)

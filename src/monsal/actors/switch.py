@@ -29,7 +29,7 @@ __all__ = ["Group", "Switch"]
 #: So many that have ended are remembered, for those that ask for them.
 _OBITUARIES: Final = 1000
 #: How long an asker waits to be told of what the callee died, after its link was lost.
-_VERDICT: Final = 2.0
+_VERDICT: Final = 5.0
 #: How long one may live on whose direct link was lost, before the link alone is held to be lost.
 _MOMENT: Final = 0.5
 _decode: Final = msgspec.msgpack.Decoder().decode
@@ -259,6 +259,9 @@ class Switch(Station):
 
     async def _tell_cause_later(self, link: Link, called: Called, record: Record) -> None:
         await asyncio.wait([record.down], timeout=_MOMENT)
+        if not record.down.done() and not record.link.is_open:
+            # Its process has given all its links up: it is about to be collected, which a busy machine takes time for.
+            await asyncio.wait([record.down], timeout=_VERDICT)
         if link.is_open:
             # Only the link between the two was lost, if it lives.
             link.answer(called.id, [record.down.result(), record.ref] if record.down.done() else [None, None])

@@ -7,6 +7,7 @@ import os
 import resource
 import signal
 import smtplib
+import socket
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -311,3 +312,24 @@ def test_no_process_outlives_a_supervisor_that_is_killed_with_the_store_process(
         # And whoever is started next has the message
         server.start("--workers", "2")
         finish(server)
+
+
+@pytest.mark.rule("bus.B12")
+def test_who_connects_during_a_drain_is_refused_and_not_left_waiting(home: Path) -> None:
+    with busy(home) as (server, _):
+        assert server.process is not None
+        server.process.send_signal(signal.SIGTERM)
+
+        def is_refused() -> bool:
+            try:
+                socket.create_connection(("127.0.0.1", server.port), timeout=5).close()
+            except ConnectionRefusedError:
+                return True
+            return False
+
+        # While a turn still runs, no process keeps the address, the spare as little as those that serve
+        wait_until(is_refused, "a closed door")
+        assert server.process.poll() is None
+        (home / "go").touch()
+        assert server.process.wait(60) == 0
+        assert server.ledger()["done"] == 1

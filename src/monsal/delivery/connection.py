@@ -135,6 +135,7 @@ class Connection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._deadline = 0.0
         self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = 0.0
         self._times = {awaited: settings.timeout(awaited) for awaited in Awaited}
         self._writable = asyncio.Event()
         self._writable.set()
@@ -269,14 +270,18 @@ class Connection(asyncio.Protocol):
     def _expect(self, seconds: float) -> None:
         """The peer has so long from now. The timer is only moved when it would come too late: not at each reply."""
         self._deadline = self._loop.time() + seconds
-        if self._timer is None or self._timer.when() > self._deadline:
+        # Its time is kept here: uvloop's handle for what is due at once has none.
+        if self._timer is None or self._timer_at > self._deadline:
             if self._timer is not None:
                 self._timer.cancel()
-            self._timer = self._loop.call_at(self._deadline, self._on_time)
+            self._set_timer()
+
+    def _set_timer(self) -> None:
+        self._timer, self._timer_at = self._loop.call_at(self._deadline, self._on_time), self._deadline
 
     def _on_time(self) -> None:
         if self._loop.time() < self._deadline:
-            self._timer = self._loop.call_at(self._deadline, self._on_time)
+            self._set_timer()
             return
         self._timer = None
         if self._client.idle:

@@ -212,7 +212,20 @@ class Fleet:
 
     async def stop_ingresses(self, grace: float) -> None:
         await self._each("worker", "begin_drain")
+        await self._leave_doors()
         await self._each("worker", "stop_ingresses", grace)
+
+    async def _leave_doors(self) -> None:
+        """Have those that do not serve keep no address either: the spare, and a generation that drains."""
+        supervisor = self._supervisor
+        assert supervisor is not None
+        members = set(self.members())
+        for known in supervisor.everybody():
+            if known.ref.group == WORKERS and known.ref not in members:
+                try:
+                    await supervisor.tell(known.ref, "leave_doors")
+                except RemoteError as error:
+                    log.info("%s: %s", known.ref, error, extra={"action": "drain"})
 
     async def drain_workers(self, grace: float) -> None:
         await self._each("worker", "drain_workers", grace)

@@ -140,12 +140,13 @@ class Supervisor(Arbiter):
 
     @command(control=True)
     async def equip(self, request: CommandRequest, aid: str) -> None:
-        """Give a worker that boots a connection to the store, and all doors."""
+        """Give a process that boots a connection to the store, and a worker all doors."""
         await self.connect(aid)
-        if aid not in self.switch.records:
+        record = self.switch.records.get(aid)
+        if record is None:
             raise UnknownActor(f"{aid} has ended meanwhile")
         self._equipped.add(aid)
-        for door in self._doors():
+        for door in self._doors() if record.ref.group == WORKERS else ():
             for each in door.sockets:
                 await self.hand_over(aid, f"door:{door.url}", each)
 

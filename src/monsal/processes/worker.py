@@ -138,8 +138,7 @@ class WorkerProcess(Actor):
         if not hangs:
             # Else the page says whose handlers hang: the store process reads it when this process has ended (P6).
             page_of(self._directory / "run", self.aid).unlink(missing_ok=True)
-        if self._doors is not None:
-            self._doors.leave()
+        self._leave_doors()
 
     async def periodic_task(self) -> None:
         """Have this process replaced if handlers hang in it past their deadline: their correspondents wait for that."""
@@ -185,7 +184,14 @@ class WorkerProcess(Actor):
     @command(control=True)
     async def stop_ingresses(self, request: Any, grace: float) -> None:
         """Take no new mail; what is being received may end within `grace` seconds."""
+        # The ingresses have their own descriptors; whoever connects now is to be refused, not to wait for nobody.
+        self._leave_doors()
         await self._serving().stop_ingresses(grace)
+
+    @command(ack=False, control=True)
+    def leave_doors(self, request: Any) -> None:
+        """Keep no address: whoever connects while the server ends is to be refused, and not to wait for nobody."""
+        self._leave_doors()
 
     @command(control=True)
     async def stop_apis(self, request: Any, grace: float) -> None:
@@ -271,6 +277,9 @@ class WorkerProcess(Actor):
     def _begin_anew_elsewhere(self) -> None:
         """The supervisor is gone: whoever is started in its place wants to listen, and has a store of its own."""
         self._store.patience = 0.0
+        self._leave_doors()
+
+    def _leave_doors(self) -> None:
         if self._doors is not None:
             self._doors.leave()
 
@@ -286,6 +295,7 @@ class WorkerProcess(Actor):
         if self._role == "api":
             await service.stop_apis(min(_LAST_MAIL, left()))
             return
+        self._leave_doors()
         await service.stop_ingresses(min(_LAST_MAIL, left()))
         await service.drain_workers(min(_LAST_TURN, left()) if self._hopeless else left())
         await service.drain_outbox(left())

@@ -47,6 +47,8 @@ class Lane(Generic[C]):
         self._woken_at = 0.0
         self._planned = False
         self._timer: asyncio.TimerHandle | None = None
+        # Its time; uvloop's handle for something that is due at once has none.
+        self._timer_at = 0.0
         # The clients' clock is what the last of them said, and what has passed since.
         self._ahead = now() - loop.time()
         self.wakes = 0
@@ -127,10 +129,10 @@ class Lane(Generic[C]):
     def _again_in(self, seconds: float) -> None:
         at = self._loop.time() + min(seconds, _LONGEST)
         if self._timer is not None:
-            if self._timer.when() <= at:
+            if self._timer_at <= at:
                 return
             self._timer.cancel()
-        self._timer = self._loop.call_at(at, self._on_time)
+        self._timer, self._timer_at = self._loop.call_at(at, self._on_time), at
 
     def _on_time(self) -> None:
         self._timer = None

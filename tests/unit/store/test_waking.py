@@ -8,6 +8,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 import pytest
+import uvloop
 
 from monsal.store.waking import Lane
 
@@ -207,3 +208,23 @@ def test_nothing_is_left_while_somebody_waits(seed: int) -> None:
                 await asyncio.sleep(0)
 
     run(body)
+
+
+@pytest.mark.parametrize("made", ["asyncio", "uvloop"])
+def test_a_look_that_is_due_at_once_is_like_any_other(made: str) -> None:
+    """uvloop's handle for what is due at once has no time: asking for it lost the wake-up."""
+
+    async def body() -> None:
+        # Given a client that was woken, and the others that are, as soon as that one had its time
+        clients = Clients("a", "b", "c")
+        clients.come(3)
+        await clients.wait_rung(1)
+        # When it is looked at again and again, until that is now
+        for _ in range(2):
+            clients.lane._again_in(0.0)
+        # Then all are woken, one after the other
+        assert await clients.wait_rung(3) == ["a", "b", "c"]
+
+    loop = asyncio.new_event_loop if made == "asyncio" else uvloop.new_event_loop
+    with asyncio.Runner(loop_factory=loop) as runner:
+        runner.run(body())

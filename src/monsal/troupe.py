@@ -8,13 +8,31 @@ await troupe.stop()
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 from typing import Any
 
 from monsal.actors import ActorSpec, Arbiter, GroupSpec, Monitor
+from monsal.actors.life import class_at
 from monsal.actors.station import here
+from monsal.errors import UsageError
 
-__all__ = ["Troupe"]
+__all__ = ["Troupe", "check_actors"]
+
+
+def check_actors(specs: Sequence[ActorSpec | GroupSpec]) -> None:
+    """Import the classes of the actors, and see that they take their arguments; nothing is made or started.
+
+    For a process that only checks: where a server runs, the code of an actor is that of its own process. Raises
+    ImportFailed, and UsageError for arguments that do not fit.
+    """
+    for given in specs:
+        spec = given.member if isinstance(given, GroupSpec) else given
+        made = class_at(spec.actor)
+        try:
+            inspect.signature(made).bind(**spec.args)
+        except TypeError as error:
+            raise UsageError(f"the args of the actor {spec.name} do not fit {spec.actor}: {error}") from None
 
 
 class Troupe:

@@ -268,6 +268,24 @@ async def test_a_broadcast_tells_who_failed() -> None:
 
 
 @on_loop
+async def test_a_group_that_stops_tells_of_the_members_that_are_left() -> None:
+    async with house() as arbiter:
+        team = await group(arbiter, 2)
+        first, second = team.members
+        running = asyncio.create_task(arbiter.ask(second, "wait", timeout=60.0))
+        await arbiter.ask(second, "ping")
+        stopping = asyncio.create_task(team.close())
+        await arbiter.watch(first)  # the other one still has a turn to end
+        assert team.members == (second,)
+        assert await team.ask("ping", route="broadcast") == {second.name: "pong"}
+        await arbiter.ask(second, "open")
+        assert await running == "opened"
+        await stopping
+        assert team.members == ()
+        await fails_with(NotRunning, team.ask("ping", route="broadcast"))
+
+
+@on_loop
 async def test_members_are_given_sockets_before_they_start() -> None:
     async with house() as arbiter:
         listening = socket.create_server(("127.0.0.1", 0))

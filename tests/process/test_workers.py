@@ -186,6 +186,14 @@ def test_handlers_ask_actors_of_the_application(home: Path, workers: int) -> Non
         assert "the total is 15" in say(server, "one")
         assert "the total is 20" in say(server, "two", "ben@example.net")
         assert "counter-1" in by_name(server)
+        # When its code is broken, then a reload says so and changes nothing
+        (home / "counting.py").write_text("broken(", encoding="utf-8")
+        failed = monsal(server, "reload")
+        assert (failed.returncode, "counting.py" in failed.stderr) == (1, True)
+        (home / "counting.py").write_text(ACTORS.replace("first", "begin"), encoding="utf-8")
+        failed = monsal(server, "reload")
+        assert (failed.returncode, "unexpected keyword argument 'first'" in failed.stderr) == (1, True)
+        assert "the total is 25" in say(server, "three", "cleo@example.net")
         assert server.stop() == 0
 
 

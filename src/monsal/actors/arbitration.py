@@ -175,7 +175,7 @@ class Arbiter(Actor):
         """What is known of a child. Raises UnknownActor."""
         record = self._switch.find(actor_identity(target))
         if record is None:
-            error = self._switch.unknown("a message", str(actor_identity(target)))
+            error = self._switch.unknown("", str(actor_identity(target)))
             raise error if isinstance(error, UnknownActor) else UnknownActor(str(error))
         return record
 

@@ -96,12 +96,17 @@ class Monitor(Actor):
     @property
     def members(self) -> tuple[ActorRef, ...]:
         """Those that can be asked now."""
-        return tuple(self._generation.places[name].ref for name in self._roster.members)
+        return tuple(record.ref for record in self._records())
 
     @property
     def is_up(self) -> bool:
         """Whether it has not given up, and is not about to stop."""
         return self._generation.supervisor.phase in (Phase.STARTING, Phase.UP)
+
+    def _records(self) -> list[Record]:
+        """Those of the roster that are there: of a group that stops the members go one by one, and it is not told."""
+        found = map(self._generation.places.get, self._roster.members)
+        return [record for record in found if record is not None]
 
     def _make(self, spec: GroupSpec, number: int) -> Generation:
         return Generation(
@@ -291,16 +296,19 @@ class Monitor(Actor):
         timeout: float | None,
         key: str | None,
     ) -> dict[str, Any]:
-        places = self._roster.choose("broadcast")
+        records = self._records()
+        if not records:
+            raise NotRunning(f"no member of {self._group} is running; try again when one is")
         asks = [
-            self._switch.ask(self._generation.places[place].ref.aid, command, (args, kwargs), timeout=timeout, key=key)
-            for place in places
+            self._switch.ask(record.ref.aid, command, (args, kwargs), timeout=timeout, key=key) for record in records
         ]
         results = await asyncio.gather(*asks, return_exceptions=True)
         errors = [one for one in results if isinstance(one, Exception)]
         if errors:
-            raise ExceptionGroup(f"{command} failed in {len(errors)} of {len(places)} members of {self._group}", errors)
-        return dict(zip(places, results, strict=True))
+            raise ExceptionGroup(
+                f"{command} failed in {len(errors)} of {len(records)} members of {self._group}", errors
+            )
+        return {record.ref.name: result for record, result in zip(records, results, strict=True)}
 
     def statistics(self) -> MonitorStatistics:  # type: ignore[override] # a group has more to tell
         generation = self._generation

@@ -145,8 +145,9 @@ class Station:
             self.refuse(link, called.id, self.unknown(called.method, envelope.target))
 
     def unknown(self, command: str, target: str) -> Exception:
-        """The error for a target that nobody is (mailbox.R13)."""
-        return UnknownActor(f"{command!r} is for {target!r}, and nobody here is called so")
+        """The error for a target that nobody is (mailbox.R13); `command` is "" where it is not known yet."""
+        what = f"{command!r} is for {target!r}, and nobody here is called so"
+        return UnknownActor(what if command else f"nobody here is called {target!r}")
 
     def accept(self, link: Link, called: Called, envelope: Any) -> None:
         """A message for this actor, over a link."""

@@ -93,7 +93,7 @@ class Switch(Station):
                 return Way(None, "")
             record = self.find(text)
         if record is None:
-            raise self.unknown("a message", text)
+            raise self.unknown("", text)
         if not record.link.is_open and record.down.done():
             raise record.died()
         return Way(record.link, record.ref.aid)

@@ -88,7 +88,7 @@ def _facts(directory: Path) -> dict[str, Any]:
 
 def _title(step: Mapping[str, Any], what: str) -> str:
     """The name of a step; at the stop with what was done, because a unit is drained and stopped."""
-    name = clean(str(step["name"]).removeprefix("monsal.life."))
+    name = clean(str(step["name"]).removeprefix("monsal.life.").removeprefix("_Life._"))
     return name if what == "start" else f"{name} ({step['channel']})"
 
 

@@ -98,7 +98,8 @@ def check_here(app: App, directory: Path, settings: Resolved, log_file: Path | N
     A running server that checks new code passes its listening sockets, and is told when all is well: then what the new
     one needs is tried, too.
     """
-    _load(app)
+    # A process that serves leaves the code of actors to theirs; but a reload must not find out when it is too late.
+    _load(app, with_actors=True)
     if not os.environ.get("NOTIFY_SOCKET", "").startswith("@monsal-launch-"):
         return
     from monsal.bus import listen_fds, notify
@@ -117,10 +118,19 @@ def check_here(app: App, directory: Path, settings: Resolved, log_file: Path | N
     notify("READY=1")
 
 
-def _load(app: App) -> None:
-    """Load the handlers. Raises UsageError also if their code ends the process."""
+def _load(app: App, *, with_actors: bool = False) -> None:
+    """Load the handlers, and the actors' code. Raises UsageError also if their code ends the process."""
     try:
         app.load()
+        actors = app.parts().actors if with_actors else ()
+        if actors:
+            from monsal.actors.life import ImportFailed
+            from monsal.troupe import check_actors
+
+            try:
+                check_actors(actors)
+            except ImportFailed as error:
+                raise UsageError(f"an actor cannot start: {error}") from error
     except SystemExit as error:
         raise UsageError(f"the application's code calls sys.exit({error.code!r}) while it is imported") from error
 

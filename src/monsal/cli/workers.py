@@ -25,6 +25,9 @@ COLUMNS = ("name", "pid", "generation", "state", "uptime", "turns", "memory", "r
 def command(directory: Path, as_json: bool) -> int:
     """Show the processes that serve: what each is doing, its turns and memory, how often it was restarted and why.
 
+    With --workers 0 all is done by the line `server`, of which only turns and doings are told; actors of the
+    application have lines of their own.
+
     Exit code 0: they are listed; 75: no server runs.
 
     \b

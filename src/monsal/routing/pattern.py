@@ -171,7 +171,8 @@ def _known(name: str, captures: Mapping[str, str]) -> _Capture:
     if name not in captures:
         known = ", ".join(sorted(captures)) or "none"
         raise RouteError(
-            f"there is no capture {name!r} (known: {known}); give one to the route or to the router's defaults, "
+            f"there is no capture {name!r} (known: {known}); give one to the route, or to all of them "
+            f"by App(captures={{{name!r}: ...}}), "
             f"or write a group that is none as (?:{name}) in route.regex"
         )
     text = captures[name]

@@ -53,6 +53,7 @@ async def kill_members(arbiter: Arbiter, team: Monitor, kind: str, deaths: int) 
 
 
 async def die_often(kind: str, deaths: int, spare: int) -> None:
+    others = children()  # of earlier tests, such as multiprocessing's own, which lives as long as the process
     async with house() as arbiter:
         team = await team_of(arbiter, kind, 2, spare)
         await kill_members(arbiter, team, kind, 4)
@@ -62,10 +63,10 @@ async def die_often(kind: str, deaths: int, spare: int) -> None:
         await until(lambda: len(team.members) == 2 and (not spare or team.statistics().spare is not None), 60.0)
         await until(lambda: held() == before)
         if kind == "process":
-            assert children() == {str(record.pid) for record in arbiter.switch.records.values()}
+            assert children() - others == {str(record.pid) for record in arbiter.switch.records.values()}
         assert len(arbiter.switch.by_link) == len(arbiter.switch.records) == 2 + spare
         assert len(arbiter.switch.gone) <= 1000
-    assert not children()
+    assert children() <= others
     await until(lambda: not any(one.name.startswith("team") for one in threading.enumerate()))
 
 

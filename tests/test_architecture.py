@@ -44,6 +44,7 @@ ROOMS = {
     "delivery": (4, 0),
     "config": (5, 0),
     "logs": (5, 0),
+    "memory": (5, 0),
     "control": (5, 1),
     "exposure": (5, 1),
     "engine": (5, 2),

@@ -156,12 +156,15 @@ class Server:
                 config=self._resolved.describe,
                 why=conduct.why,
                 blame=conduct.blame,
-                workers=self.service.view.workers,
+                workers=self._workers,
             ),
         )
         control.mount("store", StoreApi(lambda: self.service.store, self.clock))
         await control.start()
         self.control = control
+
+    async def _workers(self) -> list[dict[str, Any]]:
+        return [{"generation": self.generation, **row} for row in await self.service.view.workers()]
 
     async def stop_control(self) -> None:
         if self.control is not None:

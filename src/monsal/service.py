@@ -29,6 +29,7 @@ from monsal.delivery import open_relay
 from monsal.engine import DrainReport, Engine, OnFailure, Parts
 from monsal.errors import ReloadFailed, StoreLocked, StoreUnavailable
 from monsal.ingress import Doors, IngressSettings, LmtpIngress, MemoryBudget, SmtpIngress
+from monsal.memory import memory_of
 from monsal.smtp.settings import ServerSettings
 from monsal.store import Store
 from monsal.store import open as open_store
@@ -334,6 +335,7 @@ class LocalView:
         self._service = service
         self._directory = directory
         self._store = store
+        self._since = time.monotonic()
 
     def store_doing(self) -> str:
         return self._service.waits_for or mask_secrets(self._store)
@@ -376,7 +378,18 @@ class LocalView:
         if engine is None:
             return []
         counts = engine.worker.statistics()
-        row = {"name": "server", "pid": os.getpid(), "turns": counts.turns, "doing": engine.worker.describe()}
+        row = {
+            "name": "server",
+            "pid": os.getpid(),
+            "state": "running",
+            "uptime": round(time.monotonic() - self._since, 1),
+            "turns": counts.turns,
+            "memory": memory_of(os.getpid()),
+            "restarts": 0,
+            "last_end": "",
+            "silent": 0.0,
+            "doing": engine.worker.describe(),
+        }
         troupe = self._service.troupe
         return [row, *([] if troupe is None else troupe.rows())]
 

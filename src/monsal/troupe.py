@@ -16,6 +16,7 @@ from monsal.actors import ActorSpec, Arbiter, GroupSpec, Monitor
 from monsal.actors.life import class_at
 from monsal.actors.station import here
 from monsal.errors import UsageError
+from monsal.memory import memory_of
 
 __all__ = ["Troupe", "check_actors"]
 
@@ -82,6 +83,8 @@ class Troupe:
                 "state": record.state,
                 "uptime": round(record.uptime, 1),
                 "turns": record.turns,
+                "memory": memory_of(record.pid),
+                "silent": round(record.silent, 1),
                 "doing": "; ".join(record.doing),
             }
             for monitor in self._monitors

@@ -14,6 +14,7 @@ from monsal.actors import ActorRef, Died, Happening
 from monsal.config import mask_secrets
 from monsal.errors import RemoteError
 from monsal.ingress import Doors, LmtpIngress
+from monsal.memory import memory_of
 from monsal.processes.supervisor import Supervisor
 from monsal.service import Doing
 
@@ -123,7 +124,7 @@ class FleetView:
                     "state": known.state,
                     "uptime": round(known.uptime, 1),
                     "turns": told.get("done", 0),
-                    "memory": _memory_of(known.pid),
+                    "memory": memory_of(known.pid),
                     "restarts": len(ends),
                     "last_end": ends[-1] if ends else "",
                     "silent": round(known.silent, 1),
@@ -156,12 +157,3 @@ def added(total: dict[str, Any], more: Mapping[str, Any]) -> None:
             total[name] = total.get(name, 0) + value
         elif value or name not in total:
             total[name] = value
-
-
-def _memory_of(pid: int) -> int:
-    """Octets of memory that are a process's: its own, and its share of what it shares (PSS); 0 if nobody tells."""
-    try:
-        text = Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="ascii")
-        return next(int(line.split()[1]) * 1024 for line in text.splitlines() if line.startswith("Pss:"))
-    except (OSError, ValueError, StopIteration):
-        return 0

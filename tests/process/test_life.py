@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
@@ -97,9 +98,12 @@ def test_a_signal_while_the_store_opens_is_a_clean_stop(home: Path) -> None:
     )
     with Server(home) as server:
         server.spawn()
-        waiting = wait_until(
-            lambda: (home / "run" / "control.sock").exists() and control(server, "server.why"), "a reason to wait"
-        )
+
+        def asked() -> Any:
+            with contextlib.suppress(FileNotFoundError, ConnectionRefusedError):  # it is not there, or does not listen
+                return control(server, "server.why")
+
+        waiting = wait_until(asked, "a reason to wait")
         assert "store" in waiting[0]
         assert "workers" in "\n".join(waiting)
         found = status(server)

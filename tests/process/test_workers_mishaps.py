@@ -123,7 +123,8 @@ def test_a_kill_counts_although_the_store_process_was_killed_with_the_worker(
             os.kill(pids[name], signal.SIGKILL)
         # Then the message runs in another one, and is known as one that was there when a worker was killed
         assert runs_in(home, 2) != worker
-        assert server.rows("select kills from monsal_spool") == [(1,)]
+        # (Twice, if the store process died between the count and the removal of what it had counted.)
+        assert server.rows("select kills from monsal_spool")[0][0] in (1, 2)
         finish(server)
 
 
@@ -139,7 +140,8 @@ def test_a_worker_that_dies_while_the_store_process_starts_is_not_waited_for(hom
         wait_until(lambda: worker not in [row["pid"] for row in server.workers()], "that it is known to be dead")
         os.kill(fresh, signal.SIGCONT)
         runs_in(home, 2)
-        assert server.rows("select kills from monsal_spool") == [(1,)]
+        # (Twice, if the store process died between the count and the removal of what it had counted.)
+        assert server.rows("select kills from monsal_spool")[0][0] in (1, 2)
         assert "did not come back" not in server.log()
         finish(server)
 

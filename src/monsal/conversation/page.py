@@ -13,7 +13,7 @@ import os
 import struct
 from pathlib import Path
 
-__all__ = ["TurnPage"]
+__all__ = ["TurnPage", "rows_in"]
 
 _SLOT = struct.Struct("<q")
 
@@ -67,3 +67,12 @@ class TurnPage:
         if isinstance(self._map, mmap.mmap):
             self._map.close()
             self._map = bytearray(self._slots * _SLOT.size)
+
+
+def rows_in(path: Path) -> list[int]:
+    """The messages that were being handled when the process of this page ended; empty if there is no such file."""
+    try:
+        page = path.read_bytes()
+    except FileNotFoundError:
+        return []
+    return [row for (row,) in _SLOT.iter_unpack(page[: len(page) - len(page) % _SLOT.size]) if row > 0]

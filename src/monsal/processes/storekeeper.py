@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from monsal.actors import ARBITER, Actor, command
-from monsal.conversation import TurnPage
+from monsal.conversation import rows_in
 from monsal.errors import StoreLocked
 from monsal.logs import set_up_logging
 from monsal.processes.links import CLIENT, serve_store
@@ -41,6 +41,9 @@ class StoreKeeper(Actor):
 
     def __init__(self, *, directory: str, url: str, tables: Sequence[str], log: str, log_level: str) -> None:
         self._directory = Path(directory)
+        self._pages = self._directory / "run"
+        #: Of whom it was said what they were running, until that is counted.
+        self._told: set[str] = set()
         self._url = url
         self._tables = tuple(tables)
         self._log = log
@@ -52,11 +55,10 @@ class StoreKeeper(Actor):
         """Open the store. What ran in workers that are gone is counted before anybody is given a row (P6)."""
         set_up_logging(self._log, self._log_level, process=f"store[{os.getpid()}]")
         living: list[str] = await self.ask(ARBITER, "living_workers")
-        run = self._directory / "run"
-        known = {*living, *pages(run)}
+        known = {*living, *pages(self._pages)}
         store = open_store(self._url, base=self._directory, tables=self._tables)
         assert isinstance(store, SqlStore)
-        host = StoreHost(store, running=lambda name: _take(page_of(run, name)), expect=known, patience=_BACK)
+        host = StoreHost(store, running=self._rows_of, counted=self._counted, expect=known, patience=_BACK)
         await _open_when_free(host)
         self._host = host
         self._expected = set(living)
@@ -73,6 +75,18 @@ class StoreKeeper(Actor):
     def worker_gone(self, request: Any, name: str) -> None:
         """A worker has ended: nobody waits for it, and its page is of no more use."""
         self._gone(name)
+
+    def _rows_of(self, name: str) -> list[int]:
+        """What a worker was running when it ended without a word. It is said once: several tell of one end."""
+        if name in self._told:
+            return []
+        self._told.add(name)
+        return rows_in(page_of(self._pages, name))
+
+    def _counted(self, name: str) -> None:
+        """What a worker was running is counted, on the disk: its page is of no more use."""
+        page_of(self._pages, name).unlink(missing_ok=True)
+        self._told.discard(name)
 
     def _gone(self, name: str) -> None:
         if self._host is not None:
@@ -102,18 +116,6 @@ class StoreKeeper(Actor):
             if not host.statistics().workers:
                 return
             await asyncio.sleep(_LOOK_AGAIN)
-
-
-def _take(page: Path) -> list[int]:
-    """What a worker was running when it ended without a word; then its page is of no more use."""
-    if not page.exists():
-        return []
-    found = TurnPage(page)
-    try:
-        return found.left_behind()
-    finally:
-        found.close()
-        page.unlink(missing_ok=True)
 
 
 async def _open_when_free(host: StoreHost) -> None:

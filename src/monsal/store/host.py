@@ -6,8 +6,8 @@
     ...                          # on_call=host.on_call, on_event=host.on_event; link.name names the worker
     await host.close()
 
-`running(name)` gives the rows whose handlers ran in a worker that is gone without goodbye, from its turn page, and
-forgets them; it is asked when the link ends. `expect` names workers that lived through the end of the last store
+`running(name)` gives the rows whose handlers ran in a worker that is gone without goodbye, from its turn page, once; it
+is asked when the link ends. `counted(name)` is told when that is on the disk: the page is of no more use. `expect` names workers that lived through the end of the last store
 process: until each has come (or `died(name)`, or `patience` seconds passed) nobody is given a row, because it may be
 one whose turn still runs there (P3). `now` is the clock for what no worker says a time for.
 
@@ -100,6 +100,7 @@ class StoreHost:
         store: SqlStore,
         *,
         running: Callable[[str], Sequence[int]] = lambda name: (),
+        counted: Callable[[str], object] = lambda name: None,
         expect: Collection[str] = (),
         patience: float = 10.0,
         now: Callable[[], float] = time.time,
@@ -107,6 +108,7 @@ class StoreHost:
         self.store = store
         self._core = store.core
         self._running = running
+        self._counted = counted
         self._awaited = set(expect)
         self._patience = patience
         self._now = now
@@ -185,6 +187,8 @@ class StoreHost:
         rows = self._rows_running(name)
         if rows:
             self._leave(Left(0, (), (), rows), name)
+        else:
+            self._counted(name)
         if name in self._awaited:
             self._awaited.discard(name)
             self._work.look()
@@ -286,6 +290,7 @@ class StoreHost:
 
         def ended(dead: Sequence[int], error: BaseException | None) -> None:
             if error is None:
+                self._counted(name)
                 self._tell_dead(name, dead)
             elif left.running:
                 # The leases are gone with the engine's memory; the kills are counted before anything is claimed again.

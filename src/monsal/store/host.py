@@ -7,9 +7,10 @@
     await host.close()
 
 `running(name)` gives the rows whose handlers ran in a worker that is gone without goodbye, from its turn page, once; it
-is asked when the link ends. `counted(name)` is told when that is on the disk: the page is of no more use. `expect` names workers that lived through the end of the last store
-process: until each has come (or `died(name)`, or `patience` seconds passed) nobody is given a row, because it may be
-one whose turn still runs there (P3). `now` is the clock for what no worker says a time for.
+is asked when the link ends. `counted(name)` is told when that is on the disk: the page is of no more use. `expect`
+names workers that lived through the end of the last store process: until each has come (or `died(name)`, or `patience`
+seconds passed) nobody is given a row, because it may be one whose turn still runs there (P3). `now` is the clock for
+what no worker says a time for.
 
 A link that ends without goodbye is taken for the end of its worker: whoever ends one otherwise ends that process, too.
 

@@ -72,7 +72,11 @@ class Account:
             "pid": os.getpid(),
             "phase": self._bus.phase.value,
             "units": [_as_json(unit) for unit in self._units.statistics()],
-            "health": [*self._units.faults(), *([self.failed_reload] if self.failed_reload else [])],
+            "health": [
+                *self._units.faults(),
+                *([self.failed_reload] if self.failed_reload else []),
+                *service.view.notes(),
+            ],
         }
         try:
             store = service.store

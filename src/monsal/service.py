@@ -63,6 +63,10 @@ class View(Protocol):
         """Where it can be reached: lists under `smtp`, `lmtp` and `rpc`."""
         ...
 
+    def notes(self) -> list[str]:
+        """What an operator should know of it besides health, in sentences; on any thread."""
+        ...
+
     def example(self) -> str:
         """An address that somebody could write to, for people; `ADDRESS` if none was found."""
         ...
@@ -343,6 +347,9 @@ class LocalView:
     def addresses(self) -> dict[str, list[str]]:
         found = addresses_of(self._directory, self._service.ingresses)
         return {**found, "rpc": [] if self._service.engine is None else list(self._service.engine.apis.addresses)}
+
+    def notes(self) -> list[str]:
+        return []
 
     def example(self) -> str:
         engine = self._service.engine

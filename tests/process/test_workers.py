@@ -145,6 +145,18 @@ def _identified(captured: list[bytes]) -> list[tuple[str, bytes]]:
     return [(BytesHeaderParser().parsebytes(raw)["Message-ID"], raw) for raw in captured]
 
 
+def test_a_setting_that_only_the_supervisor_can_take_up_is_told_at_a_reload(home: Path) -> None:
+    with serving(make_application(home, HANDLERS), workers=1) as server:
+        (home / "monsal.toml").write_text('ingress = ["smtp://127.0.0.1:0", "lmtp:run/lmtp.sock"]\n', encoding="utf-8")
+        told = monsal(server, "reload")
+        assert told.returncode == 0, told.stderr
+        assert "the setting ingress was changed; `monsal restart` takes that up" in told.stderr
+        assert "ingress was changed" in monsal(server, "status").stdout
+        assert monsal(server, "restart").returncode == 0
+        assert json.loads(server.ready_file.read_bytes())["lmtp"] == ["run/lmtp.sock"]
+        assert "was changed" not in monsal(server, "status").stdout
+
+
 ACTORS = """
 from monsal.actors import Actor, command
 

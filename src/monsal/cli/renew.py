@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from monsal.cli.exits import FAILED, OK
+from monsal.cli.output import clean
 from monsal.cli.reach import control_client, not_running
 from monsal.cli.stop import watch_process
 from monsal.errors import NotRunning, RemoteError
@@ -43,6 +44,8 @@ def _wait(directory: Path, wanted: int, ended: Any, began: float, timeout: float
         found = _look(directory)
         if found.get("generation", 0) >= wanted and found.get("ready"):
             click.echo(f"generation {wanted} serves, after {time.monotonic() - began:.1f} s")
+            for fault in found.get("health", ()):
+                click.echo(f"monsal: {clean(fault)}", err=True)
             return OK
         if ended(0.0):
             click.echo("monsal: the server ended during its restart; its log says why", err=True)

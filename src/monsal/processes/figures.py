@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Final, Protocol
 
 from monsal.actors import ActorRef, Died, Happening
-from monsal.config import mask_secrets
+from monsal.config import Settings, mask_secrets
 from monsal.errors import RemoteError
 from monsal.ingress import Doors, LmtpIngress
 from monsal.memory import memory_of
@@ -39,10 +39,12 @@ class _Fleet(Protocol):
 class FleetView:
     """What the processes of one fleet say, and what was last heard of each."""
 
-    def __init__(self, fleet: _Fleet, directory: Path, store: str, doors: Callable[[], Doors], first: int) -> None:
+    def __init__(
+        self, fleet: _Fleet, directory: Path, settings: Settings, doors: Callable[[], Doors], first: int
+    ) -> None:
         self._fleet = fleet
         self._directory = directory
-        self._store = store
+        self._settings = settings
         self._doors = doors
         #: The generation that the server is in its first one of workers.
         self._first = first
@@ -71,7 +73,7 @@ class FleetView:
             await self.refresh()
 
     def store_doing(self) -> str:
-        return mask_secrets(self._store)
+        return mask_secrets(self._settings.store)
 
     def addresses(self) -> dict[str, list[str]]:
         found: dict[str, list[str]] = {"smtp": [], "lmtp": [], "http": [], "rpc": []}
@@ -81,6 +83,15 @@ class FleetView:
         for told in self._told.values():
             found["rpc"] += told["addresses"]["rpc"]
         return found
+
+    def notes(self) -> list[str]:
+        """Settings of the code that serves which only the supervisor can take up."""
+        settings = self._settings
+        ours = {"store": settings.store, "ingress": list(settings.ingress), "workers": settings.workers}
+        known = (self._told.get(ref.aid) for ref in self._fleet.members())
+        told = next((each["fixed"] for each in known if each is not None), ours)
+        changed = ", ".join(name for name, value in ours.items() if told[name] != value)
+        return [f"the setting {changed} was changed; `monsal restart` takes that up"] if changed else []
 
     def example(self) -> str:
         return next((told["example"] for told in self._told.values()), "ADDRESS")

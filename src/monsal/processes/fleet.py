@@ -12,6 +12,7 @@ drain goes through all workers step by step, so that no mail comes in while turn
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 from collections.abc import Callable
 from pathlib import Path
@@ -30,6 +31,7 @@ from monsal.actors import (
     Monitor,
     SpawnFailed,
 )
+from monsal.backoff import exponential
 from monsal.config import Settings
 from monsal.engine import DrainReport, OnFailure
 from monsal.errors import MonsalError, ReloadFailed, RemoteError, StoreError, StoreUnavailable, UsageError
@@ -44,6 +46,8 @@ __all__ = ["Fleet"]
 
 log = logging.getLogger("monsal.processes")
 
+#: How often the process that serves programs is started after a reload, before that is given up.
+_API_TRIES: Final = 4
 #: Seconds that the store may take to open: migrations and the recovery after a crash read much.
 _OPENING: Final = 300.0
 #: Seconds without a sign of life after which a worker is held to hang.
@@ -73,7 +77,7 @@ class Fleet:
         self._hurrying: list[asyncio.Future[None]] = []
         self._on_failure: OnFailure = lambda error: None
         self.report: DrainReport | None = None
-        self.view = FleetView(self, directory, settings.store, doors, generation)
+        self.view = FleetView(self, directory, settings, doors, generation)
 
     # -- looking ----------------------------------------------------------------------------------------------
 
@@ -200,10 +204,29 @@ class Fleet:
         self._generation = generation
         if self._troupe is not None:
             await self._troupe.renew()
-        if self._api is not None:
-            # Its addresses can be listened on by one process only; programs connect again.
-            await self._api.close()
-            await self.start_apis()
+        await self._renew_api()
+        await self.view.refresh()
+        for note in self.view.notes():
+            log.warning("%s", note, extra={"action": "reload"})
+
+    async def _renew_api(self) -> None:
+        """Its addresses can be listened on by one process only: the old one ends first, and programs connect again."""
+        api, self._api = self._api, None
+        if api is None:
+            return
+        await api.close()
+        for failures in itertools.count(1):
+            try:
+                await self.start_apis()
+            except MonsalError as error:
+                log.error("programs are not served: %s", error, extra={"action": "reload"})
+                if failures == _API_TRIES:
+                    raise ReloadFailed(
+                        f"the workers have taken over, but programs are not served any more: {error}; `monsal restart`"
+                    ) from error
+            else:
+                return
+            await asyncio.sleep(exponential(failures, first=0.2, limit=2.0))
 
     # -- drain and stop ---------------------------------------------------------------------------------------
 

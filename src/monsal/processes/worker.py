@@ -220,7 +220,7 @@ class WorkerProcess(Actor):
     @command(control=True)
     async def figures(self, request: Any) -> dict[str, Any]:
         """What this process does and has done: see `Figures`."""
-        view = self._serving().view
+        view, settings = self._serving().view, self._serving_settings()
         parts = {part: view.tell(part) for part in PARTS}
         done, overdue = view.progress() or (0, 0.0)
         return {
@@ -228,6 +228,7 @@ class WorkerProcess(Actor):
             "figures": await view.figures(),
             "addresses": view.addresses(),
             "example": view.example(),
+            "fixed": {"store": settings.store, "ingress": list(settings.ingress), "workers": settings.workers},
             "doing": {part: found.doing for part, found in parts.items()},
             "health": {part: found.health for part, found in parts.items()},
             "done": done,

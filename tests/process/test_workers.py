@@ -145,6 +145,56 @@ def _identified(captured: list[bytes]) -> list[tuple[str, bytes]]:
     return [(BytesHeaderParser().parsebytes(raw)["Message-ID"], raw) for raw in captured]
 
 
+CUTS = """
+import gc
+from pathlib import Path
+from monsal import reply, route
+from monsal.store.remote import RemoteStore
+
+CUT = Path(__file__).with_name("was_cut")
+
+@route("desk@(host)")
+def START(message):
+    if "cut" in message["Subject"] and not CUT.exists():
+        CUT.touch()
+        (store,) = [each for each in gc.get_objects() if isinstance(each, RemoteStore)]
+        store._link._loop.call_soon_threadsafe(store._link.abort, "cut by the test")
+    else:
+        reply("still here")
+"""
+
+
+def test_a_worker_that_is_cut_off_from_a_living_store_is_replaced(home: Path) -> None:
+    with serving(make_application(home, CUTS), workers=1) as server:
+        before = by_name(server)
+        # When the connection between a worker and the store breaks, and both live
+        sent = monsal(
+            server,
+            "send",
+            "--to",
+            "desk@example.com",
+            "--from",
+            ANN,
+            "--subject",
+            "cut",
+            "--body",
+            "x",
+            "--host",
+            "127.0.0.1",
+            "--port",
+            str(server.port),
+        )
+        assert sent.returncode == 0, sent.stderr
+        # Then another worker takes its place, for that one can do nothing any more
+        wait_until(
+            lambda: by_name(server)["worker-1"]["pid"] != before["worker-1"]["pid"], "another worker", patience=90
+        )
+        assert by_name(server)["store-1"]["pid"] == before["store-1"]["pid"]
+        wait_until(lambda: not alive(before["worker-1"]["pid"]), "the end of the one that was cut off", patience=90)
+        assert "still here" in say(server, "one", "ben@example.net")
+        assert "has given this one up" in server.log()
+
+
 def test_a_setting_that_only_the_supervisor_can_take_up_is_told_at_a_reload(home: Path) -> None:
     with serving(make_application(home, HANDLERS), workers=1) as server:
         (home / "monsal.toml").write_text('ingress = ["smtp://127.0.0.1:0", "lmtp:run/lmtp.sock"]\n', encoding="utf-8")

@@ -12,7 +12,6 @@ from typing import Any, Final
 from monsal.actors import (
     ActorRef,
     Arbiter,
-    CommandError,
     CommandRequest,
     RecordStatistics,
     UnknownActor,
@@ -151,11 +150,9 @@ class Supervisor(Arbiter):
                 await self.hand_over(aid, f"door:{door.url}", each)
 
     @command(control=True)
-    async def connect_again(self, request: CommandRequest, aid: str) -> None:
-        """Give a worker a new connection to the store: it has lost its own."""
-        if request.caller is None or request.caller.aid != aid:
-            raise CommandError("a worker asks for itself")
-        await self.connect(aid)
+    def store_is_there(self, request: CommandRequest) -> bool:
+        """Whether there is a store process now."""
+        return self._keeper is not None
 
     @command(control=True)
     def living_workers(self, request: CommandRequest) -> list[str]:

@@ -46,6 +46,8 @@ _LAST_MAIL: Final = 5.0
 _SLACK: Final = 1.0
 #: Seconds: more than a worker may be silent before it is ended.
 _SHORTEST_LEASE: Final = 60.0
+#: Seconds that a new connection to the store may take, once there is a store process again.
+_CUT_OFF: Final = 10.0
 #: Seconds that handlers may hang past their deadline before the process is replaced; and that others in it then have.
 _HANGING: Final = 5.0
 _LAST_TURN: Final = 5.0
@@ -70,7 +72,7 @@ class WorkerProcess(Actor):
         self._doors: Doors | None = None
         self._store = RemoteStore()
         self._service: LocalService | None = None
-        self._hangs_since = time.monotonic()
+        self._hangs_since = self._linked_at = time.monotonic()
         self._hopeless = False
         self._serves = False
         self._drained = False
@@ -141,8 +143,17 @@ class WorkerProcess(Actor):
         self._leave_doors()
 
     async def periodic_task(self) -> None:
-        """Have this process replaced if handlers hang in it past their deadline: their correspondents wait for that."""
+        """Have this process replaced if handlers hang in it past their deadline: their correspondents wait for that.
+
+        Or if it has lost its connection to a store process that lives, which then holds it to be dead.
+        """
         now = time.monotonic()
+        if self._store.is_linked:
+            self._linked_at = now
+        elif now - self._linked_at > _CUT_OFF and await self.ask(ARBITER, "store_is_there"):
+            error = StoreUnavailable("the store process lives, and has given this one up")
+            log.error("%s; it ends", error, extra={"action": "store_link"})
+            self._broke(error)
         if not self._stuck():
             self._hangs_since = now
         elif now - self._hangs_since > _HANGING and not self._hopeless:

@@ -117,6 +117,11 @@ class RemoteStore:
             raise StoreUnavailable("the store process was not asked yet")
         return self._facts
 
+    @property
+    def is_linked(self) -> bool:
+        """Whether the store process can be spoken to now."""
+        return self._link is not None
+
     async def attach(self, link: Link) -> None:
         """Speak over this link from now on. Raises StoreError if the store process does not take us."""
         self._offered = link

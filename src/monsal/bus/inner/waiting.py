@@ -133,9 +133,11 @@ class Desk:
 
         With `hears_signals`, which is for the main thread, a signal is one, too, if it has a handler of the program.
         """
-        self.attended = True
-        ringing = hears_signals and self._take_bell()
+        ringing = False
         try:
+            ringing = hears_signals and self._take_bell()
+            # Not before: who sees that somebody waits here may count on being heard.
+            self.attended = True
             pipe = self.pipe
             if pipe is None:
                 self._knocks.get(timeout=timeout)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import time
@@ -29,6 +30,8 @@ _PATIENCE: Final = 10.0
 _LOOK_AGAIN: Final = 0.05
 #: Seconds in which a worker that lives has come back to the store, or is found to hang and ended.
 _BACK: Final = 60.0
+#: Seconds within which a signal turns out to be that of the supervisor's end.
+_MOMENT: Final = 0.5
 #: Seconds that workers have for their last commits when the supervisor is gone.
 _ORPHANED: Final = 6.0
 
@@ -105,6 +108,11 @@ class StoreKeeper(Actor):
         host = self._host
         if host is None:
             return
+        if host.statistics().workers and not self.is_orphan:
+            # Of a supervisor that was killed the thread that started us may die first: the kernel's signal then comes
+            # while that process still has others, and only the end of its link says what it was.
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self.station.parent_lost.wait(), _MOMENT)
         if self.is_orphan:
             await self._wait_for_workers(host)
         await host.close()

@@ -58,26 +58,32 @@ class Recorder:
                 return
 
 
+def _nothing(*_: object) -> None:
+    """Stands for what is of no interest here."""
+
+
+def _module(name: str, **names: object) -> types.ModuleType:
+    """A module of that name with these names in it."""
+    module = types.ModuleType(name)
+    vars(module).update(names)
+    return module
+
+
 def _talon(recorder: Recorder, place: Path) -> None:
     """talon's tests of quotations, in plain text and HTML."""
-    quotations = types.ModuleType("talon.quotations")
-    quotations.extract_from_plain = recorder.function("plain")  # type: ignore[attr-defined]
-    quotations.extract_from_html = recorder.function("html")  # type: ignore[attr-defined]
-    utils = types.ModuleType("talon.utils")
-    utils.html_to_text = lambda text: Token(text)  # type: ignore[attr-defined]
-    talon = types.ModuleType("talon")
-    talon.init = lambda: None  # type: ignore[attr-defined]
-    talon.quotations, talon.utils = quotations, utils  # type: ignore[attr-defined]
-    tools = types.ModuleType("nose.tools")
-    for name in ("ok_", "assert_false", "assert_true", "assert_raises"):
-        setattr(tools, name, lambda *_: None)
-    tools.eq_ = recorder.equal  # type: ignore[attr-defined]
+    quotations = _module(
+        "talon.quotations",
+        extract_from_plain=recorder.function("plain"),
+        extract_from_html=recorder.function("html"),
+    )
+    utils = _module("talon.utils", html_to_text=Token)
+    deaf = dict.fromkeys(("ok_", "assert_false", "assert_true", "assert_raises"), _nothing)
     sys.modules |= {
-        "talon": talon,
+        "talon": _module("talon", init=_nothing, quotations=quotations, utils=utils),
         "talon.quotations": quotations,
         "talon.utils": utils,
-        "nose": types.ModuleType("nose"),
-        "nose.tools": tools,
+        "nose": _module("nose"),
+        "nose.tools": _module("nose.tools", eq_=recorder.equal, **deaf),
         "mock": mock,
     }
     os.chdir(place)
@@ -92,9 +98,9 @@ def _run(module: types.ModuleType, recorder: Recorder) -> None:
         if not name.startswith("test"):
             continue
         try:
-            outcome: Any = test()
+            outcome = test()
             if inspect.isgenerator(outcome):
-                for function, *arguments in outcome:
+                for function, *arguments in list[Any](outcome):
                     function(*arguments)
         except Exception as error:  # noqa: BLE001 - foreign tests of what is not there: limits inside of the library
             print(f"not taken: {recorder.origin} {name}: {error!r:.80}", file=sys.stderr)

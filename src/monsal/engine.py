@@ -29,6 +29,7 @@ from monsal.conversation import (
     TurnPage,
     Worker,
     WorkerSettings,
+    orphaned_states,
 )
 from monsal.exposure import Apis, Exposure
 from monsal.routing import Router
@@ -42,6 +43,9 @@ __all__ = ["DrainReport", "Engine", "Parts"]
 log = logging.getLogger("monsal.engine")
 
 OnFailure = Callable[[BaseException], None]
+
+#: What becomes of mail in a state without a function, by the setting `unknown_state`.
+_ORPHANS_MAIL = {"start": "handled by somebody else", "dead": "a dead letter", "hold": "held"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,6 +145,7 @@ class Engine:
                 deadline=settings.deadline,
                 max_replies=settings.max_replies_per_hour,
                 authserv_id=settings.authserv_id,
+                unknown_state=settings.unknown_state,
             ),
             states=parts.states,
         )
@@ -164,6 +169,7 @@ class Engine:
                 "states are kept in a storage beside the store: a crash between the two runs a handler again",
                 extra={"action": "weaker_promise"},
             )
+        await self._warn_of_orphans()
         suspects = self._page.left_behind()
         if suspects:
             dead = await self.store.killed(suspects, self.clock.now())
@@ -172,6 +178,23 @@ class Engine:
                 ", ".join(map(str, suspects)),
                 f"; {', '.join(map(str, dead))} did so for the third time and are dead letters now" if dead else "",
                 extra={"action": "unclean_end", "rows": suspects},
+            )
+
+    async def _warn_of_orphans(self) -> None:
+        """Say which stored states no function has (rule state.B7): their mail goes elsewhere (P5)."""
+        for orphan in await orphaned_states(self.store, self.router.table):
+            many = orphan.conversations != 1
+            log.warning(
+                "%d conversation%s with %s %s in %s, which no function has any more; new mail of theirs is %s "
+                "(`monsal states rename` moves them, and so does was=%r on the function that took its place)",
+                orphan.conversations,
+                "s" if many else "",
+                orphan.key,
+                "are" if many else "is",
+                orphan.state,
+                _ORPHANS_MAIL[self.settings.unknown_state],
+                orphan.state,
+                extra={"action": "orphan_states", "key": orphan.key, "state": orphan.state},
             )
 
     def start_worker(self, on_failure: OnFailure) -> None:

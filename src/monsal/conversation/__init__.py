@@ -7,6 +7,7 @@ leaves, `context.py` is what handlers see.
 
 from monsal.conversation.context import Turn, after, current, reject, reply, send, start
 from monsal.conversation.entrance import Delivery, Entrance, deliver, deliver_async, notify, read, read_async
+from monsal.conversation.orphans import orphaned_states
 from monsal.conversation.outbox import OutboxPump
 from monsal.conversation.page import TurnPage, rows_in
 from monsal.conversation.ports import Deferred, Delivered, Failed, Outcome, Relay, RelayMail
@@ -38,6 +39,7 @@ __all__ = [
     "deliver",
     "deliver_async",
     "notify",
+    "orphaned_states",
     "read",
     "read_async",
     "reject",

@@ -189,12 +189,14 @@ class StateChange(msgspec.Struct, frozen=True, array_like=True):
     """The new state of a conversation. START deletes its row and clears its timers (rule state.R8).
 
     A change of the *name* ends the conversation's timers; those set in the same commit come after and live.
-    `reason` is kept with the previous state, so that an ERROR can be resumed (rule state.B6).
+    `reason` is kept with the previous state, so that an ERROR can be resumed (rule state.B6). With `renames` it is the
+    same state under the name that its function has now: its timers stay (rule routing.B8).
     """
 
     state: StateKey
     name: str
     reason: str = ""
+    renames: bool = False
 
 
 class OutgoingMail(msgspec.Struct, frozen=True, kw_only=True, array_like=True):

@@ -222,7 +222,11 @@ class SqlStore:
         return await self._core.run(ASIDE_DURABLE, operator.set_all, sender, name, now)
 
     async def rename_state(self, key: str, old: str, new: str, now: float) -> int:
-        return await self._core.run(ASIDE_DURABLE, operator.rename_state, key, old, new, now)
+        changed, after = await self._core.run(ASIDE_DURABLE, operator.rename_state, key, old, new, None)
+        while after is not None:
+            step, after = await self._core.run(ASIDE_DURABLE, operator.rename_state, key, old, new, after)
+            changed += step
+        return changed
 
     async def clear_states(self) -> None:
         await self._core.run(ASIDE_DURABLE, operator.clear_states)

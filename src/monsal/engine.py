@@ -20,6 +20,8 @@ from monsal.clock import Clock
 from monsal.config import Settings
 from monsal.conversation import (
     Entrance,
+    Janitor,
+    Keeping,
     OutboxPump,
     Relay,
     Runner,
@@ -219,6 +221,11 @@ class Engine:
         self._tasks[name] = task = asyncio.get_running_loop().create_task(work)
         task.add_done_callback(ended)
 
+    def start_janitor(self, on_failure: OnFailure) -> None:
+        """Begin to tidy up, in the background; where the store is another process', that one does it."""
+        keeping = Keeping(bodies=self.settings.keep_bodies, history=self.settings.keep_history)
+        self._begin("janitor", Janitor(self.store, self.clock, keeping).run(), on_failure)
+
     async def settle(self) -> None:
         """Handle and send everything that is due now, in the foreground; for tests."""
         while True:
@@ -277,6 +284,7 @@ class Engine:
         if self.entrance in self._entrances:
             self._entrances.remove(self.entrance)
         await self.apis.close()
+        await self._end("janitor")
         await self.drain_workers(0.0)
         await self.pump.stop(0.0)
         await self._end("outbox")

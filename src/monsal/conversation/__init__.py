@@ -7,6 +7,7 @@ leaves, `context.py` is what handlers see.
 
 from monsal.conversation.context import Turn, after, current, reject, reply, send, start
 from monsal.conversation.entrance import Delivery, Entrance, deliver, deliver_async, notify, read, read_async
+from monsal.conversation.janitor import Janitor, Keeping
 from monsal.conversation.orphans import orphaned_states
 from monsal.conversation.outbox import OutboxPump
 from monsal.conversation.page import TurnPage, rows_in
@@ -22,6 +23,8 @@ __all__ = [
     "Delivery",
     "Entrance",
     "Failed",
+    "Janitor",
+    "Keeping",
     "OutboxPump",
     "Outcome",
     "Relay",

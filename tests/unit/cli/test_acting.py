@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 
 import pytest
-from cli_world import ANN, EVE, Invoke, Live, make_store
+from cli_world import ANN, BOB, EVE, Invoke, Live, make_store
 
 from monsal.store import open as open_store
 
@@ -133,3 +133,23 @@ def test_a_wrong_use_ends_with_64(home: Path, invoke: Invoke, arguments: list[st
     result = invoke(*arguments)
     assert result.exit_code == 64
     assert result.stderr
+
+
+@pytest.mark.rule("state.B8")
+def test_a_correspondent_is_erased_after_a_look(stocked: Path, invoke: Invoke) -> None:
+    look = invoke("erase", BOB.upper(), "--dir", stocked)
+    assert look.exit_code == 0
+    assert "1 messages (1 not handled), 0 turns" in look.stdout
+    assert f"monsal erase BOB@EXAMPLE.NET --yes --dir {stocked}" in look.stdout
+    assert invoke("erase", BOB, "--dry-run", "--yes", "--dir", stocked).exit_code == 0
+    assert len(invoke("dead", "--json", "--dir", stocked).stdout.splitlines()) == 1
+    before = json.loads(invoke("status", "--json", "--dir", stocked).stdout)["ledger"]
+    done = json.loads(invoke("erase", BOB, "--yes", "--json", "--dir", stocked).stdout)
+    assert (done["erased"], done["messages"], done["running"]) == (True, 1, 0)
+    assert any("backups" in line for line in done["stays"])
+    assert invoke("dead", "--json", "--dir", stocked).stdout == ""
+    after = json.loads(invoke("status", "--json", "--dir", stocked).stdout)["ledger"]
+    assert after == {**before, "dead": before["dead"] - 1, "dropped": before["dropped"] + 1}
+    ann = json.loads(invoke("erase", ANN, "--yes", "--json", "--dir", stocked).stdout)
+    assert (ann["messages"], ann["turns"], ann["mails"], ann["unsent"], ann["states"]) == (1, 1, 1, 1, 1)
+    assert invoke("erase", ANN, "--dir", stocked).exit_code == 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -153,3 +154,20 @@ def test_a_correspondent_is_erased_after_a_look(stocked: Path, invoke: Invoke) -
     ann = json.loads(invoke("erase", ANN, "--yes", "--json", "--dir", stocked).stdout)
     assert (ann["messages"], ann["turns"], ann["mails"], ann["unsent"], ann["states"]) == (1, 1, 1, 1, 1)
     assert invoke("erase", ANN, "--dir", stocked).exit_code == 1
+
+
+@pytest.mark.rule("state.B8")
+def test_a_backup_is_made_beside_a_server_or_without_one(stocked: Path, invoke: Invoke, tmp_path: Path) -> None:
+    made = invoke("store", "backup", tmp_path / "kept.tar", "--json", "--dir", stocked)
+    assert made.exit_code == 0
+    assert json.loads(made.stdout)["ledger"]["mail"]["accepted"] == 3
+    again = invoke("store", "backup", tmp_path / "kept.tar", "--dir", stocked)
+    assert again.exit_code == 73
+    assert "exists" in again.stderr
+    # docs/operating.md: unpacked into D/run of an application, it is its store.
+    (tmp_path / "run").mkdir()
+    subprocess.run(["tar", "-xf", tmp_path / "kept.tar", "-C", tmp_path / "run"], check=True)
+    (tmp_path / "monsal.toml").touch()
+    [row] = invoke("dead", "--json", "--dir", tmp_path).stdout.splitlines()
+    assert json.loads(row)["sender"] == BOB
+    assert invoke("dead", "replay", json.loads(row)["id"], "--dir", tmp_path).exit_code == 0

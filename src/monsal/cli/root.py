@@ -39,6 +39,8 @@ COMMANDS = {
     "queue": "Messages that wait, run or are held.",
     "outbox": "Mail that has not left.",
     "dead": "Dead letters.",
+    "erase": "Erase all that is stored of one correspondent.",
+    "store": "Back up the file with everything in it.",
     "release": "Let a held conversation go on.",
     "rpc": "Call a program over JSON-RPC; list what it can be asked.",
     "config": "Each setting, its value and where it comes from.",

@@ -11,6 +11,8 @@ from monsal.mail.addresses import first_address
 from monsal.mail.attachment import Attachment
 from monsal.mail.auth import Auth, authenticate
 from monsal.mail.automatic import automatic_reason, bounce_reason
+from monsal.mail.dsn import parse_bounce
+from monsal.mail.dsnrecord import Bounce
 from monsal.mail.envelope import Envelope
 from monsal.mail.fields import Fields
 from monsal.mail.header import HeaderScan, scan
@@ -124,6 +126,11 @@ class Message(Fields):
     def is_bounce(self) -> bool:
         """Whether this reports about mail that could not be delivered."""
         return bounce_reason(self.header, self.envelope_sender) is not None
+
+    @property
+    def bounce(self) -> Bounce | None:
+        """What this reports about the delivery of another mail, read anew each time; None if it is no report."""
+        return parse_bounce(self.root, envelope_sender=self.envelope_sender)
 
     @property
     def auth(self) -> Auth:

@@ -19,6 +19,7 @@ import msgspec
 from monsal.clock import Clock
 from monsal.config import Settings
 from monsal.conversation import (
+    Confirming,
     Entrance,
     OutboxPump,
     Relay,
@@ -109,7 +110,10 @@ class Engine:
         store: Store,
         relay: Relay,
         page: Path | None = None,
+        keys: Path | None = None,
     ) -> None:
+        """`page` is the file of the turn page, `keys` that of the keys of capability addresses; None for a store in
+        memory, which has neither."""
         self.router = parts.router
         self.settings = settings
         self.clock = clock
@@ -123,6 +127,7 @@ class Engine:
             parts.router,
             clock,
             SpoolSettings(correspondent=settings.correspondent, max_hops=settings.max_hops),
+            keys=keys,
         )
         self.entrance = Entrance(store, self.spool, parts.router, clock, max_size=settings.max_message_size)
         self.apis = Apis(parts.exposures, self.entrance, threads=settings.handler_threads, deadline=settings.deadline)
@@ -141,6 +146,7 @@ class Engine:
                 deadline=settings.deadline,
                 max_replies=settings.max_replies_per_hour,
                 authserv_id=settings.authserv_id,
+                confirming=Confirming(within=settings.confirm_within, limit=settings.max_unconfirmed),
             ),
             states=parts.states,
         )
@@ -159,6 +165,8 @@ class Engine:
         self.entrance.open()
         await self.apis.open()
         self._entrances.append(self.entrance)
+        # They are made at the first start, and what is wrong with them is to be known then.
+        self.spool.capabilities.keyring.keys()
         if self._has_foreign_states:
             log.warning(
                 "states are kept in a storage beside the store: a crash between the two runs a handler again",

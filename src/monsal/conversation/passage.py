@@ -13,7 +13,7 @@ import msgspec
 
 from monsal.conversation.context import Turn, canonical
 from monsal.conversation.foreign import ForeignStates
-from monsal.conversation.orphans import ack_of_orphan, rename_in
+from monsal.conversation.orphans import ack_of_nobody, rename_in
 from monsal.conversation.policy import Failure, after_failure, final_ack
 from monsal.conversation.proving import Proving, understand
 from monsal.conversation.result import Outcome, refused
@@ -238,11 +238,7 @@ class Passage:
                 return
             if await self._turn(call):
                 return
-        ack = self._final_ack(stateful_done=self.stateful_done)
-        if ack.reason == "no_handler_in_state":
-            names = sorted({f"{key.key} is in {self.view[key].state}" for key in self.keys.values()})
-            ack = msgspec.structs.replace(ack, reason=f"no_handler_in_state ({', '.join(names)})")
-        await self._settle(ack)
+        await self._settle(self._final_ack(stateful_done=self.stateful_done))
 
     # -- 8: run -------------------------------------------------------------------------------------------------
 
@@ -447,19 +443,14 @@ class Passage:
     def _final_ack(self, *, called: int = 0, stateful_done: bool = False) -> Ack:
         module = self.failures[0].handler.partition(":")[0] if self.failures else ""
         marks = self.table.modules.get(module)
-        ack = final_ack(
-            self.failures,
-            now=self.around.clock.now(),
-            on_failure=marks.on_failure if marks is not None else "dead",
-            called=self.chosen + called,
-        )
+        on_failure = marks.on_failure if marks is not None else "dead"
+        now, called = self.around.clock.now(), self.chosen + called
+        ack = final_ack(self.failures, now=now, on_failure=on_failure, called=called)
         if stateful_done or not self.view:
             return ack
-        states = {name: self.view[key].state for name, key in self.keys.items()}
-        found = ack_of_orphan(self.around.unknown_state, ack, self.matches, states, self.table)
-        if found is not ack:
-            self.around.counts.orphans += 1
-            log.error("%s: %s", found.kind, found.reason, extra=self._ids("orphan_state"))
+        states = {name: (key.key, self.view[key].state) for name, key in self.keys.items()}
+        found = ack_of_nobody(self.around.unknown_state, ack, self.matches, states, self.table)
+        self.around.counts.orphans += found.reason.startswith("unknown_state")
         return found
 
     async def _settle(self, ack: Ack) -> None:

@@ -59,7 +59,6 @@ __all__ = [
 
 #: The state of every conversation that was never stored (contract rule state.R7).
 ROUTE_FIRST_STATE = "START"
-
 Source = Literal["mail", "timer", "bounce", "call"]
 
 

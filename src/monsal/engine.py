@@ -19,6 +19,7 @@ import msgspec
 from monsal.clock import Clock
 from monsal.config import Settings
 from monsal.conversation import (
+    Confirming,
     Entrance,
     Janitor,
     Keeping,
@@ -115,7 +116,10 @@ class Engine:
         store: Store,
         relay: Relay,
         page: Path | None = None,
+        keys: Path | None = None,
     ) -> None:
+        """`page` is the file of the turn page, `keys` that of the keys of capability addresses; None for a store in
+        memory, which has neither."""
         self.router = parts.router
         self.settings = settings
         self.clock = clock
@@ -129,6 +133,7 @@ class Engine:
             parts.router,
             clock,
             SpoolSettings(correspondent=settings.correspondent, max_hops=settings.max_hops),
+            keys=keys,
         )
         self.entrance = Entrance(store, self.spool, parts.router, clock, max_size=settings.max_message_size)
         self.apis = Apis(parts.exposures, self.entrance, threads=settings.handler_threads, deadline=settings.deadline)
@@ -148,6 +153,7 @@ class Engine:
                 max_replies=settings.max_replies_per_hour,
                 authserv_id=settings.authserv_id,
                 unknown_state=settings.unknown_state,
+                confirming=Confirming(within=settings.confirm_within, limit=settings.max_unconfirmed),
             ),
             states=parts.states,
         )
@@ -166,6 +172,8 @@ class Engine:
         self.entrance.open()
         await self.apis.open()
         self._entrances.append(self.entrance)
+        # They are made at the first start, and what is wrong with them is to be known then.
+        self.spool.capabilities.keyring.keys()
         if self._has_foreign_states:
             log.warning(
                 "states are kept in a storage beside the store: a crash between the two runs a handler again",

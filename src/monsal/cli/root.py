@@ -44,10 +44,11 @@ COMMANDS = {
     "release": "Let a held conversation go on.",
     "rpc": "Call a program over JSON-RPC; list what it can be asked.",
     "config": "Each setting, its value and where it comes from.",
+    "doctor": "What is wrong here, and what to do about it.",
     "systemd": "A hardened unit file for the application.",
 }
 #: Commands that the interface names and this version has not.
-LATER = ("log", "doctor", "bench")
+LATER = ("log", "bench")
 #: Options with a value that people write before a command too.
 _VALUED = ("--dir", "--limit", "--app")
 

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from monsal.clock import Clock
+from monsal.conversation.capabilities import Capabilities
+from monsal.conversation.confirming import Confirming
 from monsal.conversation.context import TurnTools
 from monsal.conversation.orphans import UnknownState
 from monsal.conversation.runner import Runner
@@ -44,6 +46,8 @@ class Surroundings:
     tools: TurnTools
     announce: Callable[[Iterable[Callable[[], object]]], None]
     deadline: float
+    capabilities: Capabilities
+    confirming: Confirming
     authserv_id: str | None = None
     unknown_state: UnknownState = "start"
     states: Any = None

@@ -15,6 +15,7 @@ from typing import Any
 import msgspec
 
 from monsal.clock import Clock
+from monsal.conversation.confirming import Confirming
 from monsal.conversation.context import TurnTools, canonical
 from monsal.conversation.entrance import Entrance
 from monsal.conversation.orphans import UnknownState
@@ -39,7 +40,8 @@ class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
     """`concurrency` bounds the messages under way; `lease` is how long a claim lasts without being prolonged and
     `deadline` how long a handler may run (both in seconds); `max_replies` bounds the mails an hour to one
     correspondent (None: any number); `authserv_id` names the upstream whose Authentication-Results are believed;
-    `unknown_state` says what becomes of a message whose conversation is in a state without a function."""
+    `unknown_state` says what becomes of a message whose conversation is in a state without a function;
+    `confirming` is about those who are not proved."""
 
     concurrency: int = 64
     lease: float = 120.0
@@ -47,6 +49,7 @@ class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
     max_replies: int | None = 10
     authserv_id: str | None = None
     unknown_state: UnknownState = "start"
+    confirming: Confirming = Confirming()
 
 
 class WorkerStatistics(msgspec.Struct, frozen=True, kw_only=True):
@@ -103,6 +106,8 @@ class Worker:
             unknown_state=self._settings.unknown_state,
             states=states,
             announce=entrance.announce,
+            capabilities=spool.capabilities,
+            confirming=self._settings.confirming,
             tools=TurnTools(
                 state_key=router.state_key,
                 named_state=router.named_state,
@@ -113,6 +118,9 @@ class Worker:
                 templates=templates or Templates(None),
                 read=self._read,
                 read_async=self._read_async,
+                address=lambda value, captures, nonce, correspondent: spool.capabilities.address(
+                    value, captures, now=clock.now(), nonce=nonce, correspondent=correspondent
+                ),
                 # Asked for when it is used: who serves the APIs begins after the worker.
                 prepare=lambda *call: entrance.prepare(*call),
             ),

@@ -66,7 +66,8 @@ def authenticate(scan: HeaderScan, envelope: Envelope | None, correspondent: str
         if proves:
             proved.add(method)
     order = [method for method in ("dmarc", "dkim", "spf") if method in proved]
-    return Auth(method="smtp" if user else (order[0] if order else ""), user=user, **words)
+    confirmed = ["confirmed"] if envelope is not None and envelope.confirmed else []
+    return Auth(method="smtp" if user else [*order, *confirmed, ""][0], user=user, **words)
 
 
 def _proves(method: str, properties: dict[str, str], scan: HeaderScan, correspondent: str, domain: str) -> bool:

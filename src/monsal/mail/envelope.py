@@ -7,12 +7,13 @@ import msgspec
 __all__ = ["Envelope"]
 
 
-class Envelope(msgspec.Struct, frozen=True, kw_only=True):
+class Envelope(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Who sends to whom, and over which connection.
 
     `sender` is the reverse-path, empty for a bounce; `recipients` are bare addresses as the peer wrote them.
     `peer` is the other side's address and port, or a path; `hello` what it called itself; `protocol` is one of
     SMTP, ESMTP, LMTP, LOCAL (RFC 3848); `user` the name proved by SMTP AUTH; `tls` whether the link was encrypted.
+    `confirmed` says that the correspondent has confirmed the message.
     """
 
     sender: str
@@ -22,3 +23,4 @@ class Envelope(msgspec.Struct, frozen=True, kw_only=True):
     protocol: str = "LOCAL"
     user: str | None = None
     tls: bool = False
+    confirmed: bool = False

@@ -40,6 +40,7 @@ COMMANDS = {
     "outbox": "Mail that has not left.",
     "dead": "Dead letters.",
     "release": "Let a held conversation go on.",
+    "keys": "The keys that sign capability addresses.",
     "rpc": "Call a program over JSON-RPC; list what it can be asked.",
     "config": "Each setting, its value and where it comes from.",
     "systemd": "A hardened unit file for the application.",

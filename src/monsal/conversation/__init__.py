@@ -8,7 +8,7 @@ leaves, `context.py` is what handlers see.
 from monsal.conversation.confirming import Confirming
 from monsal.conversation.context import Turn, after, current, reject, reply, send, start
 from monsal.conversation.entrance import Delivery, Entrance, deliver, deliver_async, notify, read, read_async
-from monsal.conversation.keys import Key, Keyring, keys_of, rotate_keys
+from monsal.conversation.keys import Key, Keyring, keys_of, read_keys, rotate_keys
 from monsal.conversation.outbox import OutboxPump
 from monsal.conversation.page import TurnPage, rows_in
 from monsal.conversation.ports import Deferred, Delivered, Failed, Outcome, Relay, RelayMail
@@ -46,6 +46,7 @@ __all__ = [
     "notify",
     "read",
     "read_async",
+    "read_keys",
     "reject",
     "reply",
     "rotate_keys",

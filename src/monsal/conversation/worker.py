@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
@@ -26,6 +26,7 @@ from monsal.conversation.surroundings import Surroundings
 from monsal.conversation.templates import Templates
 from monsal.conversation.turn import failure_commit
 from monsal.errors import StoreError, StoreUnavailable
+from monsal.mail import Checks, Message, Upstream
 from monsal.routing import Router
 from monsal.store.budget import ReplyBudget
 from monsal.store.contract import Ack, Claimed, Fence, Store
@@ -38,14 +39,14 @@ log = logging.getLogger("monsal.turns")
 class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
     """`concurrency` bounds the messages under way; `lease` is how long a claim lasts without being prolonged and
     `deadline` how long a handler may run (both in seconds); `max_replies` bounds the mails an hour to one
-    correspondent (None: any number); `authserv_id` names the upstream whose Authentication-Results are believed;
+    correspondent (None: any number); `upstream` is the one upstream whose Authentication-Results are believed;
     `confirming` is about those who are not proved."""
 
     concurrency: int = 64
     lease: float = 120.0
     deadline: float = 60.0
     max_replies: int | None = 10
-    authserv_id: str | None = None
+    upstream: Upstream = Upstream()
     confirming: Confirming = Confirming()
 
 
@@ -78,6 +79,7 @@ class Worker:
         templates: Templates | None = None,
         settings: WorkerSettings | None = None,
         states: Any = None,
+        checker: Callable[[Message], Checks] | None = None,
     ) -> None:
         self._store = store
         self._runner = runner
@@ -98,7 +100,8 @@ class Worker:
             clock=clock,
             budget=self._budget,
             deadline=self._settings.deadline,
-            authserv_id=self._settings.authserv_id,
+            upstream=self._settings.upstream,
+            checker=checker,
             states=states,
             announce=entrance.announce,
             capabilities=spool.capabilities,

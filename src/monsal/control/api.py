@@ -22,7 +22,7 @@ MAX_ROWS = 100_000
 #: Octets of a dead letter's raw message that are shown; the rest stays in the store.
 MAX_RAW = 1024 * 1024
 
-What = Literal["queue", "dead", "states", "outbox"]
+What = Literal["queue", "dead", "states", "outbox", "suppressed"]
 #: Turns and mails of one message that are told; more than that nobody reads at a prompt.
 _TOLD = 50
 _ROW = "SELECT m.status, s.attempts, s.due, s.reason FROM v_messages m JOIN monsal_spool s USING (id) WHERE m.id = ?"

@@ -98,6 +98,7 @@ class Turn:
     notes: list[str] = field(default_factory=list)
     casts: list[Callable[[], object]] = field(default_factory=list)
     suppressed: int = 0
+    forced_drafts: set[int] = field(default_factory=set)
     closed: str = ""
 
     @property
@@ -200,7 +201,7 @@ class Turn:
         self.check_open()
         self.casts.append(cast)
 
-    def add_draft(self, draft: Draft, *, even_if_automatic: bool) -> Draft | None:
+    def add_draft(self, draft: Draft, *, even_if_automatic: bool, even_if_suppressed: bool = False) -> Draft | None:
         """Add a mail to the turn unless the rules against loops forbid it; None if so, with a note in the history."""
         self.check_open()
         correspondent = self.message.sender
@@ -216,6 +217,8 @@ class Turn:
                 self.suppressed += 1
                 self.notes.append(f"mail to {correspondent} suppressed: {reason}")
                 return None
+        if even_if_suppressed:
+            self.forced_drafts.add(len(self.drafts))
         self.drafts.append(draft)
         return draft
 
@@ -269,6 +272,7 @@ def reply(
     attachments: Sequence[Attachment] = (),
     headers: Mapping[str, str] | None = None,
     even_if_automatic: bool = False,
+    even_if_suppressed: bool = False,
     **variables: Any,
 ) -> Draft | None:
     """Answer the correspondent; leaves only if this turn commits.
@@ -276,7 +280,8 @@ def reply(
     Give the `text`, `html` or both, or a `template` (below the application's folder of templates) with its
     `variables`. `subject` is otherwise "Re: " and that of the message, `sender` the address that was written to; give
     another one of yours to have the conversation go on there. Returns the Draft, or None if nobody is named as the
-    sender or the rules against loops forbid it (DESIGN 4); `even_if_automatic` overrides the latter.
+    sender or the rules against loops forbid it (DESIGN 4); `even_if_automatic` overrides the latter. To an address that
+    is suppressed because its mail bounced it is noted and not sent; `even_if_suppressed` overrides that.
 
     Raises ValueError for CR, LF or NUL in a header value, ConfigError for an unknown template.
     """
@@ -295,7 +300,7 @@ def reply(
     )
     if sender is not None:
         draft = msgspec.structs.replace(draft, sender=sender)
-    return turn.add_draft(draft, even_if_automatic=even_if_automatic)
+    return turn.add_draft(draft, even_if_automatic=even_if_automatic, even_if_suppressed=even_if_suppressed)
 
 
 def send(
@@ -310,6 +315,7 @@ def send(
     attachments: Sequence[Attachment] = (),
     headers: Mapping[str, str] | None = None,
     even_if_automatic: bool = False,
+    even_if_suppressed: bool = False,
     **variables: Any,
 ) -> Draft | None:
     """Write a new mail to anybody; leaves only if this turn commits.
@@ -330,7 +336,7 @@ def send(
         headers=dict(headers or {}),
         auto_submitted="auto-generated",
     )
-    return turn.add_draft(draft, even_if_automatic=even_if_automatic)
+    return turn.add_draft(draft, even_if_automatic=even_if_automatic, even_if_suppressed=even_if_suppressed)
 
 
 def start(

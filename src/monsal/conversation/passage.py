@@ -15,10 +15,8 @@ import msgspec
 from monsal.conversation.context import Turn, canonical
 from monsal.conversation.policy import Failure, after_failure, final_ack
 from monsal.conversation.result import Outcome
-from monsal.conversation.spool import BOUNCE_ADDRESS
 from monsal.conversation.surroundings import Surroundings
 from monsal.conversation.turn import (
-    BOUNCE_PURPOSE,
     NextState,
     TurnResult,
     build_commit,
@@ -28,7 +26,6 @@ from monsal.conversation.turn import (
     render,
 )
 from monsal.errors import Reject, RouteError, StatementError, StoreError, TurnError
-from monsal.ids import mac_matches
 from monsal.mail import Envelope, Message
 from monsal.routing import ERROR_STATE, Call, Handler, Match, next_call
 from monsal.store.contract import (
@@ -42,7 +39,7 @@ from monsal.store.contract import (
     TurnCommit,
 )
 
-__all__ = ["Passage"]
+__all__ = ["MAX_CONFLICTS", "ConflictError", "Passage", "captures_of"]
 
 log = logging.getLogger("monsal.turns")
 
@@ -50,7 +47,7 @@ log = logging.getLogger("monsal.turns")
 MAX_CONFLICTS = 20
 
 
-class _ConflictError(Exception):
+class ConflictError(Exception):
     """The commit met a state that had changed since it was read: choose and run again."""
 
 
@@ -58,7 +55,8 @@ class _FencedError(Exception):
     """The lease was lost: somebody else handles the row."""
 
 
-def _captures_of(matches: Sequence[Match], module: str) -> Mapping[str, str | None]:
+def captures_of(matches: Sequence[Match], module: str) -> Mapping[str, str | None]:
+    """The captures of the first matching route that calls a handler of the module."""
     for match in matches:
         if any(handler.module == module for handler in match.handlers):
             return match.captures
@@ -95,8 +93,6 @@ class Passage:
         try:
             if self.row.source == "timer":
                 await self._timer()
-            elif BOUNCE_ADDRESS.match(self.row.recipient):
-                await self._bounce()
             else:
                 await self._mail()
         except _FencedError:
@@ -119,7 +115,7 @@ class Passage:
             authserv_id=self.around.authserv_id,
         )
 
-    # -- the three kinds of rows --------------------------------------------------------------------------------
+    # -- the kinds of rows --------------------------------------------------------------------------------------
 
     async def _mail(self) -> None:
         self.matches = tuple(self.table.match(self.row.recipient))
@@ -134,7 +130,7 @@ class Passage:
                 await self._read_view()
                 await self._plan()
                 return
-            except _ConflictError:
+            except ConflictError:
                 self.around.counts.conflicts += 1
         await self._settle(Ack(kind="again", reason="its states kept changing"))
 
@@ -149,7 +145,7 @@ class Passage:
             return
         self.matches = tuple(self.table.match(row.recipient))
         self.keys[handler.module] = row.state
-        call = Call(handler, _captures_of(self.matches, handler.module))
+        call = Call(handler, captures_of(self.matches, handler.module))
         for _ in range(MAX_CONFLICTS):
             await self._read_view()
             if self.view[row.state].entered != row.entered:
@@ -159,20 +155,9 @@ class Passage:
                 if not await self._turn(call, only=True):
                     await self._settle(self._final_ack())
                 return
-            except _ConflictError:
+            except ConflictError:
                 self.around.counts.conflicts += 1
         await self._settle(Ack(kind="again", reason="its states kept changing"))
-
-    async def _bounce(self) -> None:
-        """Mail to an envelope sender of ours. A forged one is a dead letter, and so is a genuine one nobody handles."""
-        match = BOUNCE_ADDRESS.match(self.row.recipient)
-        assert match is not None
-        token, proof = match.group(1).lower(), match.group(2)
-        if mac_matches(self.around.store.secret, BOUNCE_PURPOSE, token, proof):
-            reason = f"bounce: our mail {token} came back"
-        else:
-            reason = "forged bounce address"
-        await self._settle(Ack(kind="dead", reason=reason))
 
     # -- 7: choose ----------------------------------------------------------------------------------------------
 
@@ -283,9 +268,13 @@ class Passage:
             replies=self.replies,
         )
 
+    def _given(self, handler: Handler) -> dict[str, Any]:
+        """What a handler is given beside the message and its captures."""
+        return {}
+
     async def _call(self, handler: Handler, turn: Turn, captures: Mapping[str, str | None]) -> Outcome:
         router, message = self.around.router, self.message
-        arguments = handler.arguments(captures)
+        arguments = handler.arguments(captures) | self._given(handler)
 
         def finish(result: Any) -> TurnResult:
             render(turn, now=self.around.clock.now())
@@ -340,7 +329,7 @@ class Passage:
             except StatementError as error:
                 outcome = _refused(error)
                 break
-            except _ConflictError:
+            except ConflictError:
                 self.around.counts.conflicts += 1
                 await self._read_view()
         if outcome.error is not None:
@@ -485,7 +474,7 @@ class Passage:
     async def _commit(self, commit: TurnCommit) -> None:
         result = await self.around.store.commit(commit)
         if isinstance(result, Conflict):
-            raise _ConflictError
+            raise ConflictError
         if isinstance(result, Fenced):
             raise _FencedError
 

@@ -17,8 +17,8 @@ import msgspec
 from monsal.clock import Clock
 from monsal.conversation.context import TurnTools, canonical
 from monsal.conversation.entrance import Entrance
-from monsal.conversation.passage import Passage
 from monsal.conversation.policy import after_failure
+from monsal.conversation.returning import passage_of
 from monsal.conversation.runner import Runner
 from monsal.conversation.spool import Spool
 from monsal.conversation.surroundings import Surroundings
@@ -200,7 +200,7 @@ class Worker:
             if row.kills:
                 await self._process_suspect(row)
             else:
-                await Passage(row, self._around).run()
+                await passage_of(row, self._around).run()
         except StoreError as error:
             # Nothing was committed: the row is still in the store and is claimed again.
             log.error(
@@ -229,10 +229,10 @@ class Worker:
         try:
             await asyncio.wait_for(self._suspects.acquire(), self._settings.deadline + 5.0)
         except TimeoutError:
-            await Passage(row, self._around).run()
+            await passage_of(row, self._around).run()
             return
         try:
-            await Passage(row, self._around).run()
+            await passage_of(row, self._around).run()
         finally:
             self._suspects.release()
 

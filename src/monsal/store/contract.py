@@ -26,6 +26,8 @@ from typing import Any, Literal, Protocol
 
 import msgspec
 
+from monsal.store.bounced import Bounced, Suppressions
+
 __all__ = [
     "ROUTE_FIRST_STATE",
     "Accept",
@@ -54,12 +56,14 @@ __all__ = [
     "Store",
     "TurnCommit",
     "TurnRow",
+    "What",
 ]
 
 #: The state of every conversation that was never stored (contract rule state.R7).
 ROUTE_FIRST_STATE = "START"
 
 Source = Literal["mail", "timer", "bounce", "call"]
+What = Literal["queue", "dead", "states", "outbox", "suppressed"]
 
 
 class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
@@ -78,8 +82,7 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
 class StateKey(msgspec.Struct, frozen=True, array_like=True):
     """Names one conversation: the key of its machine and its correspondent, both kept exactly as given.
 
-    A state shared by all correspondents of a machine has the sender `""`.
-    """
+    A state shared by all correspondents of a machine has the sender `""`."""
 
     key: str
     sender: str
@@ -88,10 +91,8 @@ class StateKey(msgspec.Struct, frozen=True, array_like=True):
 class StateValue(msgspec.Struct, frozen=True, array_like=True):
     """Where a conversation stands.
 
-    `version` grows with each change and is 0 when nothing is stored (then `state` is START); `entered` is the
-    version at which the state's name last changed; `since` the time of that, in epoch seconds. `previous` is the
-    state before that change, so that an ERROR can be resumed (rule state.B6).
-    """
+    `version` grows with each change, 0 when nothing is stored (then `state` is START); `entered` is that of the last
+    change of the name, `since` its time in epoch seconds, `previous` the state before (rule state.B6)."""
 
     state: str = ROUTE_FIRST_STATE
     version: int = 0
@@ -201,7 +202,7 @@ class OutgoingMail(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
     """A rendered mail: these bytes, with this Message-ID, are what leaves, however often it has to be tried.
 
     `token` identifies it in the envelope sender (`b+<token>.<mac>@host`). `due` is when it may leave first.
-    """
+    To a suppressed address it is not sent, and noted as failed, unless it is `forced`."""
 
     token: str
     message_id: str
@@ -209,6 +210,7 @@ class OutgoingMail(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
     recipients: tuple[str, ...]
     body: bytes
     due: float = 0.0
+    forced: bool = False
 
 
 class SetTimer(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
@@ -272,7 +274,7 @@ class TurnCommit(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
     """One turn, one commit (P2). `turn` is None when no handler ran to its end (a failure, a stale timer).
 
     `message` is the id of the claimed row, `now` the time of the commit in epoch seconds; `replies` says how many of
-    the outgoing mails go to the correspondent.
+    the outgoing mails go to the correspondent; `bounced` is what the row, a report, says of our mail.
     """
 
     fence: Fence
@@ -287,6 +289,7 @@ class TurnCommit(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
     timers: tuple[SetTimer, ...] = ()
     statements: tuple[Statement, ...] = ()
     replies: int = 0
+    bounced: tuple[Bounced, ...] = ()
 
 
 class Applied(msgspec.Struct, frozen=True, array_like=True, tag=True):
@@ -324,14 +327,15 @@ class Outgoing(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
 class Settled(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
     """What became of an outgoing row: sent; deferred until `due`; or failed for good. `reason` is the peer's reply.
 
-    `tried` is False when the relay as a whole was down: then the row's `attempts` stay as they are.
-    """
+    `tried` is False when the relay as a whole was down: then the row's `attempts` stay as they are. `report` is stored
+    in the same commit if the row fails: a mail to its own envelope sender, for the queue of the row that made it."""
 
     id: int
     status: Literal["sent", "deferred", "failed"]
     reason: str = ""
     due: float = 0.0
     tried: bool = True
+    report: Accept | None = None
 
 
 class Ledger(msgspec.Struct, frozen=True, kw_only=True):
@@ -347,7 +351,7 @@ class Ledger(msgspec.Struct, frozen=True, kw_only=True):
     duplicates: int = 0
 
 
-class Store(Protocol):
+class Store(Suppressions, Protocol):
     """The durable side of an application. See the module's text for the order of use."""
 
     @property
@@ -441,9 +445,7 @@ class Store(Protocol):
         """Outgoing rows by status: waiting, deferred, sending, sent, failed."""
         ...
 
-    async def rows(
-        self, what: Literal["queue", "dead", "states", "outbox"], limit: int = 1000
-    ) -> list[Mapping[str, Any]]:
+    async def rows(self, what: What, limit: int = 1000) -> list[Mapping[str, Any]]:
         """Rows for people to look at, with the columns of INTERFACE, oldest first."""
         ...
 

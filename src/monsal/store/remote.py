@@ -27,6 +27,7 @@ from typing import Any, Final
 from msgspec.structs import replace
 
 from monsal.errors import ConnectionLost, RemoteError, StatementError, StoreError, StoreUnavailable
+from monsal.store.bounced import SentMail
 from monsal.store.calls import (
     BYE,
     CALLS,
@@ -413,6 +414,18 @@ class RemoteStore:
 
     async def cancel_outgoing(self, row: int, now: float) -> bool:
         return bool(await self._ask("cancel_outgoing", (row, now)))
+
+    # -- mail that came back ------------------------------------------------------------------------------------
+
+    async def sent(self, token: str) -> SentMail | None:
+        found: SentMail | None = await self._ask("sent", (token,))
+        return found
+
+    async def suppress(self, address: str, reason: str, now: float, until: float | None = None) -> None:
+        await self._ask("suppress", (address, reason, now, until))
+
+    async def unsuppress(self, address: str) -> bool:
+        return bool(await self._ask("unsuppress", (address,)))
 
     # -- for people -------------------------------------------------------------------------------------------
 

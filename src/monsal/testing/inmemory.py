@@ -12,7 +12,7 @@ from typing import Any, Literal, Self, TypeVar
 from monsal.address import fold
 from monsal.app import App
 from monsal.clock import ManualClock
-from monsal.conversation.ports import Delivered, Outcome, RelayMail
+from monsal.conversation.ports import Deferred, Delivered, Failed, Outcome, RelayMail
 from monsal.engine import Engine
 from monsal.errors import UsageError
 from monsal.mail import Attachment, Draft, Envelope, Message
@@ -66,10 +66,18 @@ class _KeepingRelay:
 
     def __init__(self) -> None:
         self.mails: list[SentMail] = []
+        self.refused: dict[str, str] = {}
 
     async def send(self, mails: Sequence[RelayMail]) -> list[list[Outcome]]:
-        self.mails.extend(map(_sent, mails))
-        return [[Delivered("250 2.0.0 kept") for _ in mail.recipients] for mail in mails]
+        taken = [mail for mail in mails if not all(fold(to) in self.refused for to in mail.recipients)]
+        self.mails.extend(map(_sent, taken))
+        return [[self._outcome(to) for to in mail.recipients] for mail in mails]
+
+    def _outcome(self, to: str) -> Outcome:
+        reply = self.refused.get(fold(to))
+        if reply is None:
+            return Delivered("250 2.0.0 kept")
+        return Failed(reply) if reply.startswith("5") else Deferred(reply)
 
     async def close(self) -> None:
         """Nothing to give back."""
@@ -179,6 +187,16 @@ class TestClient:
         program.wait()
         return program
 
+    def refuse(self, address: str, reply: str | None = "550 5.1.1 no such user here") -> None:
+        """Have the relay refuse mail to an address from now on: for good with 5xx, for the time being with 4xx.
+
+        None lets it pass again.
+        """
+        if reply is None:
+            self._relay.refused.pop(fold(address), None)
+        else:
+            self._relay.refused[fold(address)] = reply
+
     def settle(self) -> None:
         """Run everything that is due now."""
         self._run(self._open_engine().settle())
@@ -220,7 +238,7 @@ class TestClient:
             key = StateKey(*engine.router.state_key(name, message))
         return self._run(engine.store.read_states([key]))[key].state
 
-    def rows(self, what: Literal["queue", "dead", "states", "outbox"]) -> list[Mapping[str, Any]]:
+    def rows(self, what: Literal["queue", "dead", "states", "outbox", "suppressed"]) -> list[Mapping[str, Any]]:
         """What `monsal queue`, `dead`, `states` or `outbox` would list."""
         return self._run(self._open_engine().store.rows(what))
 

@@ -866,12 +866,10 @@ def test_every_mail_leaves_with_a_signed_envelope_sender(module: Make, play: Pla
     assert sent.sender.startswith("b+")
     assert sent.sender.endswith("@example.com")
     mail.deliver("came back", to=sent.sender, sender=ANN, envelope_sender="")
+    assert mail.rows("dead") == []
     forged = sent.sender[:-20] + ("a" if sent.sender[-20] != "a" else "b") + sent.sender[-19:]
     mail.deliver("came back", to=forged, sender=ANN, envelope_sender="")
-    reasons = [row["reason"] for row in mail.rows("dead")]
-    assert reasons[0].startswith("bounce: our mail")
-    assert reasons[1] == "forged bounce address"
-    assert [row["state"] for row in mail.rows("dead")] == ["dead", "dead"]
+    assert [row["reason"] for row in mail.rows("dead")] == ["forged bounce address"]
 
 
 def test_a_loop_of_mail_systems_is_refused(module: Make, play: Play) -> None:

@@ -39,6 +39,7 @@ COMMANDS = {
     "queue": "Messages that wait, run or are held.",
     "outbox": "Mail that has not left.",
     "dead": "Dead letters.",
+    "suppressed": "Addresses that are not written to any more.",
     "release": "Let a held conversation go on.",
     "rpc": "Call a program over JSON-RPC; list what it can be asked.",
     "config": "Each setting, its value and where it comes from.",

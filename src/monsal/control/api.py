@@ -136,6 +136,18 @@ class StoreApi(RemoteAPI):
         return await self._store.cancel_outgoing(row, self._clock.now())
 
     @_asked
+    async def suppress(self, caller: str, address: str, reason: str, days: float | None = None) -> bool:
+        """Do not write to an address any more, for some days or for good."""
+        now = self._clock.now()
+        await self._store.suppress(address, reason, now, None if days is None else now + days * 86400.0)
+        return True
+
+    @_asked
+    async def unsuppress(self, caller: str, address: str) -> bool:
+        """Write to an address again; False if it was not on the list."""
+        return await self._store.unsuppress(address)
+
+    @_asked
     async def state(self, caller: str, key: str, sender: str) -> dict[str, Any]:
         """Where one conversation stands."""
         asked = StateKey(key, sender)

@@ -14,11 +14,11 @@ from typing import Any, NoReturn
 import msgspec
 
 from monsal.address import fold, is_address, split_address
-from monsal.conversation.policy import suppression
+from monsal.conversation.policy import MAX_HOPS, is_ping_pong, suppression
 from monsal.conversation.templates import Templates
 from monsal.errors import AddressError, Reject, TurnError
 from monsal.ids import stable_token
-from monsal.mail import Attachment, Draft, Message, ascii_domain, reply_draft
+from monsal.mail import HOPS, Attachment, Draft, Message, ascii_domain, own_hops, reply_draft
 from monsal.store.contract import OutgoingMail, StateKey, Statement
 
 __all__ = ["PendingTimer", "Turn", "TurnTools", "after", "canonical", "current", "reject", "reply", "send", "start"]
@@ -89,6 +89,8 @@ class Turn:
     tools: TurnTools
     attempts: int = 0
     replies: int = 0
+    quick: int = 0
+    lease_key: str = ""
     error: BaseException | None = None
     drafts: list[Draft] = field(default_factory=list)
     outgoing: tuple[OutgoingMail, ...] = ()
@@ -98,6 +100,7 @@ class Turn:
     notes: list[str] = field(default_factory=list)
     casts: list[Callable[[], object]] = field(default_factory=list)
     suppressed: int = 0
+    parked: str = ""
     forced_drafts: set[int] = field(default_factory=set)
     closed: str = ""
 
@@ -205,22 +208,38 @@ class Turn:
         """Add a mail to the turn unless the rules against loops forbid it; None if so, with a note in the history."""
         self.check_open()
         correspondent = self.message.sender
-        if not even_if_automatic and _goes_to(draft, correspondent):
-            pending = sum(_goes_to(other, correspondent) for other in self.drafts)
-            reason = suppression(
-                automatic=self.message.automatic,
-                from_ourselves=self.tools.is_own(correspondent),
-                replies=max(self.tools.replies(correspondent), self.replies) + pending,
-                limit=self.tools.max_replies,
-            )
-            if reason is not None:
-                self.suppressed += 1
-                self.notes.append(f"mail to {correspondent} suppressed: {reason}")
-                return None
+        hops = own_hops(self.message.header)
+        reason = None
+        if hops >= MAX_HOPS:
+            # Whatever its code says: nobody has read any of these.
+            reason = f"{hops} programs have answered each other"
+        elif not even_if_automatic and _goes_to(draft, correspondent):
+            reason = self._forbidden(correspondent)
+        if reason is not None:
+            self.suppressed += 1
+            self.notes.append(f"mail to {', '.join(draft.recipients)} suppressed: {reason}")
+            return None
+        draft = msgspec.structs.replace(draft, headers={**draft.headers, HOPS: str(hops + 1)})
         if even_if_suppressed:
             self.forced_drafts.add(len(self.drafts))
         self.drafts.append(draft)
         return draft
+
+    def _forbidden(self, correspondent: str) -> str | None:
+        """Why the rules against loops forbid a mail to the correspondent; None if they do not."""
+        replies = max(self.tools.replies(correspondent), self.replies)
+        limit = self.tools.max_replies
+        reason = suppression(
+            automatic=self.message.automatic,
+            from_ourselves=self.tools.is_own(correspondent),
+            replies=replies + sum(_goes_to(other, correspondent) for other in self.drafts),
+            limit=limit,
+        )
+        if reason is not None and is_ping_pong(
+            quick=self.quick, replies=replies, limit=limit, lease_key=self.lease_key
+        ):
+            self.parked = f"{correspondent} looks like another program: {self.quick} answers in a row came at once"
+        return reason
 
 
 def canonical(address: str) -> str:

@@ -84,6 +84,7 @@ class Passage:
         self.stateful_done = any(turn.stateful for turn in row.done)
         self.chosen = len(row.done)
         self.replies = row.replies
+        self.quick = row.quick
         self.failures: list[Failure] = []
         self.resumed: set[StateKey] = set()
         self.table = around.router.table
@@ -118,6 +119,8 @@ class Passage:
     # -- the kinds of rows --------------------------------------------------------------------------------------
 
     async def _mail(self) -> None:
+        arrived = self.around.budget.arrived(canonical(self.row.correspondent), self.row.received)
+        self.quick = max(self.quick, arrived)
         self.matches = tuple(self.table.match(self.row.recipient))
         if not self.matches:
             await self._settle(Ack(kind="dead", reason="no_route"))
@@ -237,6 +240,10 @@ class Passage:
             turn.notes.append(call.note)
             log.error("%s", call.note, extra=self._ids("orphan_state"))
         outcome = await self._call(handler, turn, call.captures)
+        if outcome.error is None and turn.parked:
+            # Nothing of it is committed: the handler runs again when somebody has looked at it.
+            await self._settle(Ack(kind="hold", reason=turn.parked))
+            return True
         if outcome.error is None:
             try:
                 settled = await self._commit_turn(call, turn, outcome.value, only=only)
@@ -266,6 +273,8 @@ class Passage:
             tools=self.around.tools,
             attempts=self.row.attempts,
             replies=self.replies,
+            quick=self.quick,
+            lease_key=self.row.lease_key,
         )
 
     def _given(self, handler: Handler) -> dict[str, Any]:

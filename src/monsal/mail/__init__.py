@@ -20,7 +20,7 @@ from __future__ import annotations
 from monsal.mail.addresses import Mailbox, first_address, mailboxes, read_comment
 from monsal.mail.attachment import Attachment, is_content_id
 from monsal.mail.auth import Auth, authenticate
-from monsal.mail.automatic import automatic_reason, bounce_reason
+from monsal.mail.automatic import HOPS, automatic_reason, bounce_reason, own_hops
 from monsal.mail.charset import clean, decode_base64, decode_header, decode_quoted_printable, decode_text, encode_words
 from monsal.mail.compose import (
     Entity,
@@ -48,6 +48,7 @@ from monsal.mail.mime import MAX_DEPTH, MAX_PARTS, Part, parameters, parse, safe
 from monsal.mail.replytext import reply_text
 
 __all__ = [
+    "HOPS",
     "MAX_DEPTH",
     "MAX_FIELDS",
     "MAX_HEADER",
@@ -89,6 +90,7 @@ __all__ = [
     "is_content_id",
     "mailboxes",
     "multipart_entity",
+    "own_hops",
     "parameters",
     "parse",
     "parse_bounce",

@@ -155,8 +155,9 @@ class Claimed(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
     `attempts` counts failed tries, `kills` the times its process died while it ran. `done` lists the turns already
     committed for it. For source timer: `target` is the function to call (`module:name`), `state` the conversation
     that set it, `entered` that conversation's `StateValue.entered` at the time, and body and message_id are those of
-    the message whose turn set it. `replies` counts the mails of the last hour to the correspondent, as far as the store
-    knows of them (`TurnCommit.replies`); a store with one worker leaves the counting to that one.
+    the message whose turn set it. `replies` counts the mails of the last hour to the correspondent as far as the store
+    knows (`TurnCommit.replies`), `quick` how often in a row an answer came at once (`ReplyBudget.arrived`); one
+    worker counts for itself.
     """
 
     id: int
@@ -177,6 +178,7 @@ class Claimed(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
     state: StateKey | None = None
     entered: int = 0
     replies: int = 0
+    quick: int = 0
 
 
 class Expected(msgspec.Struct, frozen=True, array_like=True):
@@ -327,8 +329,8 @@ class Outgoing(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
 class Settled(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
     """What became of an outgoing row: sent; deferred until `due`; or failed for good. `reason` is the peer's reply.
 
-    `tried` is False when the relay as a whole was down: then the row's `attempts` stay as they are. `report` is stored
-    in the same commit if the row fails: a mail to its own envelope sender, for the queue of the row that made it."""
+    `tried` is False when the relay as a whole was down: the row's `attempts` stay as they are. `report` is stored with
+    a row that fails: a mail to its own envelope sender, for the queue of the row that made it."""
 
     id: int
     status: Literal["sent", "deferred", "failed"]
@@ -398,8 +400,7 @@ class Store(Suppressions, Protocol):
     async def claim(self, limit: int, now: float, lease: float) -> list[Claimed]:
         """Take up to `limit` rows, each the due head of a free queue, under a lease of `lease` seconds.
 
-        Timers due at `now` become rows first.
-        """
+        Timers due at `now` become rows first."""
         ...
 
     def next_work(self) -> float | None:
@@ -494,7 +495,6 @@ class Store(Suppressions, Protocol):
 
         Only rows that still wait count. If some of them were there at an earlier kill (`kills` of 1 or more), these
         are the suspects, which the worker runs one at a time: each of them gets one kill more, the others none. If
-        none was, each gets its first. So a message that ran beside a killer is counted once, not again and again.
-        All of them may be claimed at once.
+        none was, each gets its first: what ran beside a killer is counted once. All may be claimed at once.
         """
         ...

@@ -251,6 +251,12 @@ class TestClient:
         self._run(self._open_engine().store.replay(row, self.clock.now()))
         self.settle()
 
+    def release(self, conversation: str) -> int:
+        """Let what is held of a conversation go on; how many messages were held."""
+        released = self._run(self._open_engine().store.release(fold(conversation), self.clock.now()))
+        self.settle()
+        return released
+
     def _open_engine(self) -> Engine:
         if self._engine is None:
             raise UsageError("use the client as a context manager: with client(app) as mail: ...")

@@ -820,6 +820,7 @@ def test_a_loop_ends_after_ten_replies_an_hour(module: Make, play: Play) -> None
     mail = play(desk)
     for _ in range(15):
         mail.deliver("hi", to=DESK, sender=ANN)
+        mail.advance(minutes=2)
     mail.deliver("hi", to=DESK, sender=BOB)
     assert len(mail.sent_to(ANN)) == 10
     assert len(mail.sent_to(BOB)) == 1

@@ -37,7 +37,9 @@ def rows(db: apsw.Connection, what: What, limit: int, running: Collection[int] =
     if what == "states":
         return [_state_row(*row) for row in select(db, _STATES, (limit,))]
     if what == "suppressed":
-        return [_suppressed_row(*row) for row in select(db, _SUPPRESSED, (limit,))]
+        # A store that no server of this version has opened yet has no such table.
+        is_there = select(db, "SELECT 1 FROM sqlite_master WHERE name = 'monsal_suppressed'")
+        return [_suppressed_row(*row) for row in select(db, _SUPPRESSED, (limit,))] if is_there else []
     if what == "outbox":
         return [_row(OUT_NAMES, "sending", row, running) for row in select(db, _OUTBOX, (limit,))]
     return [

@@ -37,7 +37,8 @@ interop: $(STAMP) ## tests against foreign programs; installs them from Debian
 	@$(BIN)/python -m tools.peers cherrypy magicbus quickrpc jsonrpc
 	@$(BIN)/python -m pytest tests/interop
 
-soak: $(STAMP) ## seeded long run: make soak SECONDS=600
+soak: $(STAMP) ## seeded long run, and a search for counterexamples: make soak SECONDS=600
+	@MONSAL_SEARCH=yes $(BIN)/python -m pytest tests/property
 	@MONSAL_SOAK_SECONDS=$(SECONDS) $(BIN)/python -m pytest tests/soak -s
 
 bench: $(STAMP) ## measure, and write bench/RESULTS.md (SUITE=bus for that one only)

@@ -225,7 +225,7 @@ def test_a_disk_that_is_full_for_the_kernel_refuses_and_recovers(tmp_path: Path)
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=120,
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("ok")

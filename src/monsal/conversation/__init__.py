@@ -7,6 +7,8 @@ leaves, `context.py` is what handlers see.
 
 from monsal.conversation.context import Turn, after, current, reject, reply, send, start
 from monsal.conversation.entrance import Delivery, Entrance, deliver, deliver_async, notify, read, read_async
+from monsal.conversation.janitor import Janitor, Keeping
+from monsal.conversation.orphans import orphaned_states
 from monsal.conversation.outbox import OutboxPump
 from monsal.conversation.page import TurnPage, rows_in
 from monsal.conversation.ports import Deferred, Delivered, Failed, Outcome, Relay, RelayMail
@@ -21,6 +23,8 @@ __all__ = [
     "Delivery",
     "Entrance",
     "Failed",
+    "Janitor",
+    "Keeping",
     "OutboxPump",
     "Outcome",
     "Relay",
@@ -38,6 +42,7 @@ __all__ = [
     "deliver",
     "deliver_async",
     "notify",
+    "orphaned_states",
     "read",
     "read_async",
     "reject",

@@ -13,6 +13,8 @@ from typing import Any
 import msgspec
 
 from monsal.conversation.context import Turn, canonical
+from monsal.conversation.foreign import ForeignStates
+from monsal.conversation.orphans import ack_of_orphan, rename_in
 from monsal.conversation.policy import Failure, after_failure, final_ack
 from monsal.conversation.result import Outcome
 from monsal.conversation.surroundings import Surroundings
@@ -25,7 +27,7 @@ from monsal.conversation.turn import (
     rejection_draft,
     render,
 )
-from monsal.errors import Reject, RouteError, StatementError, StoreError, TurnError
+from monsal.errors import Reject, RouteError, StatementError, TurnError
 from monsal.mail import Envelope, Message
 from monsal.routing import ERROR_STATE, Call, Handler, Match, next_call
 from monsal.store.contract import (
@@ -87,7 +89,9 @@ class Passage:
         self.quick = row.quick
         self.failures: list[Failure] = []
         self.resumed: set[StateKey] = set()
+        self.renamed: set[StateKey] = set()
         self.table = around.router.table
+        self.foreign = None if around.states is None else ForeignStates(around.states, self._ask)
 
     async def run(self) -> None:
         """Handle the row. Raises StoreError if a commit was impossible."""
@@ -156,7 +160,7 @@ class Passage:
                 return
             try:
                 if not await self._turn(call, only=True):
-                    await self._settle(self._final_ack())
+                    await self._settle(self._final_ack(stateful_done=True))
                 return
             except ConflictError:
                 self.around.counts.conflicts += 1
@@ -188,7 +192,6 @@ class Passage:
     async def _read_view(self, extra: Sequence[StateKey] = ()) -> None:
         """Read the states of all conversations of this message, once for each machine (rule routing.B18)."""
         wanted = [*dict.fromkeys([*self.keys.values(), *extra])]
-        foreign = self.around.states
         self.view = dict(await self.around.store.read_states(wanted))
         self.resumed.clear()
         for module, key in self.keys.items():
@@ -197,11 +200,9 @@ class Passage:
                 # This message brought the machine there and is replayed: it goes on from where it stood before.
                 self.view[key] = msgspec.structs.replace(value, state=value.previous)
                 self.resumed.add(key)
-        if foreign is not None:
-            names = await self._foreign(lambda: {key: foreign.get(key.key, key.sender) for key in wanted})
-            self.view = {
-                key: msgspec.structs.replace(self.view[key], state=name, version=0) for key, name in names.items()
-            }
+        if self.foreign is not None:
+            self.view = await self.foreign.read(wanted, self.view)
+        self.renamed = rename_in(self.view, self.keys, self.table)
 
     def _next_call(self, view: Mapping[StateKey, StateValue], done: set[str], *, stateful_done: bool) -> Call | None:
         return next_call(
@@ -210,6 +211,7 @@ class Passage:
             table=self.table,
             done=done,
             stateful_done=stateful_done,
+            rescue=self.around.unknown_state == "start",
         )
 
     async def _plan(self) -> None:
@@ -224,7 +226,7 @@ class Passage:
                 return
             if await self._turn(call):
                 return
-        ack = self._final_ack()
+        ack = self._final_ack(stateful_done=self.stateful_done)
         if ack.reason == "no_handler_in_state":
             names = sorted({f"{key.key} is in {self.view[key].state}" for key in self.keys.values()})
             ack = msgspec.structs.replace(ack, reason=f"no_handler_in_state ({', '.join(names)})")
@@ -237,6 +239,7 @@ class Passage:
         handler = call.handler
         turn = self._open_turn(handler, call.captures)
         if call.note:
+            self.around.counts.orphans += 1
             turn.notes.append(call.note)
             log.error("%s", call.note, extra=self._ids("orphan_state"))
         outcome = await self._call(handler, turn, call.captures)
@@ -376,7 +379,7 @@ class Passage:
         done = {*self.done, handler.id}
         stateful_done = self.stateful_done or not handler.stateless
         last = only or self._next_call(view, done, stateful_done=stateful_done) is None
-        ack = self._final_ack(called=1) if last else Ack(kind="continue")
+        ack = self._final_ack(called=1, stateful_done=only or stateful_done) if last else Ack(kind="continue")
         now = self.around.clock.now()
         commit = build_commit(
             self.row,
@@ -386,9 +389,10 @@ class Passage:
             ack=ack,
             now=now,
             resumed=self.resumed if result.stateful else (),
+            renamed=self.renamed,
         )
-        if self.around.states is not None:
-            commit = await self._set_foreign(commit)
+        if self.foreign is not None:
+            commit = await self.foreign.write(commit)
         bounce = self._bounce_mail(ack)
         if bounce is not None:
             commit = msgspec.structs.replace(commit, outgoing=(*commit.outgoing, bounce))
@@ -417,40 +421,27 @@ class Passage:
             await self._read_view()
         return last
 
-    async def _set_foreign(self, commit: TurnCommit) -> TurnCommit:
-        """Set the states in a foreign storage before the ack: a crash in between runs the handler again (B14).
-
-        The store gets the changes too, uncompared, so that timers end and `monsal states` shows them.
-        """
-        foreign = self.around.states
-
-        def set_all() -> None:
-            for change in commit.changes:
-                foreign.set(change.state.key, change.state.sender, change.name)
-
-        if commit.changes:
-            await self._foreign(set_all)
-        return msgspec.structs.replace(commit, expected=())
-
-    async def _foreign(self, function: Callable[[], Any]) -> Any:
-        outcome = await self._ask(function)
-        if outcome.error is not None:
-            raise StoreError(f"the storage of states failed: {outcome.error}") from outcome.error
-        return outcome.value
-
     async def _ask(self, function: Callable[[], Any]) -> Outcome:
         """Call what is no turn, but may wait, fail or kill like one."""
         return await self.around.runner.run(function, deadline=self.around.deadline, row=self.row.id)
 
-    def _final_ack(self, *, called: int = 0) -> Ack:
+    def _final_ack(self, *, called: int = 0, stateful_done: bool = False) -> Ack:
         module = self.failures[0].handler.partition(":")[0] if self.failures else ""
         marks = self.table.modules.get(module)
-        return final_ack(
+        ack = final_ack(
             self.failures,
             now=self.around.clock.now(),
             on_failure=marks.on_failure if marks is not None else "dead",
             called=self.chosen + called,
         )
+        if stateful_done or not self.view:
+            return ack
+        states = {name: self.view[key].state for name, key in self.keys.items()}
+        found = ack_of_orphan(self.around.unknown_state, ack, self.matches, states, self.table)
+        if found is not ack:
+            self.around.counts.orphans += 1
+            log.error("%s: %s", found.kind, found.reason, extra=self._ids("orphan_state"))
+        return found
 
     async def _settle(self, ack: Ack) -> None:
         """Commit what becomes of the row when no handler is left."""

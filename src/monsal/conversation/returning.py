@@ -114,7 +114,7 @@ class ReturnedPassage(Passage):
             await self._read_view()
             try:
                 if not await self._turn(call, only=True):
-                    await self._settle(self._final_ack())
+                    await self._settle(self._final_ack(stateful_done=True))
                 return
             except ConflictError:
                 self.around.counts.conflicts += 1

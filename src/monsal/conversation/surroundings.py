@@ -8,6 +8,7 @@ from typing import Any
 
 from monsal.clock import Clock
 from monsal.conversation.context import TurnTools
+from monsal.conversation.orphans import UnknownState
 from monsal.conversation.runner import Runner
 from monsal.routing import Router
 from monsal.store.budget import ReplyBudget
@@ -25,6 +26,7 @@ class Counts:
     conflicts: int = 0
     fenced: int = 0
     suppressed: int = 0
+    orphans: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,5 +45,6 @@ class Surroundings:
     announce: Callable[[Iterable[Callable[[], object]]], None]
     deadline: float
     authserv_id: str | None = None
+    unknown_state: UnknownState = "start"
     states: Any = None
     counts: Counts = field(default_factory=Counts)

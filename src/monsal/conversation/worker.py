@@ -17,6 +17,7 @@ import msgspec
 from monsal.clock import Clock
 from monsal.conversation.context import TurnTools, canonical
 from monsal.conversation.entrance import Entrance
+from monsal.conversation.orphans import UnknownState
 from monsal.conversation.policy import after_failure
 from monsal.conversation.returning import passage_of
 from monsal.conversation.runner import Runner
@@ -37,19 +38,21 @@ log = logging.getLogger("monsal.turns")
 class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
     """`concurrency` bounds the messages under way; `lease` is how long a claim lasts without being prolonged and
     `deadline` how long a handler may run (both in seconds); `max_replies` bounds the mails an hour to one
-    correspondent (None: any number); `authserv_id` names the upstream whose Authentication-Results are believed."""
+    correspondent (None: any number); `authserv_id` names the upstream whose Authentication-Results are believed;
+    `unknown_state` says what becomes of a message whose conversation is in a state without a function."""
 
     concurrency: int = 64
     lease: float = 120.0
     deadline: float = 60.0
     max_replies: int | None = 10
     authserv_id: str | None = None
+    unknown_state: UnknownState = "start"
 
 
 class WorkerStatistics(msgspec.Struct, frozen=True, kw_only=True):
     """Messages under way, and since the start: turns committed, failures, conflicts (a turn run again because a
     state it read had changed), commits that came too late, mails to correspondents that the rules against loops kept
-    back; handlers stuck past their deadline."""
+    back, messages whose conversation was in a state without a function; handlers stuck past their deadline."""
 
     running: int
     turns: int
@@ -57,6 +60,7 @@ class WorkerStatistics(msgspec.Struct, frozen=True, kw_only=True):
     conflicts: int
     fenced: int
     suppressed: int
+    orphans: int
     stuck: int
 
 
@@ -96,6 +100,7 @@ class Worker:
             budget=self._budget,
             deadline=self._settings.deadline,
             authserv_id=self._settings.authserv_id,
+            unknown_state=self._settings.unknown_state,
             states=states,
             announce=entrance.announce,
             tools=TurnTools(
@@ -122,6 +127,7 @@ class Worker:
             conflicts=counts.conflicts,
             fenced=counts.fenced,
             suppressed=counts.suppressed,
+            orphans=counts.orphans,
             stuck=self._runner.statistics().stuck,
         )
 

@@ -45,7 +45,7 @@ from monsal.mail.header import MAX_FIELDS, MAX_HEADER, HeaderScan, digest_below_
 from monsal.mail.htmltext import html_to_text
 from monsal.mail.message import Message
 from monsal.mail.mime import MAX_DEPTH, MAX_PARTS, Part, parameters, parse, safe_filename
-from monsal.mail.replytext import reply_text
+from monsal.mail.replytext import reply_from_html, reply_text
 
 __all__ = [
     "HOPS",
@@ -97,6 +97,7 @@ __all__ = [
     "parse_date",
     "read_comment",
     "reply_draft",
+    "reply_from_html",
     "reply_text",
     "safe_filename",
     "scan",

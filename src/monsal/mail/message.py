@@ -18,7 +18,7 @@ from monsal.mail.fields import Fields
 from monsal.mail.header import HeaderScan, scan
 from monsal.mail.htmltext import html_to_text
 from monsal.mail.mime import Part, parse
-from monsal.mail.replytext import reply_text
+from monsal.mail.replytext import choose_reply
 
 __all__ = ["Message"]
 
@@ -175,8 +175,9 @@ class Message(Fields):
 
     @property
     def reply_text(self) -> str:
-        """The text without quotations and signature; empty if nothing new was written."""
-        return reply_text(self.text)
+        """What its sender wrote: without quotations, forwarded mail and signature; empty if nothing is new."""
+        plain = "\n".join(part.text for part in _bodies(self.root, "text/plain"))
+        return choose_reply(plain, self.html, self.sender_name)
 
     @property
     def attachments(self) -> tuple[Attachment, ...]:

@@ -27,6 +27,7 @@ from typing import Any, Literal, Protocol
 import msgspec
 
 from monsal.store.bounced import Bounced, Suppressions
+from monsal.store.upkeep import Upkeep
 
 __all__ = [
     "ROUTE_FIRST_STATE",
@@ -192,12 +193,13 @@ class StateChange(msgspec.Struct, frozen=True, array_like=True):
     """The new state of a conversation. START deletes its row and clears its timers (rule state.R8).
 
     A change of the *name* ends the conversation's timers; those set in the same commit come after and live.
-    `reason` is kept with the previous state, so that an ERROR can be resumed (rule state.B6).
-    """
+    `reason` is kept with the previous state, so that an ERROR can be resumed (rule state.B6). With `renames` it is the
+    same state under another name: its timers stay (rule routing.B8)."""
 
     state: StateKey
     name: str
     reason: str = ""
+    renames: bool = False
 
 
 class OutgoingMail(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
@@ -353,7 +355,7 @@ class Ledger(msgspec.Struct, frozen=True, kw_only=True):
     duplicates: int = 0
 
 
-class Store(Suppressions, Protocol):
+class Store(Suppressions, Upkeep, Protocol):
     """The durable side of an application. See the module's text for the order of use."""
 
     @property
@@ -393,14 +395,11 @@ class Store(Suppressions, Protocol):
     async def accept(self, mail: Accept) -> Receipt:
         """Store a mail; returns after it reached the disk (P1). A duplicate gives the first receipt and is counted.
 
-        Raises StoreUnavailable if it cannot be committed: then nothing of it is stored.
-        """
+        Raises StoreUnavailable if it cannot be committed: then nothing of it is stored."""
         ...
 
     async def claim(self, limit: int, now: float, lease: float) -> list[Claimed]:
-        """Take up to `limit` rows, each the due head of a free queue, under a lease of `lease` seconds.
-
-        Timers due at `now` become rows first."""
+        """Take up to `limit` rows, each the due head of a free queue, under a lease of `lease` seconds."""
         ...
 
     def next_work(self) -> float | None:

@@ -65,6 +65,7 @@ from monsal.store.contract import (
     TurnCommit,
 )
 from monsal.store.engine.bodies import BodyFiles, BodyWriters, Filed
+from monsal.store.upkeep import Erased
 from monsal.wire.events import Called, Lost
 
 __all__ = ["RemoteStore"]
@@ -415,11 +416,8 @@ class RemoteStore:
     async def cancel_outgoing(self, row: int, now: float) -> bool:
         return bool(await self._ask("cancel_outgoing", (row, now)))
 
-    # -- mail that came back ------------------------------------------------------------------------------------
-
     async def sent(self, token: str) -> SentMail | None:
-        found: SentMail | None = await self._ask("sent", (token,))
-        return found
+        return (await self._ask("sent", (token,))) or None
 
     async def suppress(self, address: str, reason: str, now: float, until: float | None = None) -> None:
         await self._ask("suppress", (address, reason, now, until))
@@ -461,6 +459,16 @@ class RemoteStore:
 
     async def clear_states(self) -> None:
         await self._ask("clear_states", ())
+
+    async def prune(self, now: float, keep: float, limit: int = 500) -> int:
+        return int(await self._ask("prune", (now, keep, limit)))
+
+    async def prune_bodies(self, now: float, keep: float, limit: int = 500) -> int:
+        return int(await self._ask("prune_bodies", (now, keep, limit)))
+
+    async def erase(self, sender: str, now: float, dry_run: bool = False) -> Erased:
+        erased: Erased = await self._ask("erase", (sender, now, dry_run))
+        return erased
 
     # -- large bodies -----------------------------------------------------------------------------------------
 

@@ -106,5 +106,7 @@ _SENT: Final[str] = (
     " WHERE o.token = ? ORDER BY o.id LIMIT 1"
 )
 _NOTE: Final[str] = "INSERT OR IGNORE INTO monsal_bounces VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
-_SOFT: Final[str] = "SELECT count(*) FROM monsal_bounces WHERE address = ? AND at > ? AND hard = 0 AND kind = 'failure'"
+_SOFT: Final[str] = (
+    "SELECT count(DISTINCT token) FROM monsal_bounces WHERE address = ? AND at > ? AND hard = 0 AND kind = 'failure'"
+)
 _PUT: Final[str] = "INSERT OR REPLACE INTO monsal_suppressed VALUES (?, ?, ?, ?, ?)"

@@ -87,12 +87,13 @@ async def keeps_what_is_suppressed(lab: Lab) -> None:
 
 
 async def keeps_what_bounced(lab: Lab) -> None:
-    async def bounce(address: str, *, hard: bool, kind: str = "failure", times: int = 1) -> None:
-        for _ in range(times):
+    async def bounce(address: str, *, hard: bool, kind: str = "failure", times: int = 1, distinct: bool = True) -> None:
+        for number in range(times):
             await lab.accept()
             row = await lab.claim_one()
             turn = await lab.turn(row, to="A")
-            entry = Bounced(address=address, token="t", kind=kind, hard=hard, reason="full")  # type: ignore[arg-type]  # text
+            token = f"{lab.now}-{row.id if distinct else number // times}"
+            entry = Bounced(address=address, token=token, kind=kind, hard=hard, reason="full")  # type: ignore[arg-type]  # text
             await lab.store.commit(msgspec.structs.replace(turn, bounced=(entry, entry)))
 
     async def listed() -> list[str]:
@@ -100,7 +101,8 @@ async def keeps_what_bounced(lab: Lab) -> None:
 
     await bounce("soft@x", hard=False, times=4)
     await bounce("late@x", hard=False, kind="delay", times=9)
-    expect(await listed() == [], f"a few failures that pass, and delays, suppress nobody: {await listed()}")
+    await bounce("same@x", hard=False, times=9, distinct=False)
+    expect(await listed() == [], f"a few failures, many of one mail, delays: {await listed()}")
     await bounce("soft@x", hard=False)
     await bounce("Hard@x", hard=True)
     expect(sorted(await listed()) == ["hard@x", "soft@x"], f"many, or one that is final, do: {await listed()}")

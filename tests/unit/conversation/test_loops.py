@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from types import ModuleType
 
+import pytest
+
 from monsal.conversation.policy import MAX_HOPS, is_ping_pong
 from monsal.store.budget import ReplyBudget
 from monsal.testing import TestClient
@@ -137,3 +139,25 @@ def test_when_it_is_a_ping_pong() -> None:
     assert not is_ping_pong(**{**fine, "limit": None})
     assert not is_ping_pong(**{**fine, "limit": 0, "replies": 0, "quick": 0})
     assert not is_ping_pong(**{**fine, "lease_key": "@desk@example.com"})
+
+
+@pytest.mark.parametrize(
+    ("sender", "envelope_sender", "head"),
+    [
+        (ANN, "", ""),
+        (ANN, "MAILER-DAEMON@example.net", ""),
+        ("Mailer-Daemon@example.net", ANN, ""),
+        (ANN, ANN, "X-Failed-Recipients: bob@example.net\r\n"),
+        (ANN, ANN, 'Content-Type: multipart/report; report-type=delivery-status; boundary="x"\r\n'),
+    ],
+)
+def test_a_bounce_to_an_ordinary_address_gets_no_answer(
+    module: Make, play: Play, sender: str, envelope_sender: str, head: str
+) -> None:
+    desk = module(DESK_CODE)
+    mail = play(desk)
+    raw = f"From: {sender}\r\n{head}Subject: x\r\n\r\nhi\r\n".encode()
+    mail.deliver(to=DESK, sender=sender, envelope_sender=envelope_sender, raw=raw)
+    assert desk.calls == ["x"]
+    assert mail.sent == []
+    assert "suppressed: the message is automatic" in notes(mail)[-1]

@@ -14,11 +14,11 @@ from typing import Any, NoReturn
 import msgspec
 
 from monsal.address import fold, is_address, split_address
-from monsal.conversation.policy import suppression
+from monsal.conversation.policy import MAX_HOPS, is_ping_pong, suppression
 from monsal.conversation.templates import Templates
 from monsal.errors import AddressError, Reject, TurnError
 from monsal.ids import stable_token
-from monsal.mail import Attachment, Draft, Message, ascii_domain, reply_draft
+from monsal.mail import HOPS, Attachment, Draft, Message, ascii_domain, own_hops, reply_draft
 from monsal.store.contract import OutgoingMail, StateKey, Statement
 
 __all__ = ["PendingTimer", "Turn", "TurnTools", "after", "canonical", "current", "reject", "reply", "send", "start"]
@@ -91,6 +91,8 @@ class Turn:
     tools: TurnTools
     attempts: int = 0
     replies: int = 0
+    quick: int = 0
+    lease_key: str = ""
     error: BaseException | None = None
     drafts: list[Draft] = field(default_factory=list)
     outgoing: tuple[OutgoingMail, ...] = ()
@@ -102,6 +104,8 @@ class Turn:
     suppressed: int = 0
     minted: int = 0
     once: tuple[tuple[str, float], ...] = ()
+    parked: str = ""
+    forced_drafts: set[int] = field(default_factory=set)
     closed: str = ""
 
     @property
@@ -218,24 +222,42 @@ class Turn:
         self.check_open()
         self.casts.append(cast)
 
-    def add_draft(self, draft: Draft, *, even_if_automatic: bool) -> Draft | None:
+    def add_draft(self, draft: Draft, *, even_if_automatic: bool, even_if_suppressed: bool = False) -> Draft | None:
         """Add a mail to the turn unless the rules against loops forbid it; None if so, with a note in the history."""
         self.check_open()
         correspondent = self.message.sender
-        if not even_if_automatic and _goes_to(draft, correspondent):
-            pending = sum(_goes_to(other, correspondent) for other in self.drafts)
-            reason = suppression(
-                automatic=self.message.automatic,
-                from_ourselves=self.tools.is_own(correspondent),
-                replies=max(self.tools.replies(correspondent), self.replies) + pending,
-                limit=self.tools.max_replies,
-            )
-            if reason is not None:
-                self.suppressed += 1
-                self.notes.append(f"mail to {correspondent} suppressed: {reason}")
-                return None
+        hops = own_hops(self.message.header)
+        reason = None
+        if hops >= MAX_HOPS:
+            # Whatever its code says: nobody has read any of these.
+            reason = f"{hops} programs have answered each other"
+        elif not even_if_automatic and _goes_to(draft, correspondent):
+            reason = self._forbidden(correspondent)
+        if reason is not None:
+            self.suppressed += 1
+            self.notes.append(f"mail to {', '.join(draft.recipients)} suppressed: {reason}")
+            return None
+        draft = msgspec.structs.replace(draft, headers={**draft.headers, HOPS: str(hops + 1)})
+        if even_if_suppressed:
+            self.forced_drafts.add(len(self.drafts))
         self.drafts.append(draft)
         return draft
+
+    def _forbidden(self, correspondent: str) -> str | None:
+        """Why the rules against loops forbid a mail to the correspondent; None if they do not."""
+        replies = max(self.tools.replies(correspondent), self.replies)
+        limit = self.tools.max_replies
+        reason = suppression(
+            automatic=self.message.automatic,
+            from_ourselves=self.tools.is_own(correspondent),
+            replies=replies + sum(_goes_to(other, correspondent) for other in self.drafts),
+            limit=limit,
+        )
+        if reason is not None and is_ping_pong(
+            quick=self.quick, replies=replies, limit=limit, lease_key=self.lease_key
+        ):
+            self.parked = f"{correspondent} looks like another program: {self.quick} answers in a row came at once"
+        return reason
 
 
 def canonical(address: str) -> str:
@@ -287,6 +309,7 @@ def reply(
     attachments: Sequence[Attachment] = (),
     headers: Mapping[str, str] | None = None,
     even_if_automatic: bool = False,
+    even_if_suppressed: bool = False,
     **variables: Any,
 ) -> Draft | None:
     """Answer the correspondent; leaves only if this turn commits.
@@ -294,7 +317,8 @@ def reply(
     Give the `text`, `html` or both, or a `template` (below the application's folder of templates) with its
     `variables`. `subject` is otherwise "Re: " and that of the message, `sender` the address that was written to; give
     another one of yours to have the conversation go on there. Returns the Draft, or None if nobody is named as the
-    sender or the rules against loops forbid it (DESIGN 4); `even_if_automatic` overrides the latter.
+    sender or the rules against loops forbid it (DESIGN 4); `even_if_automatic` overrides the latter. To an address that
+    is suppressed because its mail bounced it is noted and not sent; `even_if_suppressed` overrides that.
 
     Raises ValueError for CR, LF or NUL in a header value, ConfigError for an unknown template.
     """
@@ -313,7 +337,7 @@ def reply(
     )
     if sender is not None:
         draft = msgspec.structs.replace(draft, sender=sender)
-    return turn.add_draft(draft, even_if_automatic=even_if_automatic)
+    return turn.add_draft(draft, even_if_automatic=even_if_automatic, even_if_suppressed=even_if_suppressed)
 
 
 def send(
@@ -328,6 +352,7 @@ def send(
     attachments: Sequence[Attachment] = (),
     headers: Mapping[str, str] | None = None,
     even_if_automatic: bool = False,
+    even_if_suppressed: bool = False,
     **variables: Any,
 ) -> Draft | None:
     """Write a new mail to anybody; leaves only if this turn commits.
@@ -348,7 +373,7 @@ def send(
         headers=dict(headers or {}),
         auto_submitted="auto-generated",
     )
-    return turn.add_draft(draft, even_if_automatic=even_if_automatic)
+    return turn.add_draft(draft, even_if_automatic=even_if_automatic, even_if_suppressed=even_if_suppressed)
 
 
 def start(

@@ -11,6 +11,7 @@ import msgspec
 from monsal.conversation.bounces import BOUNCE_ADDRESS, Returned, genuine_token, read_returned
 from monsal.conversation.context import Turn
 from monsal.conversation.passage import MAX_CONFLICTS, ConflictError, Passage, captures_of
+from monsal.conversation.proving import understand
 from monsal.conversation.surroundings import Surroundings
 from monsal.mail import Message
 from monsal.routing import Call, Handler
@@ -98,14 +99,14 @@ class ReturnedPassage(Passage):
     async def _hand_over(self, handler: Handler, sent: SentMail) -> None:
         """Run the handler in the conversation that sent; the message is to that, and from its correspondent."""
         self.message = Message(
-            raw=lambda: self._understand().raw,
+            raw=lambda: understand(self.row, self.around).raw,
             recipient=sent.address,
             correspondent=sent.correspondent,
             envelope=self.message.envelope,
             id=self.row.id,
             source="bounce",
             received=self.row.received,
-            authserv_id=self.around.authserv_id,
+            upstream=self.around.upstream,
         )
         self.matches = tuple(self.table.match(sent.address))
         self.keys[handler.module] = StateKey(sent.key, sent.sender)
@@ -120,7 +121,7 @@ class ReturnedPassage(Passage):
                 self.around.counts.conflicts += 1
         await self._settle(Ack(kind="again", reason="its states kept changing"))
 
-    def _open_turn(self, handler: Handler, captures: Mapping[str, str | None]) -> Turn:
+    def _open_turn(self, handler: Handler, captures: Mapping[str, Any]) -> Turn:
         turn = super()._open_turn(handler, captures)
         if self.returned is not None:
             turn.notes.append(self.returned.note)

@@ -94,7 +94,7 @@ def test_a_bounce_is_a_turn_of_the_conversation_that_sent(module: Make, play: Pl
 def test_what_our_own_relay_gives_up_is_the_same_event(module: Make, play: Play) -> None:
     desk = module(DESK_CODE)
     mail = play(desk)
-    mail.refuse(ANN, "550 5.1.1 unknown user")
+    mail.relay.fail(ANN, reason="550 5.1.1 unknown user")
     mail.deliver("hi", to=DESK, sender=ANN)
     [(_, _, bounce, _, _)] = desk.calls
     assert (bounce.reason, bounce.status, bounce.is_hard) == ("unknown_user", "5.1.1", True)
@@ -108,7 +108,7 @@ def test_what_our_own_relay_gives_up_is_the_same_event(module: Make, play: Play)
 def test_a_mail_that_is_put_off_too_long_comes_back_soft(module: Make, play: Play) -> None:
     desk = module(DESK_CODE)
     mail = play(desk)
-    mail.refuse(ANN, "451 4.3.0 later")
+    mail.relay.defer(ANN, reason="451 4.3.0 later", times=None)
     mail.deliver("hi", to=DESK, sender=ANN)
     mail.advance(days=7)
     [(_, _, bounce, _, _)] = desk.calls
@@ -146,10 +146,9 @@ def test_a_suppressed_address_can_be_written_to_all_the_same(module: Make, play:
         """
     )
     mail = play(desk)
-    mail.refuse(ANN)
+    mail.relay.fail(ANN, times=3)
     mail.deliver("hi", to=DESK, sender=ANN)
     assert suppressed(mail) == [ANN]
-    mail.refuse(ANN, None)
     mail.deliver("hi", to=DESK, sender=ANN)
     assert [sent.text.strip() for sent in mail.sent] == ["yes"]
 
@@ -327,7 +326,7 @@ def test_a_bounce_waits_in_the_queue_of_its_conversation(module: Make, play: Pla
     mail = play(module(PLAIN))
     mail.deliver("hi", to=DESK, sender=ANN)
     come_back(mail, mail.sent[0])
-    mail.refuse(BOB)
+    mail.relay.fail(BOB)
     mail.deliver("hi", to=DESK, sender=BOB)
     keys = mail.query("SELECT lease_key FROM monsal_spool WHERE source = 2 ORDER BY id")
     assert keys == [(ANN,), (BOB,)]

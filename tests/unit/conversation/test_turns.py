@@ -1018,7 +1018,7 @@ def test_coroutines_and_deadlines(module: Make, play: Play) -> None:
         """
         import asyncio
 
-        @route("desk@(host)", deadline=0.05)
+        @route("desk@(host)", deadline=1.0)
         async def START(message):
             calls.append("START")
             reply("never")
@@ -1202,7 +1202,7 @@ def test_two_turns_of_one_correspondent_never_overlap_even_if_the_lease_is_lost(
             most.append(len(running))
             if message.sender.startswith("ann"):
                 begun.set()
-                release.wait(20)
+                release.wait(60)
             running.pop()
         """
     )
@@ -1224,7 +1224,7 @@ def test_two_turns_of_one_correspondent_never_overlap_even_if_the_lease_is_lost(
         while len(desk.most) < 3 or engine.worker.statistics().running:
             await asyncio.sleep(0.01)
 
-    mail._run(asyncio.wait_for(story(), 20))
+    mail._run(asyncio.wait_for(story(), 60))
     # Ann beside Bob is two; Ann beside Ann would be seen as a second entry of hers before her first one left.
     assert desk.most[0] == 1
     assert desk.most[-1] == 1

@@ -15,7 +15,7 @@ import msgspec
 
 from monsal.address import fold, is_address, split_address
 from monsal.conversation.policy import suppression
-from monsal.conversation.templates import Templates
+from monsal.conversation.templates import Content, Templates, content
 from monsal.errors import AddressError, Reject, TurnError
 from monsal.ids import stable_token
 from monsal.mail import Attachment, Draft, Message, ascii_domain, reply_draft
@@ -247,16 +247,17 @@ def _target(run: Callable[..., Any]) -> str:
     return name
 
 
-def _text(
+def _content(
     turn: Turn, text: str | None, html: str | None, template: str | None, variables: Mapping[str, Any]
-) -> tuple[str | None, str | None]:
+) -> Content:
+    """What a mail says: what a handler gave comes before what its template makes."""
     if template is None:
         if variables:
             names = ", ".join(sorted(variables))
             raise TypeError(f"without a template there is no use for {names}")
-        return text, html
-    rendered = turn.tools.templates.render(template, {"message": turn.message, "turn": turn, **variables})
-    return (text, rendered) if template.endswith((".html", ".htm")) else (rendered, html)
+        return content(text, html)
+    made = turn.tools.templates.render(template, {"message": turn.message, "turn": turn, **variables})
+    return Content(made.text if text is None else text, made.html if html is None else html, made.subject)
 
 
 def reply(
@@ -273,23 +274,25 @@ def reply(
 ) -> Draft | None:
     """Answer the correspondent; leaves only if this turn commits.
 
-    Give the `text`, `html` or both, or a `template` (below the application's folder of templates) with its
-    `variables`. `subject` is otherwise "Re: " and that of the message, `sender` the address that was written to; give
-    another one of yours to have the conversation go on there. Returns the Draft, or None if nobody is named as the
-    sender or the rules against loops forbid it (DESIGN 4); `even_if_automatic` overrides the latter.
+    Give the `text`, `html` (of which a text is made) or both, or a `template` (below the application's folder of
+    templates) with its `variables`. `subject` is otherwise that of the template, or "Re: " and that of the message;
+    `sender` the address that was written to; give another one of yours to have the conversation go on there. Returns
+    the Draft, or None if nobody is named as the sender or the rules against loops forbid it (DESIGN 4);
+    `even_if_automatic` overrides the latter.
 
-    Raises ValueError for CR, LF or NUL in a header value, ConfigError for an unknown template.
+    Raises ValueError for CR, LF or NUL in a header value, ConfigError for an unknown template, TemplateError for one
+    that is wrong or lacks a variable.
     """
     turn = current()
     if not is_address(turn.message.sender):
         turn.note("reply suppressed: nobody is named as the sender")
         return None
-    body, markup = _text(turn, text, html, template, variables)
+    made = _content(turn, text, html, template, variables)
     draft = reply_draft(
         turn.message,
-        text=body,
-        html=markup,
-        subject=subject,
+        text=made.text,
+        html=made.html,
+        subject=made.subject if subject is None else subject,
         attachments=tuple(attachments),
         headers=headers or {},
     )
@@ -301,7 +304,7 @@ def reply(
 def send(
     to: str | Sequence[str],
     *,
-    subject: str,
+    subject: str | None = None,
     text: str | None = None,
     html: str | None = None,
     template: str | None = None,
@@ -314,17 +317,20 @@ def send(
 ) -> Draft | None:
     """Write a new mail to anybody; leaves only if this turn commits.
 
-    `sender` is otherwise the address that was written to. Returns and raises as `reply`; the rules against loops
-    apply when it goes to the correspondent.
+    `subject` may be that of the template. `sender` is otherwise the address that was written to. Returns and raises as
+    `reply`, and TypeError without a subject; the rules against loops apply when it goes to the correspondent.
     """
     turn = current()
-    body, markup = _text(turn, text, html, template, variables)
+    made = _content(turn, text, html, template, variables)
+    subject = made.subject if subject is None else subject
+    if subject is None:
+        raise TypeError("send needs a subject, or a template with {% subject %}")
     draft = Draft(
         to=(to,) if isinstance(to, str) else tuple(to),
         sender=sender or turn.message.recipient,
         subject=subject,
-        text=body,
-        html=markup,
+        text=made.text,
+        html=made.html,
         reply_to=reply_to,
         attachments=tuple(attachments),
         headers=dict(headers or {}),
@@ -337,7 +343,7 @@ def start(
     correspondent: str,
     state: Callable[..., Any],
     *,
-    subject: str,
+    subject: str | None = None,
     text: str | None = None,
     html: str | None = None,
     template: str | None = None,

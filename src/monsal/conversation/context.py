@@ -76,7 +76,7 @@ class Turn:
 
     `state` is the name of the conversation's state before the turn; `attempts` counts failed tries before this one;
     `error` is what an ERROR handler has to deal with. `replies` counts the mails of the last hour to the correspondent
-    that the store knows of, which serves other workers too.
+    that the store knows of, which serves other workers too; `elsewhere` the answers of this turn that go to a Reply-To.
     """
 
     message: Message
@@ -98,6 +98,7 @@ class Turn:
     notes: list[str] = field(default_factory=list)
     casts: list[Callable[[], object]] = field(default_factory=list)
     suppressed: int = 0
+    elsewhere: int = 0
     closed: str = ""
 
     @property
@@ -200,12 +201,16 @@ class Turn:
         self.check_open()
         self.casts.append(cast)
 
-    def add_draft(self, draft: Draft, *, even_if_automatic: bool) -> Draft | None:
-        """Add a mail to the turn unless the rules against loops forbid it; None if so, with a note in the history."""
+    def add_draft(self, draft: Draft, *, even_if_automatic: bool, is_answer: bool = False) -> Draft | None:
+        """Add a mail to the turn unless the rules against loops forbid it; None if so, with a note in the history.
+
+        An answer is one to the correspondent, also where Reply-To had it sent elsewhere.
+        """
         self.check_open()
         correspondent = self.message.sender
-        if not even_if_automatic and _goes_to(draft, correspondent):
-            pending = sum(_goes_to(other, correspondent) for other in self.drafts)
+        here = _goes_to(draft, correspondent)
+        if not even_if_automatic and (here or is_answer):
+            pending = sum(_goes_to(other, correspondent) for other in self.drafts) + self.elsewhere
             reason = suppression(
                 automatic=self.message.automatic,
                 from_ourselves=self.tools.is_own(correspondent),
@@ -217,6 +222,7 @@ class Turn:
                 self.notes.append(f"mail to {correspondent} suppressed: {reason}")
                 return None
         self.drafts.append(draft)
+        self.elsewhere += is_answer and not here
         return draft
 
 
@@ -276,8 +282,11 @@ def reply(
 
     Give the `text`, `html` (of which a text is made) or both, or a `template` (below the application's folder of
     templates) with its `variables`. `subject` is otherwise that of the template, or "Re: " and that of the message;
-    `sender` the address that was written to; give another one of yours to have the conversation go on there. Returns
-    the Draft, or None if nobody is named as the sender or the rules against loops forbid it (DESIGN 4);
+    `sender` the address that was written to; give another one of yours to have the conversation go on there. If the
+    correspondent is proved, the answer goes to the Reply-To of the message: else anybody could have our answers to
+    somebody sent to himself. Nobody else among its recipients gets it.
+
+    Returns the Draft, or None if nobody is named as the sender or the rules against loops forbid it (DESIGN 4);
     `even_if_automatic` overrides the latter.
 
     Raises ValueError for CR, LF or NUL in a header value, ConfigError for an unknown template, TemplateError for one
@@ -290,6 +299,7 @@ def reply(
     made = _content(turn, text, html, template, variables)
     draft = reply_draft(
         turn.message,
+        to=_answer_address(turn),
         text=made.text,
         html=made.html,
         subject=made.subject if subject is None else subject,
@@ -298,7 +308,15 @@ def reply(
     )
     if sender is not None:
         draft = msgspec.structs.replace(draft, sender=sender)
-    return turn.add_draft(draft, even_if_automatic=even_if_automatic)
+    return turn.add_draft(draft, even_if_automatic=even_if_automatic, is_answer=True)
+
+
+def _answer_address(turn: Turn) -> str:
+    """Whom an answer goes to: not to ourselves, and to another one than From only if From is proved."""
+    message = turn.message
+    if "reply-to" in message and message.authenticated and not turn.tools.is_own(message.reply_address):
+        return message.reply_address
+    return message.sender_address
 
 
 def send(

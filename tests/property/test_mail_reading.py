@@ -8,6 +8,7 @@ import time
 from email.message import EmailMessage
 from email.message import Message as StdlibMessage
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -187,6 +188,16 @@ def test_the_undamaged_sample_reads_well() -> None:
         ("", "message/rfc822"),
     ]
     assert [m.address for m in message.mailboxes("To")] == ["orders@example.com", "bc@example.com"]
+
+
+def test_the_test_mails_of_the_standard_library() -> None:
+    """Where Python came with its own tests: some fifty mails that were broken on purpose."""
+    mails = [path for path in (Path(email.__file__).parents[1] / "test").glob("test_email/data/*") if path.is_file()]
+
+    for path in mails:
+        read_everything(path.read_bytes())
+
+    assert not mails or len(mails) > 30
 
 
 @settings(deadline=None, max_examples=200)

@@ -92,7 +92,7 @@ class Jinja:
         return CSSInliner(load_remote_stylesheets=False, keep_at_rules=True)
 
     def exists(self, name: str) -> bool:
-        """Whether there is a template of that name."""
+        """Whether there is a template of that name; it is compiled then. Raises TemplateError if it is wrong."""
         return self._get(self._plain, name) is not None
 
     def plain(self, name: str, variables: Mapping[str, Any]) -> tuple[str, str | None]:
@@ -119,6 +119,8 @@ class Jinja:
             return None
         except TemplateSyntaxError as error:
             raise TemplateError(f"{error.name or name}, line {error.lineno}: {error.message}") from error
+        except UnicodeDecodeError as error:
+            raise TemplateError(f"{name} is not in UTF-8: {error}") from error
 
     def _render(self, environment: Environment, name: str, variables: Mapping[str, Any]) -> tuple[str, str | None]:
         template = self._get(environment, name)

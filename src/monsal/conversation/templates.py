@@ -62,6 +62,15 @@ class Templates:
         text, subject = jinja.plain(name, variables)
         return Content(text, None, subject)
 
+    def check(self) -> None:
+        """Compile what is in the folder, if there is one. Raises TemplateError for the first that is wrong."""
+        if self.folder is None or not self.folder.is_dir():
+            return
+        for path in sorted(self.folder.rglob("*")):
+            if path.suffix.lower() in (".txt", ".html", ".htm", ".md") and path.is_file():
+                name = path.relative_to(self.folder).as_posix()
+                self._loaded(name).exists(name)
+
     def _loaded(self, name: str) -> Jinja:
         if self.folder is None:
             raise ConfigError(f"template {name!r} was asked for, but this application has no folder of templates")

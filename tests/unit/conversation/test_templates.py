@@ -189,3 +189,23 @@ def test_a_changed_template_is_read_again(folder: Path) -> None:
     os.utime(folder / "a.txt", (1, 1))  # another time of change, however coarse the clock of the file system is
 
     assert templates.render("a.txt", {}).text == "new"
+
+
+def test_all_of_a_folder_are_checked(folder: Path) -> None:
+    Templates(None).check()
+    Templates(folder / "gone").check()
+    templates = write(folder, a__txt="{{ x }}", picture__png="{% no template")
+    templates.check()
+
+    (folder / "inner").mkdir()
+    (folder / "inner" / "b.html").write_text("<p>\n{% if x %}")
+
+    with pytest.raises(TemplateError, match=r"^inner/b.html, line 2: "):
+        templates.check()
+
+
+def test_a_template_that_is_no_text(folder: Path) -> None:
+    (folder / "a.txt").write_bytes(b"gr\xfcn")
+
+    with pytest.raises(TemplateError, match=r"a.txt is not in UTF-8"):
+        Templates(folder).render("a.txt", {})

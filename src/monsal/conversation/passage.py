@@ -399,7 +399,7 @@ class Passage:
         if bounce is not None:
             commit = msgspec.structs.replace(commit, outgoing=(*commit.outgoing, bounce))
         correspondent = canonical(self.row.correspondent)
-        replies = sum(correspondent in map(canonical, mail.recipients) for mail in commit.outgoing)
+        replies = sum(correspondent in map(canonical, mail.recipients) for mail in commit.outgoing) + turn.elsewhere
         await self._commit(msgspec.structs.replace(commit, replies=replies))
         if turn.casts:
             self.around.announce(turn.casts)

@@ -160,7 +160,7 @@ class Proving:
         templates = self.around.tools.templates
         if templates.folder is None or not (templates.folder / template).is_file():
             return None
-        return templates.render(template, variables)
+        return templates.render(template, variables).text
 
     def unproven(self, handler: Handler, why: str) -> Outcome:
         """The failure of a handler that asks for a proved sender."""

@@ -7,9 +7,11 @@ library, of which not its package `email`: that one recurses on nested parts and
     header  automatic           what is read before 250: one pass over at most 64 kB
     message  fields  mime       what a handler gets; parts are cut out when they are asked for
     dsn  dsnrecord  dsnreport  dsntext  dsnstatus  dsnwrite      reports of what could not be delivered
-    replytext  htmltext  auth   what was written anew; HTML as text; who is proved
+    replytext  replywords       what was written anew, in many languages
+    htmltext  htmlmarks  flowed HTML as text, and what its clients mark; broken lines made whole
+    auth                        who is proved
     draft  compose              what a handler writes, and its bytes
-    addresses  charset  dates  attachment     the small things
+    addresses  charset  dates  attachment  filenames     the small things
 
 Nothing that reads raises for what a stranger sent; everything that writes checks what it is given. Start reading at
 `message.py` and `draft.py`.
@@ -41,10 +43,11 @@ from monsal.mail.dsnrecord import Bounce, BouncedRecipient, BounceKind
 from monsal.mail.dsnwrite import delivery_report
 from monsal.mail.envelope import Checks, Envelope, Verdict
 from monsal.mail.fields import Fields
+from monsal.mail.filenames import safe_filename
 from monsal.mail.header import MAX_FIELDS, MAX_HEADER, HeaderScan, digest_below_received, first_bytes, scan
 from monsal.mail.htmltext import html_to_text
 from monsal.mail.message import Message
-from monsal.mail.mime import MAX_DEPTH, MAX_PARTS, Part, parameters, parse, safe_filename
+from monsal.mail.mime import MAX_DEPTH, MAX_PARTS, Part, parameters, parse
 from monsal.mail.replytext import reply_from_html, reply_text
 
 __all__ = [

@@ -65,8 +65,12 @@ _MESSAGE_ID = re.compile(r"<[!-;=?-~]{1,900}>\Z")
 _PARAMETER = r'[ \t]*;[ \t]*[A-Za-z0-9\-]+=(?:[A-Za-z0-9!#$&+.^_`~\-]+|"[ !#-\[\]-~]*")'
 _CONTENT_TYPE = re.compile(rf"[A-Za-z0-9!#$&^_.+\-]+/[A-Za-z0-9!#$&^_.+\-]+(?:{_PARAMETER}){{0,10}}\Z")
 _CHARSET = re.compile(r"[A-Za-z0-9._:\-]{1,40}\Z")
-# "Re:" and what clients of other languages write for it, however often.
-_REPLY_PREFIX = re.compile(r"\s*+(?:(?:re|aw|sv|vs|antw|odp|res|rif)(?:\[\d{1,3}\])?\s*+[:：]\s*+)+", re.IGNORECASE)
+# "Re:" and what clients of other languages write for it, however often: German, Scandinavian, Finnish, Dutch, Polish,
+# Portuguese, Italian, Turkish, Greek, Hungarian, Russian, Latvian, Indonesian, Chinese, Japanese, Korean.
+_REPLY_WORDS = (
+    "re|aw|sv|vs|antw|odp|res|rif|ynt|yan|απ|σχετ|vá|отв|ответ|відп|atb|bls|ré|回复|回覆|答复|答覆|返信|회신|답장"
+)
+_REPLY_PREFIX = re.compile(rf"\s*+(?:(?:{_REPLY_WORDS})(?:[\[(]\d{{1,3}}[\])])?\s*+[:：]\s*+)+", re.IGNORECASE)
 
 
 class Draft(msgspec.Struct, frozen=True, kw_only=True):
@@ -199,6 +203,7 @@ class Draft(msgspec.Struct, frozen=True, kw_only=True):
 def reply_draft(
     message: Message,
     *,
+    to: str | None = None,
     text: str | None = None,
     html: str | None = None,
     subject: str | None = None,
@@ -206,20 +211,23 @@ def reply_draft(
     attachments: Sequence[Attachment | tuple[str, bytes, str]] = (),
     headers: Mapping[str, str] | None = None,
 ) -> Draft:
-    """The answer to `message`: to its correspondent, from the address it was sent to, in its thread.
+    """The answer to `message`: to its correspondent unless `to` says otherwise, from the address it was sent to, in its
+    thread (RFC 5322, section 3.6.4).
 
     The subject is that of the message with one "Re: " before it, unless `subject` is given. It counts as
     `auto-replied` (RFC 3834, section 5), so that no other program answers it. Raises as Draft does.
     """
     message_id = message.message_id
     in_reply_to = message.in_reply_to
-    thread = message.references or ((in_reply_to,) if in_reply_to else ())
+    # Of several that it answers none is the parent that the thread goes on from.
+    parent = in_reply_to if in_reply_to and (message.get("in-reply-to") or "").count("<") == 1 else None
+    thread = message.references or ((parent,) if parent else ())
     if message_id is not None:
         thread = (*(known for known in thread if known != message_id), message_id)
     if len(thread) > MAX_REFERENCES:
         thread = (thread[0], *thread[1 - MAX_REFERENCES :])
     return Draft(
-        to=(message.sender_address,),
+        to=(to or message.sender_address,),
         sender=message.recipient,
         sender_name=sender_name,
         subject=_reply_subject(message.subject) if subject is None else subject,

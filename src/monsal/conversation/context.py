@@ -317,7 +317,7 @@ def reply(
 
 
 def send(
-    to: str | Sequence[str],
+    to: str | Sequence[str] = (),
     *,
     subject: str,
     text: str | None = None,
@@ -325,6 +325,7 @@ def send(
     template: str | None = None,
     sender: str | None = None,
     reply_to: str | None = None,
+    bcc: Sequence[str] = (),
     attachments: Sequence[Attachment] = (),
     headers: Mapping[str, str] | None = None,
     even_if_automatic: bool = False,
@@ -332,7 +333,8 @@ def send(
 ) -> Draft | None:
     """Write a new mail to anybody; leaves only if this turn commits.
 
-    `sender` is otherwise the address that was written to. Returns and raises as `reply`; the rules against loops
+    `sender` is otherwise the address that was written to. Those in `bcc` get the same mail, stored once, and are not
+    named in it. Returns and raises as `reply`; the rules against loops
     apply when it goes to the correspondent.
     """
     turn = current()
@@ -344,6 +346,7 @@ def send(
         text=body,
         html=markup,
         reply_to=reply_to,
+        bcc=tuple(bcc),
         attachments=tuple(attachments),
         headers=dict(headers or {}),
         auto_submitted="auto-generated",

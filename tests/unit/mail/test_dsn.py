@@ -254,7 +254,7 @@ NO_BOUNCES = {
         "From: ann@example.net\nSubject: Please confirm your mail\nAuto-Submitted: auto-replied\n\n"
         "Your message is on the waiting list. Click the link to prove that you are human.\n"
     ),
-    "a list": "From: news@example.net\nList-Id: <news.example.net>\nSubject: Mail delivery news\n\nNew in this month.\n",
+    "a list": "From: news@example.net\nList-Id: <news.example.net>\nSubject: Mail delivery news\n\nNew this month.\n",
     "nothing": "",
 }
 

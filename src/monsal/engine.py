@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from monsal.authentic import checker, organization
 from monsal.clock import Clock
 from monsal.config import Settings
 from monsal.conversation import (
@@ -35,6 +36,7 @@ from monsal.conversation import (
     orphaned_states,
 )
 from monsal.exposure import Apis, Exposure
+from monsal.mail import Upstream
 from monsal.routing import Router
 from monsal.store.contract import Store
 
@@ -146,16 +148,9 @@ class Engine:
             router=parts.router,
             entrance=self.entrance,
             templates=Templates(directory / parts.templates),
-            settings=WorkerSettings(
-                concurrency=max(settings.claim_batch, settings.handler_threads),
-                lease=settings.lease,
-                deadline=settings.deadline,
-                max_replies=settings.max_replies_per_hour,
-                authserv_id=settings.authserv_id,
-                unknown_state=settings.unknown_state,
-                confirming=Confirming(within=settings.confirm_within, limit=settings.max_unconfirmed),
-            ),
+            settings=_worker_settings(settings),
             states=parts.states,
+            checker=checker(settings) if settings.check_auth else None,
         )
         self.pump = OutboxPump(store, relay, clock)
         self._tasks: dict[str, asyncio.Task[None]] = {}
@@ -301,3 +296,19 @@ class Engine:
         await self.relay.close()
         await self.store.close()
         self._page.close()
+
+
+def _worker_settings(settings: Settings) -> WorkerSettings:
+    return WorkerSettings(
+        concurrency=max(settings.claim_batch, settings.handler_threads),
+        lease=settings.lease,
+        deadline=settings.deadline,
+        max_replies=settings.max_replies_per_hour,
+        unknown_state=settings.unknown_state,
+        upstream=Upstream(
+            authserv_id=settings.authserv_id,
+            hops=settings.authserv_hops,
+            organization=organization(),
+        ),
+        confirming=Confirming(within=settings.confirm_within, limit=settings.max_unconfirmed),
+    )

@@ -42,6 +42,7 @@ COMMANDS = {
     "erase": "Erase all that is stored of one correspondent.",
     "store": "Back up the file with everything in it.",
     "release": "Let a held conversation go on.",
+    "keys": "The keys that sign capability addresses.",
     "rpc": "Call a program over JSON-RPC; list what it can be asked.",
     "config": "Each setting, its value and where it comes from.",
     "doctor": "What is wrong here, and what to do about it.",

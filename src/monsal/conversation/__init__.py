@@ -9,7 +9,7 @@ from monsal.conversation.confirming import Confirming
 from monsal.conversation.context import Turn, after, current, reject, reply, send, start
 from monsal.conversation.entrance import Delivery, Entrance, deliver, deliver_async, notify, read, read_async
 from monsal.conversation.janitor import Janitor, Keeping
-from monsal.conversation.keys import Key, Keyring, keys_of, rotate_keys
+from monsal.conversation.keys import Key, Keyring, keys_of, read_keys, rotate_keys
 from monsal.conversation.orphans import orphaned_states
 from monsal.conversation.outbox import OutboxPump
 from monsal.conversation.page import TurnPage, rows_in
@@ -51,6 +51,7 @@ __all__ = [
     "orphaned_states",
     "read",
     "read_async",
+    "read_keys",
     "reject",
     "reply",
     "rotate_keys",

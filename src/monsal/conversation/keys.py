@@ -20,7 +20,7 @@ import msgspec
 from monsal.errors import ConfigError
 from monsal.ids import new_secret
 
-__all__ = ["Key", "Keyring", "keys_of", "rotate_keys"]
+__all__ = ["Key", "Keyring", "keys_of", "read_keys", "rotate_keys"]
 
 log = logging.getLogger("monsal.keys")
 
@@ -68,7 +68,7 @@ class Keyring:
             _make(self._path, self._now())
             seen = _identity(self._path)
         if seen != self._seen or not self._keys:
-            self._keys, self._seen = _read(self._path), seen or (0, 0, 0)
+            self._keys, self._seen = read_keys(self._path), seen or (0, 0, 0)
         return self._keys
 
     def signing(self) -> tuple[int, bytes]:
@@ -89,9 +89,9 @@ def rotate_keys(path: Path, now: float, *, keep: float) -> tuple[Key, ...]:
     """
     if _identity(path) is None:
         _make(path, now)
-        return _read(path)
+        return read_keys(path)
     with _locked(path):
-        before = _read(path)
+        before = read_keys(path)
         # A key has signed until its successor was made; the last one until now.
         ends = [*(key.made for key in before[1:]), now]
         kept = [key for key, end in zip(before, ends, strict=True) if keep and end + keep > now][-(_IDS - 1) :]
@@ -111,7 +111,8 @@ def _identity(path: Path) -> tuple[int, int, int] | None:
     return found.st_ino, found.st_mtime_ns, found.st_size
 
 
-def _read(path: Path) -> tuple[Key, ...]:
+def read_keys(path: Path) -> tuple[Key, ...]:
+    """The keys of a file, oldest first; the last one signs. Raises ConfigError."""
     try:
         if path.stat().st_mode & 0o077:
             log.warning(

@@ -115,6 +115,9 @@ class Passage:
         if not self.matches:
             await self._settle(Ack(kind="dead", reason="no_route"))
             return
+        if (checked := await self.proving.check(self._ask)) is not None:
+            await self._commit(checked)
+            self.message = self.proving.message
         if not await self._name_conversations():
             await self._settle(self._final_ack())
             return

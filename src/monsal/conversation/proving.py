@@ -17,7 +17,7 @@ from monsal.conversation.result import Outcome
 from monsal.conversation.surroundings import Surroundings
 from monsal.conversation.turn import failure_commit, outgoing
 from monsal.errors import CapabilityError, TurnError
-from monsal.mail import Envelope, Message
+from monsal.mail import Checks, Envelope, Message, Verdict
 from monsal.routing import Handler, Match
 from monsal.store.contract import Ack, Claimed, OutgoingMail, TurnCommit
 from monsal.store.identity import Aside, Consumed, Identity, Released
@@ -40,7 +40,7 @@ def understand(row: Claimed, around: Surroundings) -> Message:
         id=row.id,
         source=row.source,
         received=row.received,
-        authserv_id=around.authserv_id,
+        upstream=around.upstream,
     )
 
 
@@ -53,6 +53,39 @@ class Proving:
         self.message = message
         #: Capabilities that only this message may use, with the time they expire.
         self.once: tuple[tuple[str, float], ...] = ()
+
+    # -- our own check ------------------------------------------------------------------------------------------
+
+    async def check(self, ask: Callable[[Callable[[], Any]], Any]) -> TurnCommit | None:
+        """Find out what nobody we believe has said of the message; the commit that keeps it with the row.
+
+        It is kept before any handler runs, so that the message means the same however often it is handled, and the DNS
+        is not asked again. None if there is nothing to find out.
+        """
+        checker, envelope = self.around.checker, self.message.envelope
+        if checker is None or envelope is None or self.row.source not in ("mail", "bounce"):
+            return None
+        if envelope.user or envelope.checks is not None or envelope.confirmed:
+            return None
+
+        def look() -> Checks | None:
+            return checker(self.message) if self.message.auth.source == "none" else None
+
+        made: Outcome = await ask(look)
+        if made.error is not None:
+            log.error("a check failed: %s", made.text.strip(), extra={"action": "auth_error", "row": self.row.id})
+        checks = _UNKNOWN if made.error is not None else made.value
+        if checks is None:
+            return None
+        self.message = self.with_envelope(msgspec.structs.replace(envelope, checks=checks))
+        commit = failure_commit(self.row, ack=Ack(kind="continue"), now=self.around.clock.now())
+        kept = msgspec.json.encode(self.message.envelope)
+        return msgspec.structs.replace(commit, identity=Identity(envelope=kept))
+
+    def with_envelope(self, envelope: Envelope) -> Message:
+        """The same message, nothing of it read yet."""
+        row = msgspec.structs.replace(self.row, envelope=msgspec.json.encode(envelope))
+        return understand(row, self.around)
 
     # -- capabilities -------------------------------------------------------------------------------------------
 
@@ -165,6 +198,10 @@ class Proving:
         commit = failure_commit(row, ack=Ack(kind="done", reason=f"confirmed message {target}"), now=now)
         return msgspec.structs.replace(commit, identity=Identity(releases=(Released(int(target or 0), proved),)))
 
+
+_TROUBLE = Verdict("temperror")
+#: What is found out by a check that breaks or takes too long: nothing, and never a pass.
+_UNKNOWN = Checks(spf=_TROUBLE, dkim=_TROUBLE, dmarc=_TROUBLE, arc=_TROUBLE)
 
 _WAITING = (
     "SELECT s.envelope FROM monsal_aside a JOIN monsal_spool s ON s.id = a.message WHERE a.message = ? AND s.status = 1"

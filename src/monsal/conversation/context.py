@@ -366,7 +366,7 @@ def _answer_address(turn: Turn) -> str:
 
 
 def send(
-    to: str | Sequence[str],
+    to: str | Sequence[str] = (),
     *,
     subject: str | None = None,
     text: str | None = None,
@@ -374,6 +374,7 @@ def send(
     template: str | None = None,
     sender: str | None = None,
     reply_to: str | None = None,
+    bcc: Sequence[str] = (),
     attachments: Sequence[Attachment] = (),
     headers: Mapping[str, str] | None = None,
     even_if_automatic: bool = False,
@@ -382,8 +383,9 @@ def send(
 ) -> Draft | None:
     """Write a new mail to anybody; leaves only if this turn commits.
 
-    `subject` may be that of the template. `sender` is otherwise the address that was written to. Returns and raises as
-    `reply`, and TypeError without a subject; the rules against loops apply when it goes to the correspondent.
+    `subject` may be that of the template. `sender` is otherwise the address that was written to. Those in `bcc` get the
+    same mail, stored once, and are not named in it. Returns and raises as `reply`, and TypeError without a subject; the
+    rules against loops apply when it goes to the correspondent.
     """
     turn = current()
     made = _content(turn, text, html, template, variables)
@@ -397,6 +399,7 @@ def send(
         text=made.text,
         html=made.html,
         reply_to=reply_to,
+        bcc=tuple(bcc),
         attachments=tuple(attachments),
         headers=dict(headers or {}),
         auto_submitted="auto-generated",

@@ -76,11 +76,11 @@ _REPLY_PREFIX = re.compile(rf"\s*+(?:(?:{_REPLY_WORDS})(?:[\[(]\d{{1,3}}[\])])?\
 class Draft(msgspec.Struct, frozen=True, kw_only=True):
     """A mail as the application means it; `render` makes its bytes.
 
-    `to`, `cc`, `reply_to` and `sender` are bare addresses; `sender` is kept with its domain in ASCII. `text`, `html` or
-    both are the body. `attachments` are `Attachment`s or (filename, data, content type); those that are inline and have
-    a content id are put beside the HTML that shows them. `auto_submitted` is the keyword of RFC 3834, None for mail
-    that a person wrote. `headers` are further fields, none of PROTECTED_HEADERS. With `null_sender` the envelope's
-    sender is to be empty, as a bounce needs it.
+    `to`, `cc`, `bcc`, `reply_to` and `sender` are bare addresses; who is in `bcc` is in the envelope alone; `sender` is
+    kept with its domain in ASCII. `text`, `html` or both are the body. `attachments` are `Attachment`s or (filename,
+    data, content type); those that are inline and have a content id are put beside the HTML that shows them.
+    `auto_submitted` is the keyword of RFC 3834, None for mail that a person wrote. `headers` are further fields, none
+    of PROTECTED_HEADERS. With `null_sender` the envelope's sender is to be empty, as a bounce needs it.
 
     All of it is checked when it is made, so that a wrong value fails in the handler that gave it (DESIGN 4, *Relay*):
     `render` raises nothing for a Draft that could be made.
@@ -98,6 +98,7 @@ class Draft(msgspec.Struct, frozen=True, kw_only=True):
     html: str | None = None
     attachments: tuple[Attachment | tuple[str, bytes, str], ...] = ()
     cc: tuple[str, ...] = ()
+    bcc: tuple[str, ...] = ()
     reply_to: str | None = None
     in_reply_to: str | None = None
     references: tuple[str, ...] = ()
@@ -111,7 +112,7 @@ class Draft(msgspec.Struct, frozen=True, kw_only=True):
         for name in ("text", "html", "reply_to", "in_reply_to"):
             if getattr(self, name) is not None:
                 _check_text(name, getattr(self, name))
-        for name in ("to", "cc", "references"):
+        for name in ("to", "cc", "bcc", "references"):
             force_setattr(self, name, _texts(name, getattr(self, name)))
         if not isinstance(self.headers, Mapping):
             raise TypeError(f"headers must be a mapping of names to values, not {type(self.headers).__name__}")
@@ -124,10 +125,10 @@ class Draft(msgspec.Struct, frozen=True, kw_only=True):
 
     def _check_header(self) -> None:
         """What all the fields hold; the types are known to be right."""
-        if not self.to and not self.cc:
+        if not self.to and not self.cc and not self.bcc:
             raise ValueError("a mail needs a recipient")
         force_setattr(self, "sender", ascii_domain(self.sender))
-        for address in (*self.to, *self.cc):
+        for address in (*self.to, *self.cc, *self.bcc):
             ascii_domain(address)
         if self.reply_to is not None:
             ascii_domain(self.reply_to)
@@ -147,7 +148,7 @@ class Draft(msgspec.Struct, frozen=True, kw_only=True):
     def recipients(self) -> tuple[str, ...]:
         """The addresses for the envelope, each once, domains in ASCII."""
         found: dict[str, str] = {}
-        for address in map(ascii_domain, (*self.to, *self.cc)):
+        for address in map(ascii_domain, (*self.to, *self.cc, *self.bcc)):
             found.setdefault(fold(address), address)
         return tuple(found.values())
 

@@ -22,6 +22,9 @@ from monsal.mail import Attachment, Draft, Envelope, Message
 from monsal.rpc import RemoteAPI
 from monsal.smtp.replies import Refused
 from monsal.store.contract import Receipt, StateKey
+from monsal.store.engine.data import Data
+from monsal.store.engine.face import SqlStore
+from monsal.store.engine.operation import ASIDE_DURABLE
 from monsal.testing.play import Conversation
 from monsal.testing.program import Program
 from monsal.testing.relay import FakeRelay, SentMail
@@ -248,6 +251,17 @@ class TestClient:
     def query(self, sql: str, params: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         """Rows of the application's own tables."""
         return self._run(self._open_engine().store.read(sql, params))
+
+    def write(self, sql: str, params: Sequence[Any] = ()) -> None:
+        """Prepare the application's own tables, under the rules of a turn. Raises StatementError."""
+
+        def change(data: Data) -> None:
+            data.begin_with_care()
+            data.guard.turn(data.db, sql, params)
+
+        store = self._open_engine().store
+        assert isinstance(store, SqlStore)
+        self._run(store.core.run(ASIDE_DURABLE, change))
 
     def replay(self, row: int) -> None:
         """Have a dead letter handled again."""

@@ -394,3 +394,13 @@ def test_a_correspondent_out_of_the_envelope_is_answered_there() -> None:
     made = reply_draft(message("From: someone@else.example\n", sender="bounces@example.org"), text="x")
 
     assert made.to == ("bounces@example.org",)
+
+
+def test_who_is_in_bcc_is_in_the_envelope_alone() -> None:
+    draft = Draft(to=("ann@x.example",), bcc=("bob@x.example", "Ann@X.example"), sender="desk@x.example", text="hi")
+    assert draft.recipients == ("ann@x.example", "bob@x.example")
+    alone = Draft(to=(), bcc=("bob@x.example",), sender="desk@x.example", text="hi")
+    for each in (draft, alone):
+        assert b"bob@" not in each.render(message_id="<1@x.example>", date=0.0)
+    with pytest.raises(AddressError):
+        Draft(to=(), bcc=("nobody",), sender="desk@x.example")

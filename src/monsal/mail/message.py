@@ -34,6 +34,7 @@ class Message(Fields):
     """
 
     __slots__ = (
+        "__weakref__",
         "_auth",
         "_authserv_id",
         "_header",

@@ -2,35 +2,36 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from monsal.app import App
+from monsal.compat import booting
 from monsal.compat.naming import install
 from monsal.errors import ConfigError
 
 if TYPE_CHECKING:
     from monsal.config import Resolved
+    from monsal.routing import Router
 
 __all__ = ["application"]
-
-log = logging.getLogger("monsal.compat")
-
-_MODULES = "the modules that the boot module loads"
 
 
 class _Ancestor(App):
     """The App over the ancestor's router. `relay` is the settings' own, for what cannot be said in one line."""
 
-    def __init__(self, *, relay: Any, states: Any, given: Mapping[str, Any]) -> None:
-        super().__init__(_MODULES, states=states, **given)
+    def __init__(self, modules: Iterable[Any], *, relay: Any, states: Any, given: Mapping[str, Any]) -> None:
+        # Its first module is any that is there: which ones there are, the ancestor's boot module says.
+        super().__init__("", states=states, **given)
+        self._modules = tuple(modules)
         self._relay = relay
 
-    def take_router(self, router: Any) -> None:
+    def take_router(self, router: Router) -> None:
+        router.defaults(**self._router.default_captures)
         self._router = router
 
     def settings(self, directory: Path, *, environ: Mapping[str, str] | None = None) -> Resolved:
@@ -43,7 +44,13 @@ class _Ancestor(App):
         return resolved
 
 
-def application(boot: str = "config.boot", *, settings: str = "config.settings", **given: Any) -> App:
+def application(
+    boot: str = "config.boot",
+    *,
+    settings: str = "config.settings",
+    modules: Iterable[str | ModuleType | object] = (),
+    **given: Any,
+) -> App:
     """The application whose boot module this is, to be run by `monsal run`.
 
     Put this into `app/__init__.py` of the application (or app.py, if it has no package `app`):
@@ -54,20 +61,19 @@ def application(boot: str = "config.boot", *, settings: str = "config.settings",
     The names `salmon` and `lamson` are put in place, the working directory becomes that of the application, as its own
     files are named from there, and the modules `settings` and `boot` are imported. Where mail comes in follows from
     `settings.receiver`, where it goes from `settings.relay`, where states are from `Router.STATE_STORE` if the boot
-    module replaced it; `given` are further settings of App, and `monsal.toml` and `MONSAL_*` override all of them.
+    module replaced it; `modules` are handler modules in our own manner, with routes behind the ancestor's; `given` are
+    further settings of App, and `monsal.toml` and `MONSAL_*` override all of them.
 
     Raises ConfigError for a receiver or relay that a server cannot take over, and whatever the two modules raise.
     """
     home = _home_of(sys._getframe(1).f_globals)
     install()
-    # After install: its modules are the ancestor's from here on.
-    from monsal.compat import booting
-
     os.chdir(home)
     if str(home) not in sys.path:
         sys.path.insert(0, str(home))
     found = booting.boot(settings, boot)
     app = _Ancestor(
+        modules,
         relay=None if "relay" in given or found.relay_url or found.relay is None else found.relay,
         states=found.storage,
         given=_settings_of(found, given),

@@ -57,7 +57,7 @@ def join(found: Booted, entrances: list[Any], take_router: Callable[[AncestorRou
     """Have the ancestor's router work for a server: states by the turn, mail by the outbox."""
     Router.STATE_STORE = TurnStates(found.storage, entrances)
     Relay.adopted = found.relay.place if isinstance(found.relay, Relay) else None
-    take_router(AncestorRouter(Router, lambda: None))
+    take_router(AncestorRouter(Router))
 
 
 def _url_of(relay: Relay) -> str:

@@ -22,18 +22,17 @@ Func = Callable[..., Any]
 
 
 class AncestorRouter(Router):
-    """The engine's router over that of the ancestor; `boot` has its modules loaded."""
+    """The engine's router over that of the ancestor, whose modules are loaded by its boot module."""
 
-    def __init__(self, registry: RoutingBase, boot: Callable[[], object]) -> None:
+    def __init__(self, registry: RoutingBase) -> None:
         super().__init__()
         self._registry = registry
-        self._boot = boot
 
     def load(self, modules: Iterable[str | ModuleType | object] | str | ModuleType) -> None:
-        """Take the table of what is registered; the names were loaded by the application's own boot module."""
+        """Take what is registered, and behind it the routes of `modules`, which are native ones."""
         with self._lock:
-            self._boot()
-            self._table = table_of(self._registry)
+            super().load(modules)
+            self._join()
 
     def reload(self) -> None:
         """Execute the modules again; raises what their code does, and the old table stays (rule routing.B12)."""
@@ -43,7 +42,12 @@ class AncestorRouter(Router):
                 self._registry.reload()
             finally:
                 self._registry.LOG_EXCEPTIONS = logs
-            self._table = table_of(self._registry)
+            super().reload()
+            self._join()
+
+    def _join(self) -> None:
+        native, ancestor = self.table, table_of(self._registry)
+        self._table = Table((*ancestor.routes, *native.routes), {**native.modules, **ancestor.modules})
 
 
 def table_of(registry: RoutingBase) -> Table:

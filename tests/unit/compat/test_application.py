@@ -204,3 +204,19 @@ def test_states_are_changed_in_handlers_only_while_it_runs(application: Callable
         with pytest.raises(Exception, match="monsal states"):
             router.set_state(DESK, write("desk@example.com"), "AGAIN")
     router.deliver(write("quiet@example.com"))
+
+
+def test_native_modules_beside_it(application: Callable[..., Any], ancestor: Path, module: Any) -> None:
+    """Given a module in our own manner, it handles what the ancestor's modules do not, in the same application."""
+    make_ancestor(ancestor)
+    native = "from monsal import reply, route\n@route('new@(host)')\ndef START(message):\n    reply('native')\n"
+    module("native", native, load=False)
+    (ancestor / "app" / "__init__.py").write_text(
+        "from monsal import literal\nfrom monsal.compat import application\n"
+        "app = application(modules=['native'], captures={'host': literal('example.com')})\n",
+        encoding="utf-8",
+    )
+    with client(importlib.import_module("app").app) as mail:
+        mail.deliver("Hi", to="new@example.com", sender="ann@example.net")
+        mail.deliver("Hi", to="desk@example.com", sender="ann@example.net", subject="pears")
+        assert [sent.text for sent in mail.sent] == ["native\n", "Hello pears."]

@@ -114,7 +114,8 @@ class MailBase(MutableMapping[str, Any]):
     """A mail, or a part of one: headers by name without regard to case, `body`, `parts`, `content_encoding`.
 
     `m[name]` is the decoded text of the first header of that name, None if there is none; setting replaces all of
-    them. `body` is text for text/*, bytes for anything else. `mime_part` holds the headers as they were written.
+    them, and None takes them away. `body` is text for text/*, bytes for anything else. `mime_part` holds the headers as
+    they were written.
     """
 
     def __init__(self, mime_part: EmailMessage | None = None, parent: MailBase | None = None) -> None:
@@ -133,6 +134,8 @@ class MailBase(MutableMapping[str, Any]):
     def __setitem__(self, key: str, value: Any) -> None:
         name = normalize_header(key)
         del self[name]
+        if value is None:
+            return
         self.mime_part[name] = value
         self._take_apart(name)
         if name == "Mime-Version" and "Content-Type" in self.mime_part:
@@ -303,7 +306,8 @@ def to_message(mail: MailBase) -> EmailMessage:
     if mail.parts and not value.lower().startswith(("multipart/", "message/")):
         raise EncodingError(f"content type {value} cannot have parts, and there are {len(mail.parts)}")
     try:
-        part = MIMEPart(value)
+        # What is no type counts as text (RFC 2045, section 5.2); the header is written as it was.
+        part = MIMEPart(value if "/" in value else "text/plain")
     except TypeError as error:
         raise EncodingError(f"content type {value!r} with {params} cannot be written: {error}") from error
     for key in list(part.keys()):

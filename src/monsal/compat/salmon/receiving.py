@@ -6,6 +6,7 @@ Nothing is stored: what a handler raises is the answer of the session (rules rou
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import socket
 import threading
@@ -45,6 +46,10 @@ class Doorman:
     def close(self) -> None:
         """Listen no more; sessions that are open go on to their end."""
         self._closed.set()
+        with contextlib.suppress(OSError):
+            # It wakes the thread that waits for connections, which is not everywhere a state of a listening socket.
+            self._listener.shutdown(socket.SHUT_RDWR)
+        self._thread.join()
         self._listener.close()
 
     def _listen(self) -> None:

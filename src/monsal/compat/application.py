@@ -22,7 +22,7 @@ __all__ = ["application"]
 
 
 class _Ancestor(App):
-    """The App over the ancestor's router. `relay` is the settings' own, for what cannot be said in one line."""
+    """The App over the ancestor's router. `relay` is the settings' own if no setting can say it."""
 
     def __init__(self, modules: Iterable[Any], *, relay: Any, states: Any, given: Mapping[str, Any]) -> None:
         # Its first module is any that is there: which ones there are, the ancestor's boot module says.
@@ -38,8 +38,8 @@ class _Ancestor(App):
         resolved = super().settings(directory, environ=environ)
         if self._relay is not None and "relay" not in resolved.origins:
             raise ConfigError(
-                f"{self._relay!r} cannot be said in one line (TLS, a name and password, or no host); give the setting "
-                "relay in monsal.toml"
+                f"{self._relay!r} looks up where each mail goes, which a server does by a setting: give it relay, in "
+                "monsal.toml or application(relay=...)"
             )
         return resolved
 

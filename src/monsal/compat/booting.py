@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
+from urllib.parse import quote
 
 from monsal.compat.salmon import configuration
 from monsal.compat.salmon.routing import MemoryStorage, Router
@@ -61,11 +62,13 @@ def join(found: Booted, entrances: list[Any], take_router: Callable[[AncestorRou
 
 
 def _url_of(relay: Relay) -> str:
-    """The relay as a setting; empty if it takes more than an address to reach it."""
-    if relay.hostname is None or relay.ssl or relay.starttls or relay.username:
+    """The relay as a setting; empty if it names no host."""
+    if relay.hostname is None:
         return ""
     host = f"[{relay.hostname}]" if ":" in relay.hostname else relay.hostname
-    return f"{'lmtp' if relay.lmtp else 'smtp'}://{host}:{relay.port}"
+    scheme = "lmtp" if relay.lmtp else "smtps" if relay.ssl else "smtp+starttls" if relay.starttls else "smtp"
+    login = f"{quote(relay.username, '')}:{quote(relay.password or '', '')}@" if relay.username else ""
+    return f"{scheme}://{login}{host}:{relay.port}"
 
 
 @contextmanager

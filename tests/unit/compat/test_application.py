@@ -145,17 +145,23 @@ def test_a_store_of_its_own_keeps_the_states(application: Callable[..., Any], an
 
 
 @pytest.mark.parametrize(
-    ("change", "words"),
+    ("options", "url"),
     [
-        ('Relay(host=settings.relay_config["host"]', 'Relay(host=settings.relay_config["host"], starttls=True'),
-        ('Relay(host=settings.relay_config["host"]', "Relay(host=None"),
+        ({"port": 25}, "smtp://mx.example:25"),
+        ({"port": 24, "lmtp": True}, "lmtp://mx.example:24"),
+        ({"port": 465, "ssl": True, "username": "u@x", "password": "p:/@"}, "smtps://u%40x:p%3A%2F%40@mx.example:465"),
+        ({"port": 587, "starttls": True}, "smtp+starttls://mx.example:587"),
     ],
 )
-def test_what_a_setting_cannot_say_is_told(
-    application: Callable[..., Any], ancestor: Path, change: str, words: str
-) -> None:
-    app = application(boot=BOOT.replace(change, words))
-    with pytest.raises(ConfigError, match="give the setting"):
+def test_its_relay_as_a_setting(application: Callable[..., Any], options: dict[str, Any], url: str) -> None:
+    booting = importlib.import_module("monsal.compat.booting")
+    relay = importlib.import_module("salmon.server").Relay("mx.example", **options)
+    assert booting._url_of(relay) == url
+
+
+def test_a_relay_that_no_setting_can_say_is_told(application: Callable[..., Any], ancestor: Path) -> None:
+    app = application(boot=BOOT.replace('Relay(host=settings.relay_config["host"]', "Relay(host=None"))
+    with pytest.raises(ConfigError, match="by a setting"):
         app.settings(ancestor, environ={})
     assert app.settings(ancestor, environ={"MONSAL_RELAY": "capture:run/sent"}).settings.relay == "capture:run/sent"
 

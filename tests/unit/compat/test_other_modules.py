@@ -93,6 +93,33 @@ def test_codes_that_nobody_knows_are_no_errors(write: Any, status: str) -> None:
     assert mail.bounce.error_for_humans()
 
 
+QMAIL = """From: MAILER-DAEMON@mx.example.org
+To: desk@example.com
+Subject: failure notice
+
+Hi. This is the qmail-send program at mx.example.org.
+I'm afraid I wasn't able to deliver your message to the following addresses.
+This is a permanent error; I've given up. Sorry it didn't work out.
+
+<gone@example.org>:
+Sorry, no mailbox here by that name. (#5.1.1)
+
+--- Below this line is a copy of the message.
+
+Return-Path: <desk@example.com>
+Subject: first
+"""
+
+
+def test_a_bounce_in_words_only(write: Any) -> None:
+    """Given what qmail writes, which has no fields, it is a bounce all the same."""
+    mail = write("desk@example.com", "", QMAIL)
+    assert mail.is_bounce()
+    assert (mail.bounce.is_hard(), mail.bounce.is_soft()) == (True, False)
+    assert (mail.bounce.final_recipient, mail.bounce.combined_status[0]) == ("gone@example.org", 11)
+    assert mail.bounce.error_for_humans().startswith("Permanent Failure")
+
+
 def test_mail_of_a_person_is_no_bounce(write: Any) -> None:
     mail = write("a@b", "ann@x", "Received: from a\nStatus: RO\nContent-Description: Notification\n\nHi")
     assert not mail.is_bounce()

@@ -1,6 +1,7 @@
 """`salmon.bounce`: what a mail says about another one that could not be delivered, and handlers for both kinds.
 
-The score and the names are the ancestor's; codes it does not know and fields that are missing are no errors here.
+The score and the names are the ancestor's; codes it does not know and fields that are missing are no errors here. What
+says it in another form than RFC 3464 is read by `monsal.mail.dsn`.
 """
 
 from __future__ import annotations
@@ -12,6 +13,9 @@ from typing import Any, Protocol
 
 from monsal.compat.salmon.encoding import MailBase
 from monsal.compat.salmon.rejection import COMBINED_STATUS_CODES, PRIMARY_STATUS_CODES, SECONDARY_STATUS_CODES
+from monsal.mail.dsn import parse_bounce
+from monsal.mail.dsnrecord import Bounce, BouncedRecipient
+from monsal.mail.mime import parse
 
 __all__ = [
     "BOUNCE_MATCHERS",
@@ -40,6 +44,10 @@ _TELLING = {"Action", "Diagnostic-Code", "Final-Recipient", "Remote-Mta", "Repor
 #: The best that there is: each header is there, and looks as it should.
 BOUNCE_MAX = len(BOUNCE_MATCHERS) * 2.0
 
+#: Above this score a mail counts as a bounce; and the score of one that is told in another form.
+_PROBABLE = 0.3
+_TOLD = 0.5
+
 Status = tuple[int | None, str | None]
 _NO_STATUS: Status = (None, None)
 
@@ -47,6 +55,8 @@ _NO_STATUS: Status = (None, None)
 class _Request(Protocol):
     @property
     def base(self) -> MailBase: ...
+
+    def __bytes__(self) -> bytes: ...
 
 
 class BounceAnalyzer:
@@ -88,7 +98,7 @@ class BounceAnalyzer:
         """The mails, or blocks of fields, within the parts of that description."""
         return [inner for part in self.content_parts.get(description, ()) for inner in part.parts or [part]]
 
-    def probable(self, threshold: float = 0.3) -> bool:
+    def probable(self, threshold: float = _PROBABLE) -> bool:
         """Whether this is a bounce."""
         return self.score > threshold
 
@@ -139,7 +149,31 @@ def detect(message: _Request) -> BounceAnalyzer:
     if not _TELLING & headers.keys():
         # Every mail has been received by somebody, and many have a part with a description.
         best = {}
-    return BounceAnalyzer(headers, sum(best.values()) / BOUNCE_MAX)
+    score = sum(best.values()) / BOUNCE_MAX
+    if score <= _PROBABLE:
+        told = parse_bounce(parse(bytes(message)))
+        if told is not None and told.kind in ("failure", "delay"):
+            score = _TOLD
+            headers = {**_fields_of(told), **headers}
+    return BounceAnalyzer(headers, score)
+
+
+def _fields_of(told: Bounce) -> dict[str, list[Any]]:
+    """What a report in another form says, as the fields of RFC 3464 would have it."""
+    first = told.recipients[0] if told.recipients else BouncedRecipient(address="")
+    status = BOUNCE_MATCHERS["Status"].match(first.status)
+    groups = status.groups() if status else ("4" if told.kind == "delay" else "5", "0", "0")
+    fields: dict[str, list[Any]] = {"Status": [groups]}
+    for name, text in (
+        ("Action", first.action),
+        ("Final-Recipient", first.final or first.address),
+        ("Remote-Mta", first.remote_mta),
+        ("Reporting-Mta", told.reporting_mta),
+        ("Diagnostic-Code", first.diagnostic),
+    ):
+        if text:
+            fields[name] = [(text,)]
+    return fields
 
 
 def _with_parts(mail: MailBase) -> Iterator[MailBase]:

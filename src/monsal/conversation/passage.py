@@ -319,7 +319,7 @@ class Passage:
     async def _error_turn(self, handler: Handler, captures: Mapping[str, Any], failure: Failure, *, only: bool) -> bool:
         """Call the module's ERROR handler with the message that is given up (rule routing.B7)."""
         module = self.table.modules.get(handler.module)
-        error_handler = None if module is None else module.error
+        error_handler = None if module is None else module.failed or module.error
         if error_handler is None or error_handler.id == handler.id or error_handler.id in self.committed:
             return False
         for _ in range(MAX_CONFLICTS):

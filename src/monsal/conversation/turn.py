@@ -64,11 +64,12 @@ def outgoing(
     token = stable_token(secret, "mail", row, handler, number)
     host = draft.sender.rpartition("@")[2]
     message_id = f"<{token}@{host}>"
+    signed = f"b+{token}.{mac(secret, BOUNCE_PURPOSE, token)}@{host}"
     return OutgoingMail(
         token=token,
         message_id=message_id,
         # Nobody may answer a bounce with a bounce: what has a null sender keeps it (RFC 5321, section 4.5.5).
-        sender="" if draft.null_sender else f"b+{token}.{mac(secret, BOUNCE_PURPOSE, token)}@{host}",
+        sender="" if draft.null_sender else draft.envelope_sender or signed,
         recipients=draft.recipients,
         body=draft.render(message_id=message_id, date=now),
         due=now,

@@ -81,6 +81,7 @@ class Draft(msgspec.Struct, frozen=True, kw_only=True):
     data, content type); those that are inline and have a content id are put beside the HTML that shows them.
     `auto_submitted` is the keyword of RFC 3834, None for mail that a person wrote. `headers` are further fields, none
     of PROTECTED_HEADERS. With `null_sender` the envelope's sender is to be empty, as a bounce needs it.
+    `envelope_sender` is one that the application gives, so that bounces come to an address of its own.
 
     All of it is checked when it is made, so that a wrong value fails in the handler that gave it (DESIGN 4, *Relay*):
     `render` raises nothing for a Draft that could be made.
@@ -105,6 +106,7 @@ class Draft(msgspec.Struct, frozen=True, kw_only=True):
     auto_submitted: Literal["auto-replied", "auto-generated"] | None = None
     headers: Mapping[str, str] = {}
     null_sender: bool = False
+    envelope_sender: str | None = None
 
     def __post_init__(self) -> None:
         for name in ("sender", "sender_name", "subject"):

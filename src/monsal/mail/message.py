@@ -36,6 +36,7 @@ class Message(Fields):
     """
 
     __slots__ = (
+        "__weakref__",
         "_auth",
         "_header",
         "_raw",

@@ -137,6 +137,10 @@ def _write(path: Path, keys: tuple[Key, ...], *, replace: bool) -> None:
     draft = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
     handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
+        if os.geteuid() == 0:
+            # An operator's own command must not take the file away from the server's user.
+            owner = (path if path.exists() else path.parent).stat()
+            os.fchown(handle, owner.st_uid, owner.st_gid)
         with open(handle, "wb") as out:
             out.write(msgspec.json.format(msgspec.json.encode(_File(keys=keys)), indent=1) + b"\n")
             out.flush()

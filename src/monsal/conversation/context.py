@@ -213,7 +213,7 @@ class Turn:
         """
         self.check_open()
         self.minted += 1
-        # The same when the turn is run again, another one for each address of it.
+        # Another one for each address: one that may be used once is not used up by another one's use.
         nonce = bytes.fromhex(stable_token(self.secret, "address", self.message.id, self.handler, self.minted))
         given = {**self.captures, **captures}
         return self.tools.address(value, given, nonce, correspondent or self.message.sender)

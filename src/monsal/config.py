@@ -54,6 +54,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     | relay | where mail goes out: `smtp://host:port`, `lmtp:path`, `capture:path` (a maildir; nothing leaves) |
     | hostname | how this server calls itself: greeting, HELO, Message-ID, sender of bounces |
     | authserv_id | the authserv-id whose Authentication-Results are believed (RFC 8601, section 2.5) |
+    | authserv_hops | Received lines from the top that are of our own machines; results below them are not believed |
+    | check_auth | check SPF, DKIM, DMARC and ARC ourselves where no believed results are (extra `auth`) |
+    | check_auth_within | how long such a check may take |
+    | confirm_within | how long a message whose sender is not proved waits for the sender to confirm it |
+    | max_unconfirmed | messages of one correspondent that may wait like that; 0: nobody is asked to confirm |
     | correspondent | who writes: the first `from` address, or the `envelope` sender |
     | max_message_size | largest message taken (SIZE, RFC 1870) |
     | max_recipients | recipients of one transaction |
@@ -78,6 +83,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     relay: str = "capture:run/sent"
     hostname: str = msgspec.field(default_factory=_own_name)
     authserv_id: str | None = None
+    authserv_hops: Annotated[int, Meta(ge=0)] = 1
+    check_auth: bool = False
+    check_auth_within: Seconds = 20.0
+    confirm_within: Annotated[float, Meta(gt=0, le=400 * 86400.0)] = 3 * 86400.0
+    max_unconfirmed: Annotated[int, Meta(ge=0)] = 5
     correspondent: Literal["from", "envelope"] = "from"
     max_message_size: Count = 25 * 1024 * 1024
     max_recipients: Count = 100
@@ -247,8 +257,9 @@ def _in_words(kind: Any) -> str:
     if get_origin(kind) is Annotated:
         limits = options[1]
         bound = f" of at least {limits.ge}" if limits.ge is not None else f" above {limits.gt}"
+        bound += f" and at most {limits.le:g}" if limits.le is not None else ""
         return f"{_in_words(options[0])}{bound}"
-    return {int: "a whole number", float: "a number"}.get(kind, "a text")
+    return {bool: "true or false", int: "a whole number", float: "a number"}.get(kind, "a text")
 
 
 def _check(settings: Settings, origins: Mapping[str, str]) -> None:

@@ -16,9 +16,11 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from monsal.authentic import checker, organization
 from monsal.clock import Clock
 from monsal.config import Settings
 from monsal.conversation import (
+    Confirming,
     Entrance,
     Janitor,
     Keeping,
@@ -34,6 +36,7 @@ from monsal.conversation import (
     orphaned_states,
 )
 from monsal.exposure import Apis, Exposure
+from monsal.mail import Upstream
 from monsal.routing import Router
 from monsal.store.contract import Store
 
@@ -115,7 +118,10 @@ class Engine:
         store: Store,
         relay: Relay,
         page: Path | None = None,
+        keys: Path | None = None,
     ) -> None:
+        """`page` is the file of the turn page, `keys` that of the keys of capability addresses; None for a store in
+        memory, which has neither."""
         self.router = parts.router
         self.settings = settings
         self.clock = clock
@@ -129,6 +135,7 @@ class Engine:
             parts.router,
             clock,
             SpoolSettings(correspondent=settings.correspondent, max_hops=settings.max_hops),
+            keys=keys,
         )
         self.entrance = Entrance(store, self.spool, parts.router, clock, max_size=settings.max_message_size)
         self.apis = Apis(parts.exposures, self.entrance, threads=settings.handler_threads, deadline=settings.deadline)
@@ -141,15 +148,9 @@ class Engine:
             router=parts.router,
             entrance=self.entrance,
             templates=Templates(directory / parts.templates),
-            settings=WorkerSettings(
-                concurrency=max(settings.claim_batch, settings.handler_threads),
-                lease=settings.lease,
-                deadline=settings.deadline,
-                max_replies=settings.max_replies_per_hour,
-                authserv_id=settings.authserv_id,
-                unknown_state=settings.unknown_state,
-            ),
+            settings=_worker_settings(settings),
             states=parts.states,
+            checker=checker(settings) if settings.check_auth else None,
         )
         self.pump = OutboxPump(store, relay, clock)
         self._tasks: dict[str, asyncio.Task[None]] = {}
@@ -166,6 +167,8 @@ class Engine:
         self.entrance.open()
         await self.apis.open()
         self._entrances.append(self.entrance)
+        # They are made at the first start, and what is wrong with them is to be known then.
+        self.spool.capabilities.keyring.keys()
         if self._has_foreign_states:
             log.warning(
                 "states are kept in a storage beside the store: a crash between the two runs a handler again",
@@ -293,3 +296,19 @@ class Engine:
         await self.relay.close()
         await self.store.close()
         self._page.close()
+
+
+def _worker_settings(settings: Settings) -> WorkerSettings:
+    return WorkerSettings(
+        concurrency=max(settings.claim_batch, settings.handler_threads),
+        lease=settings.lease,
+        deadline=settings.deadline,
+        max_replies=settings.max_replies_per_hour,
+        unknown_state=settings.unknown_state,
+        upstream=Upstream(
+            authserv_id=settings.authserv_id,
+            hops=settings.authserv_hops,
+            organization=organization(),
+        ),
+        confirming=Confirming(within=settings.confirm_within, limit=settings.max_unconfirmed),
+    )

@@ -6,6 +6,7 @@
     │   ├─ RouteError            a route, capture or mark
     │   └─ TemplateError         a template of a mail
     ├─ AddressError          whoever gave an address that is none
+    ├─ CapabilityError       a capability address that is not (any more) valid, or a value that makes none
     ├─ ProtocolError         the peer on the other end of a socket
     ├─ RemoteError           the program at the other end of a call
     │   ├─ NotRunning            nobody listens there (also ConnectionError)
@@ -36,6 +37,7 @@ __all__ = [
     "AddressError",
     "Busy",
     "CallExpired",
+    "CapabilityError",
     "ConfigError",
     "ConnectionLost",
     "DeadlineExceeded",
@@ -89,6 +91,10 @@ class TemplateError(UsageError):
 
 class AddressError(MonsalError, ValueError):
     """The text is no mail address (RFC 5321, section 4.1.2)."""
+
+
+class CapabilityError(MonsalError, ValueError):
+    """A capability address is forged, expired, used or another's; or a value does not fit into one."""
 
 
 class ProtocolError(MonsalError):

@@ -25,6 +25,7 @@ import msgspec
 
 from monsal.clock import Clock
 from monsal.config import Settings, mask_secrets
+from monsal.conversation.keys import keys_of
 from monsal.delivery import open_relay
 from monsal.engine import DrainReport, Engine, OnFailure, Parts
 from monsal.errors import ReloadFailed, StoreLocked, StoreUnavailable
@@ -241,6 +242,7 @@ class LocalService:
             store=store,
             relay=relay,
             page=self._page,
+            keys=keys_of(settings.store, self._directory),
         )
         await self._open_when_free(engine)
         self.engine = engine

@@ -9,6 +9,8 @@ import pytest
 from evidence import DeskEvidence, HelpdeskEvidence
 from proof import Trial, desk, helpdesk, put_to_the_proof, smtp_witness
 
+pytestmark = pytest.mark.evidence
+
 
 @pytest.mark.rule("routing.B1", "routing.B2", "routing.B3", "state.B5", "state.B10", "state.B11")
 @pytest.mark.timeout(600)

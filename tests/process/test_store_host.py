@@ -96,6 +96,7 @@ def found_in(path: Path) -> dict[str, list[Any]]:
         return {name: database.execute(question).fetchall() for name, question in questions.items()}
 
 
+@pytest.mark.evidence
 @pytest.mark.rule("state.B10", "state.B11", "state.B16")
 def test_what_two_workers_were_promised_is_there_once_however_often_the_store_process_is_killed(home: Path) -> None:
     path, place, dice = home / "monsal.db", str(home / "store.sock"), random.Random(20261129)

@@ -23,6 +23,8 @@ import pytest
 from monsal.store import Inspector, SqliteStore
 from monsal.testing.kit.lab import Lab
 
+pytestmark = pytest.mark.evidence
+
 CHILD = """
 import asyncio, json, os, sys
 from pathlib import Path

@@ -9,6 +9,8 @@ import pytest
 from evidence import DeskEvidence
 from proof import Trial, desk, put_to_the_proof
 
+pytestmark = pytest.mark.evidence
+
 #: Workers most of all; each is somebody else's to replace.
 VICTIMS = ("worker", "worker", "worker", "store", "server")
 

@@ -5,9 +5,11 @@ May import the floors below (store, mail, smtp, routing, ground); knows no socke
 leaves, `context.py` is what handlers see.
 """
 
+from monsal.conversation.confirming import Confirming
 from monsal.conversation.context import Turn, after, current, reject, reply, send, start
 from monsal.conversation.entrance import Delivery, Entrance, deliver, deliver_async, notify, read, read_async
 from monsal.conversation.janitor import Janitor, Keeping
+from monsal.conversation.keys import Key, Keyring, keys_of, read_keys, rotate_keys
 from monsal.conversation.orphans import orphaned_states
 from monsal.conversation.outbox import OutboxPump
 from monsal.conversation.page import TurnPage, rows_in
@@ -18,6 +20,7 @@ from monsal.conversation.templates import Templates
 from monsal.conversation.worker import Worker, WorkerSettings
 
 __all__ = [
+    "Confirming",
     "Deferred",
     "Delivered",
     "Delivery",
@@ -25,6 +28,8 @@ __all__ = [
     "Failed",
     "Janitor",
     "Keeping",
+    "Key",
+    "Keyring",
     "OutboxPump",
     "Outcome",
     "Relay",
@@ -41,12 +46,15 @@ __all__ = [
     "current",
     "deliver",
     "deliver_async",
+    "keys_of",
     "notify",
     "orphaned_states",
     "read",
     "read_async",
+    "read_keys",
     "reject",
     "reply",
+    "rotate_keys",
     "rows_in",
     "send",
     "start",

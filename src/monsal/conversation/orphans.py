@@ -14,7 +14,7 @@ import msgspec
 from monsal.routing import Match, Table, orphaned
 from monsal.store.contract import Ack, StateKey, StateValue, Store
 
-__all__ = ["OrphanedStates", "UnknownState", "ack_of_orphan", "orphaned_states", "rename_in"]
+__all__ = ["OrphanedStates", "UnknownState", "ack_of_nobody", "orphaned_states", "rename_in"]
 
 #: What becomes of a message whose conversation is in a state without a function.
 UnknownState = Literal["start", "dead", "hold"]
@@ -40,20 +40,19 @@ def rename_in(view: dict[StateKey, StateValue], keys: Mapping[str, StateKey], ta
     return renamed
 
 
-def ack_of_orphan(
-    policy: UnknownState,
-    ack: Ack,
-    matches: Sequence[Match],
-    states: Mapping[str, str],
-    table: Table,
+def ack_of_nobody(
+    policy: UnknownState, ack: Ack, matches: Sequence[Match], states: Mapping[str, tuple[str, str]], table: Table
 ) -> Ack:
     """What becomes of a message that no stateful handler took: `ack`, unless a conversation of it is an orphan.
 
-    `states` has that of each module. With the policy `start` somebody else has taken it, if there is anybody.
+    `states` has key and state of each module. With the policy `start` somebody else has taken it, if there is anybody.
     """
+    if ack.reason == "no_handler_in_state":
+        names = sorted({f"{key} is in {state}" for key, state in states.values()})
+        ack = msgspec.structs.replace(ack, reason=f"no_handler_in_state ({', '.join(names)})")
     if policy == "start" or ack.kind not in ("done", "dead"):
         return ack
-    found = orphaned(matches, states.__getitem__, table=table)
+    found = orphaned(matches, lambda module: states[module][1], table=table)
     if not found:
         return ack
     reason = "; ".join(f"unknown_state ({orphan.module} has no state {orphan.state} any more)" for orphan in found)

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import logging
 import re
+from pathlib import Path
 
 import msgspec
 
 from monsal.address import fold
 from monsal.clock import Clock
+from monsal.conversation.capabilities import Capabilities
+from monsal.conversation.confirming import CONFIRM_ADDRESS, is_confirmation
+from monsal.conversation.keys import Keyring
+from monsal.errors import ConfigError
 from monsal.ids import MAC_LENGTH, TOKEN_LENGTH, new_token
 from monsal.mail import Envelope, digest_below_received, first_bytes, scan
 from monsal.routing import Router
@@ -59,11 +64,21 @@ class CallMark(msgspec.Struct, frozen=True):
 class Spool:
     """Takes mail for the ingresses: `accepts` at RCPT, `accept` at the end of DATA. Used on the sockets' loop."""
 
-    def __init__(self, store: Store, router: Router, clock: Clock, settings: SpoolSettings | None = None) -> None:
+    def __init__(
+        self,
+        store: Store,
+        router: Router,
+        clock: Clock,
+        settings: SpoolSettings | None = None,
+        *,
+        keys: Path | None = None,
+    ) -> None:
+        """`keys` is the file with the keys of capability addresses; without it they are of the store's own secret."""
         self._store = store
         self._router = router
         self._clock = clock
         self._settings = settings or SpoolSettings()
+        self.capabilities = Capabilities(router, Keyring(keys, now=clock.now, secret=lambda: store.secret))
         self._messages = self._rows = self._duplicates = self._loops = 0
 
     def statistics(self) -> SpoolStatistics:
@@ -76,6 +91,17 @@ class Spool:
         envelope senders, forged or not: a forged one becomes a dead letter that somebody can look at.
         """
         if not self._router.is_loaded:
+            return NO_ROUTES
+        try:
+            if is_confirmation(self.capabilities, address, at=self._clock.now()):
+                return None
+            # Forged and expired capabilities are known here, so they get no further (RFC 5321, section 3.6.2).
+            if self._router.table.capable:
+                matches = self._router.match(address)
+                if matches and self.capabilities.screen(matches, address, at=self._clock.now()).refusal:
+                    return UNKNOWN_RECIPIENT
+        except ConfigError as error:
+            log.error("cannot verify %s: %s", address, error, extra={"action": "keys_broken"})
             return NO_ROUTES
         if self._router.accepts(address) or is_postmaster(address) or BOUNCE_ADDRESS.match(address):
             return None
@@ -161,7 +187,7 @@ class Spool:
 
         A route that takes mail for any domain makes nobody's address ours.
         """
-        if BOUNCE_ADDRESS.match(address):
+        if BOUNCE_ADDRESS.match(address) or CONFIRM_ADDRESS.match(address):
             return True
         return any(not match.route.pattern.takes_any_domain() for match in self._router.match(address))
 

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 from monsal.mail.addresses import Mailbox, first_address, mailboxes, read_comment
 from monsal.mail.attachment import Attachment, is_content_id
-from monsal.mail.auth import Auth, authenticate
+from monsal.mail.auth import Auth, Upstream, authenticate
 from monsal.mail.automatic import automatic_reason, bounce_reason
 from monsal.mail.charset import clean, decode_base64, decode_header, decode_quoted_printable, decode_text, encode_words
 from monsal.mail.compose import (
@@ -40,7 +40,7 @@ from monsal.mail.dates import format_date, parse_date
 from monsal.mail.draft import PROTECTED_HEADERS, Draft, reply_draft
 from monsal.mail.dsn import parse_bounce
 from monsal.mail.dsnrecord import Bounce, BouncedRecipient, BounceKind
-from monsal.mail.envelope import Envelope
+from monsal.mail.envelope import Checks, Envelope, Verdict
 from monsal.mail.fields import Fields
 from monsal.mail.filenames import safe_filename
 from monsal.mail.header import MAX_FIELDS, MAX_HEADER, HeaderScan, digest_below_received, first_bytes, scan
@@ -60,6 +60,7 @@ __all__ = [
     "Bounce",
     "BounceKind",
     "BouncedRecipient",
+    "Checks",
     "Draft",
     "Entity",
     "Envelope",
@@ -68,6 +69,8 @@ __all__ = [
     "Mailbox",
     "Message",
     "Part",
+    "Upstream",
+    "Verdict",
     "address_field",
     "ascii_domain",
     "authenticate",

@@ -9,7 +9,7 @@ from functools import partial
 from monsal.address import fold
 from monsal.mail.addresses import first_address
 from monsal.mail.attachment import Attachment
-from monsal.mail.auth import Auth, authenticate
+from monsal.mail.auth import Auth, Upstream, authenticate
 from monsal.mail.automatic import automatic_reason, bounce_reason
 from monsal.mail.dsn import parse_bounce
 from monsal.mail.dsnrecord import Bounce
@@ -37,12 +37,12 @@ class Message(Fields):
 
     __slots__ = (
         "_auth",
-        "_authserv_id",
         "_header",
         "_raw",
         "_received",
         "_root",
         "_text",
+        "_upstream",
         "envelope",
         "id",
         "recipient",
@@ -60,11 +60,11 @@ class Message(Fields):
         id: int = 0,  # noqa: A002 - the word of the store for a row
         source: str = "mail",
         received: float = 0.0,
-        authserv_id: str | None = None,
+        upstream: Upstream | None = None,
     ) -> None:
         """`raw` is the message or a function that loads it; `received` is in epoch seconds.
 
-        `authserv_id` names the upstream whose Authentication-Results are believed.
+        `upstream` says whose Authentication-Results are believed.
         """
         self._raw = raw
         self.recipient = recipient
@@ -73,7 +73,7 @@ class Message(Fields):
         self.id = id
         self.source = source
         self._received = received
-        self._authserv_id = authserv_id
+        self._upstream = upstream or Upstream()
         self._header: HeaderScan | None = None
         self._root: Part | None = None
         self._auth: Auth | None = None
@@ -141,7 +141,7 @@ class Message(Fields):
     def auth(self) -> Auth:
         """What proves the correspondent."""
         if self._auth is None:
-            self._auth = authenticate(self.header, self.envelope, self.sender, self._authserv_id)
+            self._auth = authenticate(self.header, self.envelope, self.sender, self._upstream)
         return self._auth
 
     @property

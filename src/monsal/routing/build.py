@@ -48,7 +48,7 @@ class _Builder:
     def __init__(self, defaults: Mapping[str, str], problems: list[str]) -> None:
         self._defaults = defaults
         self._problems = problems
-        self._routes: dict[str, tuple[Pattern, dict[str, Handler]]] = {}
+        self._routes: dict[tuple[object, ...], tuple[Pattern, dict[str, Handler]]] = {}
         self._modules: dict[str, Module] = {}
 
     def table(self) -> Table:
@@ -63,7 +63,7 @@ class _Builder:
         handlers = self._routed(source, patterns)
         for _, name, pattern in sorted(patterns, key=lambda entry: entry[0]):
             if name in handlers:
-                known = self._routes.setdefault(pattern.text, (pattern, {}))[1]
+                known = self._routes.setdefault(pattern.identity, (pattern, {}))[1]
                 known.setdefault(handlers[name].id, handlers[name])
         captures = frozenset(self._defaults).union(*(pattern.names for _, _, pattern in patterns))
         self._modules[source.name] = self._module(source, handlers, captures)

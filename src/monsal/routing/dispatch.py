@@ -8,6 +8,7 @@ if the stored state has no function any more, somebody who is still there takes 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any
 
 import msgspec
 
@@ -22,7 +23,7 @@ class Call(msgspec.Struct, frozen=True):
     """A handler and the captures of the route that chose it (R19). `note` is for the log and the history, if any."""
 
     handler: Handler
-    captures: Mapping[str, str | None]
+    captures: Mapping[str, Any]
     note: str = ""
 
     @property

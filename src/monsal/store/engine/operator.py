@@ -8,6 +8,7 @@ from typing import Final
 from monsal.store.contract import StateChange, StateKey
 from monsal.store.engine.codes import DEAD, DROPPED, HELD, WAITING
 from monsal.store.engine.data import Data
+from monsal.store.engine.identity import release_aside
 from monsal.store.engine.text import load_text, store_text, store_time
 from monsal.store.engine.turns import Origin, Writes, change_state
 
@@ -47,6 +48,8 @@ def drop(data: Data, row: int, now: float) -> bool:
 
 def release(data: Data, lease_key: str, now: float) -> int:
     """The held rows of a queue wait again, as if they had never been tried."""
+    if lease_key[:1] == "?" and lease_key[1:].isdecimal():
+        return release_aside(data, int(lease_key[1:]))
     data.begin()
     sources = data.select(
         "UPDATE monsal_spool SET status = 0, attempts = 0, kills = 0, due = received"
@@ -124,7 +127,7 @@ def clear_states(data: Data) -> None:
     data.write("DELETE FROM monsal_states")
     data.write("DELETE FROM monsal_timers")
     data.states.clear()
-    data.next_timer = float("inf")
+    data.look_for_timers()
 
 
 #: Conversations of one step: a few milliseconds, for mail waits meanwhile (P7).

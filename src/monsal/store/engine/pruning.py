@@ -121,6 +121,7 @@ _OLD_BODIES: Final = (
 _FORGET_ROW: Final = (
     "DELETE FROM monsal_history WHERE message = ?",
     "DELETE FROM monsal_failures WHERE id = ?",
+    "DELETE FROM monsal_aside WHERE message = ?",
     "DELETE FROM monsal_spool WHERE id = ?",
 )
 _UNUSED_BODY: Final = (

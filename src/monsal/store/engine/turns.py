@@ -28,6 +28,7 @@ from monsal.store.contract import (
 from monsal.store.engine.bodies import Filed
 from monsal.store.engine.codes import DEAD, DONE, DROPPED, HELD, OUT_WAITING, WAITING
 from monsal.store.engine.data import Data
+from monsal.store.engine.identity import is_refused, plan_identity, remember_identity
 from monsal.store.engine.schedule import Head, Queue
 from monsal.store.engine.spool import KEEP_DETAIL
 from monsal.store.engine.text import store_text, store_time
@@ -52,7 +53,7 @@ def commit(data: Data, turn: TurnCommit, files: dict[str, Filed]) -> CommitResul
         if done is not None:
             return Applied(done[0])
     stale = _stale(data, turn.expected)
-    if stale:
+    if stale or is_refused(data, turn):
         return Conflict(stale)
     number, values, writes = _plan(data, turn, files)
     if turn.statements:
@@ -64,6 +65,7 @@ def commit(data: Data, turn: TurnCommit, files: dict[str, Filed]) -> CommitResul
             write(sql, params)
     for mail in turn.outgoing:
         files.pop(mail.token, None)
+    remember_identity(data, turn)
     head = _head_after(data, turn, queue)
     _remember(data, turn, queue, values, head)
     return Applied(number)
@@ -131,6 +133,7 @@ def _plan(data: Data, turn: TurnCommit, files: Mapping[str, Filed]) -> tuple[int
     for timer in turn.timers:
         writes.append(_timer(turn, timer, values.get(timer.state) or data.state(timer.state)))
     _plan_ack(turn, now, writes)
+    plan_identity(turn, writes)
     return number, values, writes
 
 
@@ -224,7 +227,7 @@ def _timer(turn: TurnCommit, timer: SetTimer, value: StateValue) -> tuple[str, t
     )
 
 
-_STATUS_AFTER: Final = {"done": DONE, "dead": DEAD, "hold": HELD, "drop": DROPPED}
+_STATUS_AFTER: Final = {"done": DONE, "dead": DEAD, "hold": HELD, "aside": HELD, "drop": DROPPED}
 
 
 def _plan_ack(turn: TurnCommit, now: float, writes: Writes) -> None:
@@ -250,7 +253,7 @@ def _plan_ack(turn: TurnCommit, now: float, writes: Writes) -> None:
 def _head_after(data: Data, turn: TurnCommit, queue: Queue) -> Head | None:
     """The head of the queue from now on; None if it has no row left, or keeps its lease."""
     kind = turn.ack.kind
-    if kind == "continue" or (queue.count == 1 and kind in ("done", "dead", "drop")):
+    if kind == "continue" or (queue.count == 1 and kind in ("done", "dead", "aside", "drop")):
         return None
     return data.head(queue.key)
 
@@ -274,7 +277,8 @@ def _remember(
         return
     after = _STATUS_AFTER.get(ack.kind)
     source = queue.source
-    if data.schedule.settle(queue, removed=int(after is not None and after != HELD), head=head) or head is not None:
+    leaves = after is not None and ack.kind != "hold"
+    if data.schedule.settle(queue, removed=int(leaves), head=head) or head is not None:
         data.more_work = True
     if after is not None:
         data.ledger.moved(source, WAITING, after)

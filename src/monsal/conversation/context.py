@@ -14,11 +14,11 @@ from typing import Any, NoReturn
 import msgspec
 
 from monsal.address import fold, is_address, split_address
-from monsal.conversation.policy import suppression
+from monsal.conversation.policy import MAX_HOPS, is_ping_pong, suppression
 from monsal.conversation.templates import Content, Templates, content
 from monsal.errors import AddressError, Reject, TurnError
 from monsal.ids import stable_token
-from monsal.mail import Attachment, Draft, Message, ascii_domain, reply_draft
+from monsal.mail import HOPS, Attachment, Draft, Message, ascii_domain, own_hops, reply_draft
 from monsal.store.contract import OutgoingMail, StateKey, Statement
 
 __all__ = ["PendingTimer", "Turn", "TurnTools", "after", "canonical", "current", "reject", "reply", "send", "start"]
@@ -91,6 +91,8 @@ class Turn:
     tools: TurnTools
     attempts: int = 0
     replies: int = 0
+    quick: int = 0
+    lease_key: str = ""
     error: BaseException | None = None
     drafts: list[Draft] = field(default_factory=list)
     outgoing: tuple[OutgoingMail, ...] = ()
@@ -103,6 +105,8 @@ class Turn:
     elsewhere: int = 0
     minted: int = 0
     once: tuple[tuple[str, float], ...] = ()
+    parked: str = ""
+    forced_drafts: set[int] = field(default_factory=set)
     closed: str = ""
 
     @property
@@ -219,7 +223,9 @@ class Turn:
         self.check_open()
         self.casts.append(cast)
 
-    def add_draft(self, draft: Draft, *, even_if_automatic: bool, is_answer: bool = False) -> Draft | None:
+    def add_draft(
+        self, draft: Draft, *, even_if_automatic: bool, even_if_suppressed: bool = False, is_answer: bool = False
+    ) -> Draft | None:
         """Add a mail to the turn unless the rules against loops forbid it; None if so, with a note in the history.
 
         An answer is one to the correspondent, also where Reply-To had it sent elsewhere.
@@ -227,21 +233,39 @@ class Turn:
         self.check_open()
         correspondent = self.message.sender
         here = _goes_to(draft, correspondent)
-        if not even_if_automatic and (here or is_answer):
-            pending = sum(_goes_to(other, correspondent) for other in self.drafts) + self.elsewhere
-            reason = suppression(
-                automatic=self.message.automatic,
-                from_ourselves=self.tools.is_own(correspondent),
-                replies=max(self.tools.replies(correspondent), self.replies) + pending,
-                limit=self.tools.max_replies,
-            )
-            if reason is not None:
-                self.suppressed += 1
-                self.notes.append(f"mail to {correspondent} suppressed: {reason}")
-                return None
+        hops = own_hops(self.message.header)
+        reason = None
+        if hops >= MAX_HOPS:
+            # Whatever its code says: nobody has read any of these.
+            reason = f"{hops} programs have answered each other"
+        elif not even_if_automatic and (here or is_answer):
+            reason = self._forbidden(correspondent)
+        if reason is not None:
+            self.suppressed += 1
+            self.notes.append(f"mail to {', '.join(draft.recipients)} suppressed: {reason}")
+            return None
+        draft = msgspec.structs.replace(draft, headers={**draft.headers, HOPS: str(hops + 1)})
+        if even_if_suppressed:
+            self.forced_drafts.add(len(self.drafts))
         self.drafts.append(draft)
         self.elsewhere += is_answer and not here
         return draft
+
+    def _forbidden(self, correspondent: str) -> str | None:
+        """Why the rules against loops forbid a mail to the correspondent; None if they do not."""
+        replies = max(self.tools.replies(correspondent), self.replies)
+        limit = self.tools.max_replies
+        reason = suppression(
+            automatic=self.message.automatic,
+            from_ourselves=self.tools.is_own(correspondent),
+            replies=replies + sum(_goes_to(other, correspondent) for other in self.drafts) + self.elsewhere,
+            limit=limit,
+        )
+        if reason is not None and is_ping_pong(
+            quick=self.quick, replies=replies, limit=limit, lease_key=self.lease_key
+        ):
+            self.parked = f"{correspondent} looks like another program: {self.quick} answers in a row came at once"
+        return reason
 
 
 def canonical(address: str) -> str:
@@ -294,6 +318,7 @@ def reply(
     attachments: Sequence[Attachment] = (),
     headers: Mapping[str, str] | None = None,
     even_if_automatic: bool = False,
+    even_if_suppressed: bool = False,
     **variables: Any,
 ) -> Draft | None:
     """Answer the correspondent; leaves only if this turn commits.
@@ -305,7 +330,8 @@ def reply(
     somebody sent to himself. Nobody else among its recipients gets it.
 
     Returns the Draft, or None if nobody is named as the sender or the rules against loops forbid it (DESIGN 4);
-    `even_if_automatic` overrides the latter.
+    `even_if_automatic` overrides the latter. To an address that is suppressed because its mail bounced it is noted and
+    not sent; `even_if_suppressed` overrides that.
 
     Raises ValueError for CR, LF or NUL in a header value, ConfigError for an unknown template, TemplateError for one
     that is wrong or lacks a variable.
@@ -326,7 +352,9 @@ def reply(
     )
     if sender is not None:
         draft = msgspec.structs.replace(draft, sender=sender)
-    return turn.add_draft(draft, even_if_automatic=even_if_automatic, is_answer=True)
+    return turn.add_draft(
+        draft, even_if_automatic=even_if_automatic, even_if_suppressed=even_if_suppressed, is_answer=True
+    )
 
 
 def _answer_address(turn: Turn) -> str:
@@ -349,6 +377,7 @@ def send(
     attachments: Sequence[Attachment] = (),
     headers: Mapping[str, str] | None = None,
     even_if_automatic: bool = False,
+    even_if_suppressed: bool = False,
     **variables: Any,
 ) -> Draft | None:
     """Write a new mail to anybody; leaves only if this turn commits.
@@ -372,7 +401,7 @@ def send(
         headers=dict(headers or {}),
         auto_submitted="auto-generated",
     )
-    return turn.add_draft(draft, even_if_automatic=even_if_automatic)
+    return turn.add_draft(draft, even_if_automatic=even_if_automatic, even_if_suppressed=even_if_suppressed)
 
 
 def start(

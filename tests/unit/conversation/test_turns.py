@@ -820,6 +820,7 @@ def test_a_loop_ends_after_ten_replies_an_hour(module: Make, play: Play) -> None
     mail = play(desk)
     for _ in range(15):
         mail.deliver("hi", to=DESK, sender=ANN)
+        mail.advance(minutes=2)
     mail.deliver("hi", to=DESK, sender=BOB)
     assert len(mail.sent_to(ANN)) == 10
     assert len(mail.sent_to(BOB)) == 1
@@ -866,12 +867,10 @@ def test_every_mail_leaves_with_a_signed_envelope_sender(module: Make, play: Pla
     assert sent.sender.startswith("b+")
     assert sent.sender.endswith("@example.com")
     mail.deliver("came back", to=sent.sender, sender=ANN, envelope_sender="")
+    assert mail.rows("dead") == []
     forged = sent.sender[:-20] + ("a" if sent.sender[-20] != "a" else "b") + sent.sender[-19:]
     mail.deliver("came back", to=forged, sender=ANN, envelope_sender="")
-    reasons = [row["reason"] for row in mail.rows("dead")]
-    assert reasons[0].startswith("bounce: our mail")
-    assert reasons[1] == "forged bounce address"
-    assert [row["state"] for row in mail.rows("dead")] == ["dead", "dead"]
+    assert [row["reason"] for row in mail.rows("dead")] == ["forged bounce address"]
 
 
 def test_a_loop_of_mail_systems_is_refused(module: Make, play: Play) -> None:
@@ -1019,7 +1018,7 @@ def test_coroutines_and_deadlines(module: Make, play: Play) -> None:
         """
         import asyncio
 
-        @route("desk@(host)", deadline=0.05)
+        @route("desk@(host)", deadline=1.0)
         async def START(message):
             calls.append("START")
             reply("never")
@@ -1272,7 +1271,7 @@ def test_two_turns_of_one_correspondent_never_overlap_even_if_the_lease_is_lost(
             most.append(len(running))
             if message.sender.startswith("ann"):
                 begun.set()
-                release.wait(20)
+                release.wait(60)
             running.pop()
         """
     )
@@ -1294,7 +1293,7 @@ def test_two_turns_of_one_correspondent_never_overlap_even_if_the_lease_is_lost(
         while len(desk.most) < 3 or engine.worker.statistics().running:
             await asyncio.sleep(0.01)
 
-    mail._run(asyncio.wait_for(story(), 20))
+    mail._run(asyncio.wait_for(story(), 60))
     # Ann beside Bob is two; Ann beside Ann would be seen as a second entry of hers before her first one left.
     assert desk.most[0] == 1
     assert desk.most[-1] == 1

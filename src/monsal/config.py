@@ -67,6 +67,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     | deadline | how long a turn may take, unless its route says otherwise |
     | lease | how long a claimed message stays with a worker that gives no sign of life |
     | claim_batch | messages that a worker claims at a time |
+    | keep_bodies | how long the content of mail that was handled is kept: none for ever |
+    | keep_history | how long its rows and turns are kept: none for ever. Dead letters stay until they are dropped |
+    | unknown_state | what becomes of mail in a state whose function is gone: `start` over, `dead` letter, `hold` |
     | max_hops | Received lines above which a message counts as looping |
     | max_replies_per_hour | replies to one correspondent within an hour; none for any number |
     | drain | how long a stopping server waits for turns that run |
@@ -94,6 +97,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     deadline: Seconds = 60.0
     lease: Seconds = 120.0
     claim_batch: Count = 32
+    keep_bodies: Annotated[float, Meta(ge=0)] | None = 30 * 86400.0
+    keep_history: Annotated[float, Meta(ge=0)] | None = 365 * 86400.0
+    unknown_state: Literal["start", "dead", "hold"] = "start"
     max_hops: Count = 50
     max_replies_per_hour: Annotated[int, Meta(ge=0)] | None = 10
     drain: Annotated[float, Meta(ge=0)] = 30.0
@@ -107,7 +113,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 MAX_WORKERS = 256
 
 _FIELDS = {field.name: field for field in msgspec.structs.fields(Settings)}
-_OPTIONAL = {"authserv_id", "max_replies_per_hour"}
+_OPTIONAL = {"authserv_id", "max_replies_per_hour", "keep_bodies", "keep_history"}
 
 
 class SettingRow(msgspec.Struct, frozen=True):

@@ -22,6 +22,8 @@ from monsal.config import Settings
 from monsal.conversation import (
     Confirming,
     Entrance,
+    Janitor,
+    Keeping,
     OutboxPump,
     Relay,
     Runner,
@@ -31,6 +33,7 @@ from monsal.conversation import (
     TurnPage,
     Worker,
     WorkerSettings,
+    orphaned_states,
 )
 from monsal.exposure import Apis, Exposure
 from monsal.mail import Upstream
@@ -45,6 +48,9 @@ __all__ = ["DrainReport", "Engine", "Parts"]
 log = logging.getLogger("monsal.engine")
 
 OnFailure = Callable[[BaseException], None]
+
+#: What becomes of mail in a state without a function, by the setting `unknown_state`.
+_ORPHANS_MAIL = {"start": "handled by somebody else", "dead": "a dead letter", "hold": "held"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -168,6 +174,7 @@ class Engine:
                 "states are kept in a storage beside the store: a crash between the two runs a handler again",
                 extra={"action": "weaker_promise"},
             )
+        await self._warn_of_orphans()
         suspects = self._page.left_behind()
         if suspects:
             dead = await self.store.killed(suspects, self.clock.now())
@@ -176,6 +183,23 @@ class Engine:
                 ", ".join(map(str, suspects)),
                 f"; {', '.join(map(str, dead))} did so for the third time and are dead letters now" if dead else "",
                 extra={"action": "unclean_end", "rows": suspects},
+            )
+
+    async def _warn_of_orphans(self) -> None:
+        """Say which stored states no function has (rule state.B7): their mail goes elsewhere (P5)."""
+        for orphan in await orphaned_states(self.store, self.router.table):
+            many = orphan.conversations != 1
+            log.warning(
+                "%d conversation%s with %s %s in %s, which no function has any more; new mail of theirs is %s "
+                "(`monsal states rename` moves them, and so does was=%r on the function that took its place)",
+                orphan.conversations,
+                "s" if many else "",
+                orphan.key,
+                "are" if many else "is",
+                orphan.state,
+                _ORPHANS_MAIL[self.settings.unknown_state],
+                orphan.state,
+                extra={"action": "orphan_states", "key": orphan.key, "state": orphan.state},
             )
 
     def start_worker(self, on_failure: OnFailure) -> None:
@@ -199,6 +223,11 @@ class Engine:
 
         self._tasks[name] = task = asyncio.get_running_loop().create_task(work)
         task.add_done_callback(ended)
+
+    def start_janitor(self, on_failure: OnFailure) -> None:
+        """Begin to tidy up, in the background; where the store is another process', that one does it."""
+        keeping = Keeping(bodies=self.settings.keep_bodies, history=self.settings.keep_history)
+        self._begin("janitor", Janitor(self.store, self.clock, keeping).run(), on_failure)
 
     async def settle(self) -> None:
         """Handle and send everything that is due now, in the foreground; for tests."""
@@ -258,6 +287,7 @@ class Engine:
         if self.entrance in self._entrances:
             self._entrances.remove(self.entrance)
         await self.apis.close()
+        await self._end("janitor")
         await self.drain_workers(0.0)
         await self.pump.stop(0.0)
         await self._end("outbox")
@@ -274,6 +304,7 @@ def _worker_settings(settings: Settings) -> WorkerSettings:
         lease=settings.lease,
         deadline=settings.deadline,
         max_replies=settings.max_replies_per_hour,
+        unknown_state=settings.unknown_state,
         upstream=Upstream(
             authserv_id=settings.authserv_id,
             hops=settings.authserv_hops,

@@ -279,6 +279,8 @@ class LocalService:
 
     async def start_workers(self, on_failure: OnFailure) -> None:
         self.opened().start_worker(on_failure)
+        if self._given is None:
+            self.opened().start_janitor(on_failure)
 
     async def start_outbox(self, on_failure: OnFailure) -> None:
         self.opened().start_pump(on_failure)

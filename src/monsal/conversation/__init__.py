@@ -8,7 +8,9 @@ leaves, `context.py` is what handlers see.
 from monsal.conversation.confirming import Confirming
 from monsal.conversation.context import Turn, after, current, reject, reply, send, start
 from monsal.conversation.entrance import Delivery, Entrance, deliver, deliver_async, notify, read, read_async
+from monsal.conversation.janitor import Janitor, Keeping
 from monsal.conversation.keys import Key, Keyring, keys_of, read_keys, rotate_keys
+from monsal.conversation.orphans import orphaned_states
 from monsal.conversation.outbox import OutboxPump
 from monsal.conversation.page import TurnPage, rows_in
 from monsal.conversation.ports import Deferred, Delivered, Failed, Outcome, Relay, RelayMail
@@ -24,6 +26,8 @@ __all__ = [
     "Delivery",
     "Entrance",
     "Failed",
+    "Janitor",
+    "Keeping",
     "Key",
     "Keyring",
     "OutboxPump",
@@ -44,6 +48,7 @@ __all__ = [
     "deliver_async",
     "keys_of",
     "notify",
+    "orphaned_states",
     "read",
     "read_async",
     "read_keys",

@@ -12,7 +12,8 @@ from typing import Any
 import msgspec
 
 from monsal.conversation.context import Turn, canonical
-from monsal.conversation.foreign import read_foreign, set_foreign
+from monsal.conversation.foreign import ForeignStates
+from monsal.conversation.orphans import ack_of_nobody, rename_in
 from monsal.conversation.policy import Failure, after_failure, final_ack
 from monsal.conversation.proving import Proving, understand
 from monsal.conversation.result import Outcome, refused
@@ -83,7 +84,9 @@ class Passage:
         self.replies = row.replies
         self.failures: list[Failure] = []
         self.resumed: set[StateKey] = set()
+        self.renamed: set[StateKey] = set()
         self.table = around.router.table
+        self.foreign = None if around.states is None else ForeignStates(around.states, self._ask)
 
     async def run(self) -> None:
         """Handle the row. Raises StoreError if a commit was impossible."""
@@ -149,7 +152,7 @@ class Passage:
                 return
             try:
                 if not await self._turn(call, only=True):
-                    await self._settle(self._final_ack())
+                    await self._settle(self._final_ack(stateful_done=True))
                 return
             except _ConflictError:
                 self.around.counts.conflicts += 1
@@ -204,7 +207,6 @@ class Passage:
     async def _read_view(self, extra: Sequence[StateKey] = ()) -> None:
         """Read the states of all conversations of this message, once for each machine (rule routing.B18)."""
         wanted = [*dict.fromkeys([*self.keys.values(), *extra])]
-        foreign = self.around.states
         self.view = dict(await self.around.store.read_states(wanted))
         self.resumed.clear()
         for module, key in self.keys.items():
@@ -213,11 +215,9 @@ class Passage:
                 # This message brought the machine there and is replayed: it goes on from where it stood before.
                 self.view[key] = msgspec.structs.replace(value, state=value.previous)
                 self.resumed.add(key)
-        if foreign is not None:
-            names = await read_foreign(foreign, wanted, self._ask)
-            self.view = {
-                key: msgspec.structs.replace(self.view[key], state=name, version=0) for key, name in names.items()
-            }
+        if self.foreign is not None:
+            self.view = await self.foreign.read(wanted, self.view)
+        self.renamed = rename_in(self.view, self.keys, self.table)
 
     def _next_call(self, view: Mapping[StateKey, StateValue], done: set[str], *, stateful_done: bool) -> Call | None:
         return next_call(
@@ -226,6 +226,7 @@ class Passage:
             table=self.table,
             done=done,
             stateful_done=stateful_done,
+            rescue=self.around.unknown_state == "start",
         )
 
     async def _plan(self) -> None:
@@ -240,11 +241,7 @@ class Passage:
                 return
             if await self._turn(call):
                 return
-        ack = self._final_ack()
-        if ack.reason == "no_handler_in_state":
-            names = sorted({f"{key.key} is in {self.view[key].state}" for key in self.keys.values()})
-            ack = msgspec.structs.replace(ack, reason=f"no_handler_in_state ({', '.join(names)})")
-        await self._settle(ack)
+        await self._settle(self._final_ack(stateful_done=self.stateful_done))
 
     # -- 8: run -------------------------------------------------------------------------------------------------
 
@@ -253,6 +250,7 @@ class Passage:
         handler = call.handler
         turn = self._open_turn(handler, call.captures)
         if call.note:
+            self.around.counts.orphans += 1
             turn.notes.append(call.note)
             log.error("%s", call.note, extra=self._ids("orphan_state"))
         refusal = None
@@ -326,10 +324,7 @@ class Passage:
         try:
             await self._commit(made)
         except _ConflictError:
-            limit = self.around.confirming.limit
-            return self.proving.unproven(
-                handler, f"{limit} messages of {self.row.correspondent} wait for a confirmation"
-            )
+            return self.proving.too_many(handler)
         self.around.budget.add(canonical(self.row.correspondent), made.now)
         log.info("held: %s", made.ack.reason, extra=self._ids("aside"))
         return None
@@ -397,7 +392,7 @@ class Passage:
         done = {*self.done, handler.id}
         stateful_done = self.stateful_done or not handler.stateless
         last = only or self._next_call(view, done, stateful_done=stateful_done) is None
-        ack = self._final_ack(called=1) if last else Ack(kind="continue")
+        ack = self._final_ack(called=1, stateful_done=only or stateful_done) if last else Ack(kind="continue")
         now = self.around.clock.now()
         commit = build_commit(
             self.row,
@@ -407,11 +402,12 @@ class Passage:
             ack=ack,
             now=now,
             resumed=self.resumed if result.stateful else (),
+            renamed=self.renamed,
         )
         if turn.error is None and self.proving.once:
             commit = msgspec.structs.replace(commit, identity=self.proving.uses_up())
-        if self.around.states is not None:
-            commit = await set_foreign(self.around.states, commit, self._ask)
+        if self.foreign is not None:
+            commit = await self.foreign.write(commit)
         bounce = self._bounce_mail(ack)
         if bounce is not None:
             commit = msgspec.structs.replace(commit, outgoing=(*commit.outgoing, bounce))
@@ -444,15 +440,18 @@ class Passage:
         """Call what is no turn, but may wait, fail or kill like one."""
         return await self.around.runner.run(function, deadline=self.around.deadline, row=self.row.id)
 
-    def _final_ack(self, *, called: int = 0) -> Ack:
+    def _final_ack(self, *, called: int = 0, stateful_done: bool = False) -> Ack:
         module = self.failures[0].handler.partition(":")[0] if self.failures else ""
         marks = self.table.modules.get(module)
-        return final_ack(
-            self.failures,
-            now=self.around.clock.now(),
-            on_failure=marks.on_failure if marks is not None else "dead",
-            called=self.chosen + called,
-        )
+        on_failure = marks.on_failure if marks is not None else "dead"
+        now, called = self.around.clock.now(), self.chosen + called
+        ack = final_ack(self.failures, now=now, on_failure=on_failure, called=called)
+        if stateful_done or not self.view:
+            return ack
+        states = {name: (key.key, self.view[key].state) for name, key in self.keys.items()}
+        found = ack_of_nobody(self.around.unknown_state, ack, self.matches, states, self.table)
+        self.around.counts.orphans += found.reason.startswith("unknown_state")
+        return found
 
     async def _settle(self, ack: Ack) -> None:
         """Commit what becomes of the row when no handler is left."""

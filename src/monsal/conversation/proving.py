@@ -166,6 +166,11 @@ class Proving:
         """The failure of a handler that asks for a proved sender."""
         return Outcome(error=TurnError(f"{NOT_AUTHENTICATED}: {handler.id} asks for a proved sender; {why}"))
 
+    def too_many(self, handler: Handler) -> Outcome:
+        """The failure of a handler when as many messages of its sender wait as may."""
+        limit = self.around.confirming.limit
+        return self.unproven(handler, f"{limit} messages of {self.row.correspondent} wait for a confirmation")
+
     def confirms(self) -> bool:
         """Whether the row was sent to an address that confirms a message, valid when it was accepted."""
         return confirmed_row(self.around.capabilities, self.row.recipient, at=self.row.received) is not None

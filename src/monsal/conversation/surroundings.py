@@ -10,6 +10,7 @@ from monsal.clock import Clock
 from monsal.conversation.capabilities import Capabilities
 from monsal.conversation.confirming import Confirming
 from monsal.conversation.context import TurnTools
+from monsal.conversation.orphans import UnknownState
 from monsal.conversation.runner import Runner
 from monsal.mail import Checks, Message, Upstream
 from monsal.routing import Router
@@ -28,6 +29,7 @@ class Counts:
     conflicts: int = 0
     fenced: int = 0
     suppressed: int = 0
+    orphans: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +50,7 @@ class Surroundings:
     deadline: float
     capabilities: Capabilities
     confirming: Confirming
+    unknown_state: UnknownState = "start"
     upstream: Upstream = field(default_factory=Upstream)
     checker: Callable[[Message], Checks] | None = None
     states: Any = None

@@ -18,6 +18,7 @@ from monsal.clock import Clock
 from monsal.conversation.confirming import Confirming
 from monsal.conversation.context import TurnTools, canonical
 from monsal.conversation.entrance import Entrance
+from monsal.conversation.orphans import UnknownState
 from monsal.conversation.passage import Passage
 from monsal.conversation.policy import after_failure
 from monsal.conversation.runner import Runner
@@ -40,12 +41,14 @@ class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
     """`concurrency` bounds the messages under way; `lease` is how long a claim lasts without being prolonged and
     `deadline` how long a handler may run (both in seconds); `max_replies` bounds the mails an hour to one
     correspondent (None: any number); `upstream` is the one upstream whose Authentication-Results are believed;
+    `unknown_state` says what becomes of a message whose conversation is in a state without a function;
     `confirming` is about those who are not proved."""
 
     concurrency: int = 64
     lease: float = 120.0
     deadline: float = 60.0
     max_replies: int | None = 10
+    unknown_state: UnknownState = "start"
     upstream: Upstream = Upstream()
     confirming: Confirming = Confirming()
 
@@ -53,7 +56,7 @@ class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
 class WorkerStatistics(msgspec.Struct, frozen=True, kw_only=True):
     """Messages under way, and since the start: turns committed, failures, conflicts (a turn run again because a
     state it read had changed), commits that came too late, mails to correspondents that the rules against loops kept
-    back; handlers stuck past their deadline."""
+    back, messages whose conversation was in a state without a function; handlers stuck past their deadline."""
 
     running: int
     turns: int
@@ -61,6 +64,7 @@ class WorkerStatistics(msgspec.Struct, frozen=True, kw_only=True):
     conflicts: int
     fenced: int
     suppressed: int
+    orphans: int
     stuck: int
 
 
@@ -100,6 +104,7 @@ class Worker:
             clock=clock,
             budget=self._budget,
             deadline=self._settings.deadline,
+            unknown_state=self._settings.unknown_state,
             upstream=self._settings.upstream,
             checker=checker,
             states=states,
@@ -133,6 +138,7 @@ class Worker:
             conflicts=counts.conflicts,
             fenced=counts.fenced,
             suppressed=counts.suppressed,
+            orphans=counts.orphans,
             stuck=self._runner.statistics().stuck,
         )
 

@@ -11,12 +11,14 @@ from monsal.mail.addresses import first_address
 from monsal.mail.attachment import Attachment
 from monsal.mail.auth import Auth, Upstream, authenticate
 from monsal.mail.automatic import automatic_reason, bounce_reason
+from monsal.mail.dsn import parse_bounce
+from monsal.mail.dsnrecord import Bounce
 from monsal.mail.envelope import Envelope
 from monsal.mail.fields import Fields
 from monsal.mail.header import HeaderScan, scan
 from monsal.mail.htmltext import html_to_text
 from monsal.mail.mime import Part, parse
-from monsal.mail.replytext import reply_text
+from monsal.mail.replytext import choose_reply
 
 __all__ = ["Message"]
 
@@ -126,6 +128,11 @@ class Message(Fields):
         return bounce_reason(self.header, self.envelope_sender) is not None
 
     @property
+    def bounce(self) -> Bounce | None:
+        """What this reports about the delivery of another mail, read anew each time; None if it is no report."""
+        return parse_bounce(self.root, envelope_sender=self.envelope_sender)
+
+    @property
     def auth(self) -> Auth:
         """What proves the correspondent."""
         if self._auth is None:
@@ -168,8 +175,9 @@ class Message(Fields):
 
     @property
     def reply_text(self) -> str:
-        """The text without quotations and signature; empty if nothing new was written."""
-        return reply_text(self.text)
+        """What its sender wrote: without quotations, forwarded mail and signature; empty if nothing is new."""
+        plain = "\n".join(part.text for part in _bodies(self.root, "text/plain"))
+        return choose_reply(plain, self.html, self.sender_name)
 
     @property
     def attachments(self) -> tuple[Attachment, ...]:

@@ -12,7 +12,7 @@ from monsal.errors import RouteError
 from monsal.routing.collect import Source, bare_handler, routed_handler
 from monsal.routing.marks import RouteMark, StateKeyMark
 from monsal.routing.pattern import Pattern, compile_pattern
-from monsal.routing.table import ERROR_STATE, Handler, Module, OnFailure, Route, Table
+from monsal.routing.table import ERROR_STATE, ROUTE_FIRST_STATE, Handler, Module, OnFailure, Route, Table
 
 __all__ = ["build_table"]
 
@@ -169,6 +169,14 @@ class _Builder:
 
     def _renamed(self, source: Source, stateful: Mapping[str, Handler]) -> dict[str, str]:
         renamed: dict[str, str] = {}
+        for name, marks in source.marks.items():
+            former = [old for mark in marks.routes for old in mark.was]
+            if former and name not in stateful:
+                self._problems.append(f"{source.name}:{name}: was={former[0]!r}, but a stateless handler is no state")
+            if ROUTE_FIRST_STATE in former:
+                self._problems.append(f"{source.name}:{name}: was={ROUTE_FIRST_STATE!r}, but everybody begins there")
+            if ERROR_STATE in former and ERROR_STATE in source.functions:
+                self._problems.append(f"{source.name}:{name}: was={ERROR_STATE!r}, but the module has that state")
         for name in stateful:
             for old in (old for mark in source.marks[name].routes for old in mark.was):
                 if old in stateful or renamed.get(old, name) != name:

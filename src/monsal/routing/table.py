@@ -137,6 +137,17 @@ class Table:
         for route in self._index.crowd():
             route.pattern.prepare()
 
+    def machines_of(self, key: str) -> list[Module]:
+        """The modules whose conversations can have this key: the one it names, else those that make their own keys."""
+        named = self.modules.get(key)
+        if named is not None and named.key_generator is None:
+            return [named]
+        return [module for module in self.modules.values() if module.key_generator is not None]
+
+    def knows(self, key: str, state: str) -> bool:
+        """Whether a conversation with this key can stand in this state (rule state.B7)."""
+        return any(module.knows(state) for module in self.machines_of(key))
+
     def example(self) -> str | None:
         """An address that somebody could write to: of a route that takes a first message, if there is one."""
 

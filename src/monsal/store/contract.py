@@ -25,6 +25,7 @@ from typing import Any, Literal, Protocol
 import msgspec
 
 from monsal.store.identity import Identity
+from monsal.store.upkeep import Upkeep
 
 __all__ = [
     "ROUTE_FIRST_STATE",
@@ -58,7 +59,6 @@ __all__ = [
 
 #: The state of every conversation that was never stored (contract rule state.R7).
 ROUTE_FIRST_STATE = "START"
-
 Source = Literal["mail", "timer", "bounce", "call"]
 
 
@@ -78,8 +78,7 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
 class StateKey(msgspec.Struct, frozen=True, array_like=True):
     """Names one conversation: the key of its machine and its correspondent, both kept exactly as given.
 
-    A state shared by all correspondents of a machine has the sender `""`.
-    """
+    A state shared by all correspondents of a machine has the sender `""`."""
 
     key: str
     sender: str
@@ -189,12 +188,13 @@ class StateChange(msgspec.Struct, frozen=True, array_like=True):
     """The new state of a conversation. START deletes its row and clears its timers (rule state.R8).
 
     A change of the *name* ends the conversation's timers; those set in the same commit come after and live.
-    `reason` is kept with the previous state, so that an ERROR can be resumed (rule state.B6).
-    """
+    `reason` is kept with the previous state, so that an ERROR can be resumed (rule state.B6). With `renames` it is the
+    same state under another name: its timers stay (rule routing.B8)."""
 
     state: StateKey
     name: str
     reason: str = ""
+    renames: bool = False
 
 
 class OutgoingMail(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
@@ -349,7 +349,7 @@ class Ledger(msgspec.Struct, frozen=True, kw_only=True):
     duplicates: int = 0
 
 
-class Store(Protocol):
+class Store(Upkeep, Protocol):
     """The durable side of an application. See the module's text for the order of use."""
 
     @property

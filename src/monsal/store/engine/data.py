@@ -135,8 +135,8 @@ class Data:
         self.next_mail = _NEVER
         #: The same for rows that are not on the disk yet.
         self.undurable_mail = _NEVER
-        #: Rows of the spool and of the outbox up to these ids were looked at for pruning.
-        self.pruned_to = [0, 0]
+        #: Rows of the spool and the outbox, and bodies, up to these ids were looked at for pruning.
+        self.pruned_to = [0, 0, 0]
         #: Told to those who wait for work, or for outgoing mail, when the operation is over or on the disk.
         self.more_work = False
         self.more_mail = False

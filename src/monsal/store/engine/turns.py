@@ -150,21 +150,23 @@ def change_state(data: Data, change: StateChange, origin: Origin, writes: Writes
     key, sender = store_text(change.state.key), store_text(change.state.sender)
     now, message, before = origin
     name, reason = store_text(change.name), store_text(change.reason)
+    stays = change.name == before.state or (change.renames and before.version > 0)
     # What it waited for belongs to the state that it leaves (rule state.B15). With no due time there is no timer.
-    if change.name != before.state and data.next_timer != _NEVER:
+    if not stays and data.next_timer != _NEVER:
         writes.append(("DELETE FROM monsal_timers WHERE key = ? AND sender = ?", (key, sender)))
     if change.name == ROUTE_FIRST_STATE:
         if before.version:
             writes.append(("DELETE FROM monsal_states WHERE key = ? AND sender = ?", (key, sender)))
         return StateValue()
     version = data.counters.version = data.counters.version + 1
-    if change.name == before.state:
+    if stays:
         value = StateValue(change.name, version, before.entered, before.since, before.previous)
     else:
         value = StateValue(change.name, version, version, now, before.state)
     entered, since = value.entered, value.since
     if before.version:
-        writes.append((_UPDATE_STATE, (name, version, entered, since, reason, message, key, sender)))
+        former = store_text(value.previous)
+        writes.append((_UPDATE_STATE, (name, version, entered, since, reason, message, key, sender, former)))
     else:
         writes.append((_INSERT_STATE, (key, sender, name, version, entered, since, ROUTE_FIRST_STATE, reason, message)))
     return value
@@ -283,9 +285,9 @@ def _remember(
 
 
 _READ_HISTORY: Final[str] = "SELECT id, epoch, counter FROM monsal_history WHERE message = ? AND handler = ?"
-# The state before is kept as long as the name stays (rule state.B6).
+# The state before is kept as long as the state stays (rule state.B6).
 _UPDATE_STATE: Final[str] = (
-    "UPDATE monsal_states SET previous = CASE WHEN state = ?1 THEN previous ELSE state END, state = ?1, version = ?2,"
+    "UPDATE monsal_states SET previous = ?9, state = ?1, version = ?2,"
     " entered = ?3, since = ?4, reason = ?5, message = ?6 WHERE key = ?7 AND sender = ?8"
 )
 _INSERT_STATE: Final[str] = "INSERT INTO monsal_states VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"

@@ -308,10 +308,7 @@ class Passage:
         try:
             await self._commit(made)
         except ConflictError:
-            limit = self.around.confirming.limit
-            return self.proving.unproven(
-                handler, f"{limit} messages of {self.row.correspondent} wait for a confirmation"
-            )
+            return self.proving.too_many(handler)
         self.around.budget.add(canonical(self.row.correspondent), made.now)
         log.info("held: %s", made.ack.reason, extra=self._ids("aside"))
         return None

@@ -244,7 +244,7 @@ class TestClient:
             key = StateKey(*engine.router.state_key(name, message))
         return self._run(engine.store.read_states([key]))[key].state
 
-    def rows(self, what: Literal["queue", "dead", "states", "outbox"]) -> list[Mapping[str, Any]]:
+    def rows(self, what: Literal["queue", "dead", "states", "outbox", "suppressed"]) -> list[Mapping[str, Any]]:
         """What `monsal queue`, `dead`, `states` or `outbox` would list."""
         return self._run(self._open_engine().store.rows(what))
 
@@ -267,6 +267,12 @@ class TestClient:
         """Have a dead letter handled again."""
         self._run(self._open_engine().store.replay(row, self.clock.now()))
         self.settle()
+
+    def release(self, conversation: str) -> int:
+        """Let what is held of a conversation go on; how many messages were held."""
+        released = self._run(self._open_engine().store.release(fold(conversation), self.clock.now()))
+        self.settle()
+        return released
 
     def _open_engine(self) -> Engine:
         if self._engine is None:

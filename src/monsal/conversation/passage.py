@@ -426,8 +426,7 @@ class Passage:
 
     def _final_ack(self, *, called: int = 0, stateful_done: bool = False) -> Ack:
         module = self.failures[0].handler.partition(":")[0] if self.failures else ""
-        marks = self.table.modules.get(module)
-        on_failure = marks.on_failure if marks is not None else "dead"
+        on_failure = self.table.modules[module].on_failure if module in self.table.modules else "dead"
         now, called = self.around.clock.now(), self.chosen + called
         ack = final_ack(self.failures, now=now, on_failure=on_failure, called=called)
         if stateful_done or not self.view:

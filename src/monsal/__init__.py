@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from monsal.app import App as App
     from monsal.conversation.context import after as after
     from monsal.conversation.context import current as current
+    from monsal.conversation.context import reject as reject
     from monsal.conversation.context import reply as reply
     from monsal.conversation.context import send as send
     from monsal.conversation.context import start as start
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
     from monsal.errors import Retry as Retry
     from monsal.mail import Draft as Draft
     from monsal.mail import Message as Message
+    from monsal.routing import accept as accept
+    from monsal.routing import authenticate as authenticate
     from monsal.routing import literal as literal
     from monsal.routing import otherwise as otherwise
     from monsal.routing import requires_authenticated as requires_authenticated
@@ -49,7 +52,9 @@ _HOME = {
     "Message": "monsal.mail",
     "Reject": "monsal.errors",
     "Retry": "monsal.errors",
+    "accept": "monsal.routing",
     "after": "monsal.conversation.context",
+    "authenticate": "monsal.routing",
     "current": "monsal.conversation.context",
     "deliver": "monsal.conversation.entrance",
     "deliver_async": "monsal.conversation.entrance",

@@ -19,6 +19,7 @@ import msgspec
 from monsal.clock import Clock
 from monsal.config import Settings
 from monsal.conversation import (
+    Asking,
     Entrance,
     OutboxPump,
     Relay,
@@ -118,11 +119,13 @@ class Engine:
         self._page = TurnPage(page)
         self._has_foreign_states = parts.states is not None
         self.runner = Runner(threads=settings.handler_threads, page=self._page)
+        self.asking = Asking(parts.router)
         self.spool = Spool(
             store,
             parts.router,
             clock,
             SpoolSettings(correspondent=settings.correspondent, max_hops=settings.max_hops),
+            self.asking,
         )
         self.entrance = Entrance(store, self.spool, parts.router, clock, max_size=settings.max_message_size)
         self.apis = Apis(parts.exposures, self.entrance, threads=settings.handler_threads, deadline=settings.deadline)
@@ -156,6 +159,7 @@ class Engine:
         """Open the store, and settle who killed the last process (P6)."""
         await self.store.open()
         await self.runner.open()
+        await self.asking.open()
         self.entrance.open()
         await self.apis.open()
         self._entrances.append(self.entrance)
@@ -257,6 +261,7 @@ class Engine:
         await self.drain_workers(0.0)
         await self.pump.stop(0.0)
         await self._end("outbox")
+        await self.asking.close()
         await self.runner.close()
         self.entrance.close()
         await self.relay.close()

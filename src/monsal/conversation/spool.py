@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import logging
 import re
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 import msgspec
 
 from monsal.address import fold
 from monsal.clock import Clock
+from monsal.conversation.accepting import Asking
 from monsal.ids import MAC_LENGTH, TOKEN_LENGTH, new_token
 from monsal.mail import Envelope, digest_below_received, first_bytes, scan
 from monsal.routing import Router
@@ -59,11 +62,19 @@ class CallMark(msgspec.Struct, frozen=True):
 class Spool:
     """Takes mail for the ingresses: `accepts` at RCPT, `accept` at the end of DATA. Used on the sockets' loop."""
 
-    def __init__(self, store: Store, router: Router, clock: Clock, settings: SpoolSettings | None = None) -> None:
+    def __init__(
+        self,
+        store: Store,
+        router: Router,
+        clock: Clock,
+        settings: SpoolSettings | None = None,
+        asking: Asking | None = None,
+    ) -> None:
         self._store = store
         self._router = router
         self._clock = clock
         self._settings = settings or SpoolSettings()
+        self._asking = asking
         self._messages = self._rows = self._duplicates = self._loops = 0
 
     def statistics(self) -> SpoolStatistics:
@@ -80,6 +91,15 @@ class Spool:
         if self._router.accepts(address) or is_postmaster(address) or BOUNCE_ADDRESS.match(address):
             return None
         return UNKNOWN_RECIPIENT
+
+    def screen(self, address: str) -> Callable[[Envelope], Coroutine[Any, Any, Reply | None]] | None:
+        """Who asks the application's accept hooks about an address that is taken; None if there are none for it.
+
+        Nobody is asked about postmaster, nor about answers to our own envelope senders.
+        """
+        if self._asking is None or (found := self._asking.about(address)) is None:
+            return None
+        return None if is_postmaster(address) or BOUNCE_ADDRESS.match(address) else found
 
     async def accept(self, envelope: Envelope, body: tuple[bytes, ...], *, call: CallMark | None = None) -> Receipt:
         """Store a message; returns when it is on the disk. `call` marks one that a program brings.

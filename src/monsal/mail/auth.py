@@ -34,8 +34,9 @@ class Auth(msgspec.Struct, frozen=True, kw_only=True):
     """What proves the correspondent.
 
     `method` is what was decisive: `smtp` (login), `dmarc`, `dkim` or `spf`, empty if nothing was. `user` is the name
-    that logged in. `dmarc`, `dkim`, `spf` are the words of the pinned upstream (RFC 8601, section 2.7), empty if it
-    said nothing; of several DKIM signatures the one that proves, else the first.
+    that logged in; that alone proves nothing, because a user may write any From. `dmarc`, `dkim`, `spf` are the words
+    of the pinned upstream (RFC 8601, section 2.7), empty if it said nothing; of several DKIM signatures the one that
+    proves, else the first.
     """
 
     method: str = ""
@@ -65,8 +66,15 @@ def authenticate(scan: HeaderScan, envelope: Envelope | None, correspondent: str
             words[method] = result
         if proves:
             proved.add(method)
+    by_login = envelope is not None and user is not None and _may_write(user, envelope.may_write, correspondent)
     order = [method for method in ("dmarc", "dkim", "spf") if method in proved]
-    return Auth(method="smtp" if user else (order[0] if order else ""), user=user, **words)
+    return Auth(method="smtp" if by_login else (order[0] if order else ""), user=user, **words)
+
+
+def _may_write(user: str, listed: tuple[str, ...], correspondent: str) -> bool:
+    """Whether who has logged in may write as the correspondent: a name that is the address, or one that is listed."""
+    domain = correspondent.rpartition("@")[2]
+    return correspondent == fold(user) or any(each in (correspondent, f"@{domain}") for each in map(fold, listed))
 
 
 def _proves(method: str, properties: dict[str, str], scan: HeaderScan, correspondent: str, domain: str) -> bool:

@@ -12,6 +12,7 @@ import msgspec
 from monsal.address import is_address
 from monsal.routing.index import TokenIndex
 from monsal.routing.pattern import Pattern, is_matchable
+from monsal.routing.screens import Asked, Screen
 
 __all__ = ["ERROR_STATE", "ROUTE_FIRST_STATE", "Handler", "Match", "Module", "OnFailure", "Route", "Table"]
 
@@ -119,13 +120,22 @@ class Match(msgspec.Struct, frozen=True):
 class Table:
     """All routes and modules of one load. Safe to use from any thread; nothing in it ever changes."""
 
-    __slots__ = ("_index", "modules", "routes")
+    __slots__ = ("_index", "authenticator", "modules", "routes", "screens")
 
     modules: Mapping[str, Module]
     routes: tuple[Route, ...]
 
-    def __init__(self, routes: Sequence[Route] = (), modules: Mapping[str, Module] | None = None) -> None:
+    def __init__(
+        self,
+        routes: Sequence[Route] = (),
+        modules: Mapping[str, Module] | None = None,
+        *,
+        screens: Sequence[Screen] = (),
+        authenticator: Asked | None = None,
+    ) -> None:
         self.routes = tuple(routes)
+        self.screens = tuple(screens)
+        self.authenticator = authenticator
         self.modules = MappingProxyType(dict(modules or {}))
         self._index = TokenIndex((route.pattern.runs, route) for route in self.routes)
         # Patterns are compiled when they are first tried; thousands at once would hold up the first address.

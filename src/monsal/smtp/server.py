@@ -172,11 +172,11 @@ class ServerProtocol:
 
     def _read_line(self) -> bool:
         """Do the next command; False if its line is not complete."""
-        buffer, start = self._buffer, self._position
-        if self._session.skip:
+        buffer, start, session = self._buffer, self._position, self._session
+        if session.skip:
             return self._skip_octets(len(buffer) - start)
         if not self._lines and not self._skipped and buffer[start] == _TLS_HANDSHAKE:
-            self._session.end_because(replies.NOT_SMTP)
+            session.end_because(replies.NOT_SMTP)
             return False
         end = buffer.find(b"\r\n", start)
         if end < 0:
@@ -187,10 +187,10 @@ class ServerProtocol:
             end - start > self._settings.max_command_line - 2 and end + 2 - start > self._longest(start)
         ):
             self._end_long_line(end - start)
-        elif self._session.exchange is not None:
-            self._session.login_line(buffer[start:end])
+        elif session.exchange is None:
+            session.command(buffer[start:end])
         else:
-            self._session.command(buffer[start:end])
+            session.login_line(buffer[start:end])
         return True
 
     def _longest(self, start: int) -> int:

@@ -34,8 +34,11 @@ if TYPE_CHECKING:
     from monsal.errors import Retry as Retry
     from monsal.mail import Draft as Draft
     from monsal.mail import Message as Message
+    from monsal.routing import Capability as Capability
     from monsal.routing import accept as accept
     from monsal.routing import authenticate as authenticate
+    from monsal.routing import days as days
+    from monsal.routing import hours as hours
     from monsal.routing import literal as literal
     from monsal.routing import otherwise as otherwise
     from monsal.routing import requires_authenticated as requires_authenticated
@@ -48,6 +51,7 @@ __version__ = "0.1.0"
 
 _HOME = {
     "App": "monsal.app",
+    "Capability": "monsal.routing",
     "Draft": "monsal.mail",
     "Message": "monsal.mail",
     "Reject": "monsal.errors",
@@ -56,8 +60,10 @@ _HOME = {
     "after": "monsal.conversation.context",
     "authenticate": "monsal.routing",
     "current": "monsal.conversation.context",
+    "days": "monsal.routing",
     "deliver": "monsal.conversation.entrance",
     "deliver_async": "monsal.conversation.entrance",
+    "hours": "monsal.routing",
     "literal": "monsal.routing",
     "notify": "monsal.conversation.entrance",
     "otherwise": "monsal.routing",

@@ -5,6 +5,7 @@
     │   ├─ ConfigError           a setting
     │   └─ RouteError            a route, capture or mark
     ├─ AddressError          whoever gave an address that is none
+    ├─ CapabilityError       a capability address that is not (any more) valid, or a value that makes none
     ├─ ProtocolError         the peer on the other end of a socket
     ├─ RemoteError           the program at the other end of a call
     │   ├─ NotRunning            nobody listens there (also ConnectionError)
@@ -35,6 +36,7 @@ __all__ = [
     "AddressError",
     "Busy",
     "CallExpired",
+    "CapabilityError",
     "ConfigError",
     "ConnectionLost",
     "DeadlineExceeded",
@@ -84,6 +86,10 @@ class RouteError(UsageError, TypeError):
 
 class AddressError(MonsalError, ValueError):
     """The text is no mail address (RFC 5321, section 4.1.2)."""
+
+
+class CapabilityError(MonsalError, ValueError):
+    """A capability address is forged, expired, used or another's; or a value does not fit into one."""
 
 
 class ProtocolError(MonsalError):

@@ -20,6 +20,7 @@ from monsal.mail import (
     Draft,
     Envelope,
     Message,
+    Upstream,
     automatic_reason,
     decode_header,
     decode_text,
@@ -130,7 +131,7 @@ def read_everything(raw: bytes) -> None:
         recipient="orders@example.com",
         correspondent="alice@example.org",
         envelope=envelope,
-        authserv_id="mail.example.com",
+        upstream=Upstream(authserv_id="mail.example.com"),
     )
     texts = [message.subject, message.sender_name, message.text, message.reply_text, message.html or ""]
     texts += [text for pair in message.headers for text in pair] + message.get_all("received")

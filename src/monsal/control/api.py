@@ -157,6 +157,11 @@ class StoreApi(RemoteAPI):
         """Give every conversation of a machine that is in `old` the state `new`; how many changed."""
         return await self._store.rename_state(key, old, new, self._clock.now())
 
+    @_asked
+    async def erase(self, caller: str, sender: str, dry_run: bool = True) -> dict[str, Any]:
+        """Erase one correspondent (folded), or only count what there is of them: `monsal.store.upkeep.Erased`."""
+        return asdict(await self._store.erase(sender, self._clock.now(), dry_run=dry_run))
+
 
 class ServerApi(RemoteAPI):
     """Looks at the process and steers it; mounted at `server`. What it calls may be plain or `async`.

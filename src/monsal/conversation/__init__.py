@@ -6,8 +6,12 @@ leaves, `context.py` is what handlers see.
 """
 
 from monsal.conversation.accepting import Asking
+from monsal.conversation.confirming import Confirming
 from monsal.conversation.context import Turn, after, current, reject, reply, send, start
 from monsal.conversation.entrance import Delivery, Entrance, deliver, deliver_async, notify, read, read_async
+from monsal.conversation.janitor import Janitor, Keeping
+from monsal.conversation.keys import Key, Keyring, keys_of, read_keys, rotate_keys
+from monsal.conversation.orphans import orphaned_states
 from monsal.conversation.outbox import OutboxPump
 from monsal.conversation.page import TurnPage, rows_in
 from monsal.conversation.ports import Deferred, Delivered, Failed, Outcome, Relay, RelayMail
@@ -18,11 +22,16 @@ from monsal.conversation.worker import Worker, WorkerSettings
 
 __all__ = [
     "Asking",
+    "Confirming",
     "Deferred",
     "Delivered",
     "Delivery",
     "Entrance",
     "Failed",
+    "Janitor",
+    "Keeping",
+    "Key",
+    "Keyring",
     "OutboxPump",
     "Outcome",
     "Relay",
@@ -39,11 +48,15 @@ __all__ = [
     "current",
     "deliver",
     "deliver_async",
+    "keys_of",
     "notify",
+    "orphaned_states",
     "read",
     "read_async",
+    "read_keys",
     "reject",
     "reply",
+    "rotate_keys",
     "rows_in",
     "send",
     "start",

@@ -37,7 +37,8 @@ class TurnTools:
     queue that mail for it stands in; `is_own(address)` tells our addresses; `replies(address)` counts the mails of the
     last hour to it, of which `max_replies` may be (None: any number); `read(sql, params)`
     waits for rows of the store on any thread but the store's and the sockets', `read_async` on the handlers' loop;
-    `prepare(api, name, args, kwargs)` makes a notification of an exposed API.
+    `prepare(api, name, args, kwargs)` makes a notification of an exposed API, `address(value, captures, nonce,
+    correspondent)` a capability address.
     """
 
     state_key: Callable[[str, Any], tuple[str, str]]
@@ -49,6 +50,7 @@ class TurnTools:
     templates: Templates
     read: Callable[[str, Sequence[Any]], list[tuple[Any, ...]]]
     read_async: Callable[[str, Sequence[Any]], Awaitable[list[tuple[Any, ...]]]]
+    address: Callable[[Any, Mapping[str, Any], bytes, str], str]
     prepare: Callable[[type, str, tuple[Any, ...], dict[str, Any]], Callable[[], object]]
 
 
@@ -87,7 +89,7 @@ class Turn:
     secret: bytes
     state: str
     conversation: StateKey
-    captures: Mapping[str, str | None]
+    captures: Mapping[str, Any]
     tools: TurnTools
     attempts: int = 0
     replies: int = 0
@@ -100,6 +102,8 @@ class Turn:
     notes: list[str] = field(default_factory=list)
     casts: list[Callable[[], object]] = field(default_factory=list)
     suppressed: int = 0
+    minted: int = 0
+    once: tuple[tuple[str, float], ...] = ()
     closed: str = ""
 
     @property
@@ -196,6 +200,20 @@ class Turn:
         if not isinstance(text, str):
             raise TypeError(f"a note is text, not {text!r:.100}")
         self.notes.append(text)
+
+    def address_for(self, value: Any, *, correspondent: str | None = None, **captures: str) -> str:
+        """The address at which the route with a `Capability` for the type of `value` takes it; see docs/identity.md.
+
+        One that is bound is for `correspondent`, otherwise for whom this turn has to do with. `captures` fill the
+        others of that route's format, otherwise those of this turn do. Raises CapabilityError: no route takes it, or it
+        is too long; RouteError if a capture is lacking.
+        """
+        self.check_open()
+        self.minted += 1
+        # The same when the turn is run again, another one for each address of it.
+        nonce = bytes.fromhex(stable_token(self.secret, "address", self.message.id, self.handler, self.minted))
+        given = {**self.captures, **captures}
+        return self.tools.address(value, given, nonce, correspondent or self.message.sender)
 
     def add_cast(self, cast: Callable[[], object]) -> None:
         """Add a notification, which is sent after the turn's commit; see `notify`."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Callable, Coroutine
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -12,6 +13,10 @@ import msgspec
 from monsal.address import fold
 from monsal.clock import Clock
 from monsal.conversation.accepting import Asking
+from monsal.conversation.capabilities import Capabilities
+from monsal.conversation.confirming import CONFIRM_ADDRESS, is_confirmation
+from monsal.conversation.keys import Keyring
+from monsal.errors import ConfigError
 from monsal.ids import MAC_LENGTH, TOKEN_LENGTH, new_token
 from monsal.mail import Envelope, digest_below_received, first_bytes, scan
 from monsal.routing import Router
@@ -69,12 +74,17 @@ class Spool:
         clock: Clock,
         settings: SpoolSettings | None = None,
         asking: Asking | None = None,
+        *,
+        keys: Path | None = None,
     ) -> None:
+        """`keys` is the file with the keys of capability addresses; without it they are of the store's own secret.
+        `asking` asks the application's accept hooks."""
         self._store = store
         self._router = router
         self._clock = clock
         self._settings = settings or SpoolSettings()
         self._asking = asking
+        self.capabilities = Capabilities(router, Keyring(keys, now=clock.now, secret=lambda: store.secret))
         self._messages = self._rows = self._duplicates = self._loops = 0
 
     def statistics(self) -> SpoolStatistics:
@@ -87,6 +97,17 @@ class Spool:
         envelope senders, forged or not: a forged one becomes a dead letter that somebody can look at.
         """
         if not self._router.is_loaded:
+            return NO_ROUTES
+        try:
+            if is_confirmation(self.capabilities, address, at=self._clock.now()):
+                return None
+            # Forged and expired capabilities are known here, so they get no further (RFC 5321, section 3.6.2).
+            if self._router.table.capable:
+                matches = self._router.match(address)
+                if matches and self.capabilities.screen(matches, address, at=self._clock.now()).refusal:
+                    return UNKNOWN_RECIPIENT
+        except ConfigError as error:
+            log.error("cannot verify %s: %s", address, error, extra={"action": "keys_broken"})
             return NO_ROUTES
         if self._router.accepts(address) or is_postmaster(address) or BOUNCE_ADDRESS.match(address):
             return None
@@ -181,7 +202,7 @@ class Spool:
 
         A route that takes mail for any domain makes nobody's address ours.
         """
-        if BOUNCE_ADDRESS.match(address):
+        if BOUNCE_ADDRESS.match(address) or CONFIRM_ADDRESS.match(address):
             return True
         return any(not match.route.pattern.takes_any_domain() for match in self._router.match(address))
 

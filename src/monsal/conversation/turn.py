@@ -110,18 +110,23 @@ def build_commit(
     ack: Ack,
     now: float,
     resumed: Collection[StateKey] = (),
+    renamed: Collection[StateKey] = (),
 ) -> TurnCommit:
     """The commit of a turn whose handler returned.
 
     `view` holds every state that the turn read or changes, with the version it was read at. A stateless handler's
     result is ignored and its own conversation not compared (rule routing.R15). `resumed` are conversations that the
-    view shows in the state before their ERROR; this turn takes them back there, or where it wants them.
+    view shows in the state before their ERROR; this turn takes them back there, or where it wants them. `renamed` are
+    those that the view shows under the new name of their state: the turn's own one is stored under that from now on.
     """
     changes = _changes(turn, result, view, resumed)
     before = view[turn.conversation].state if turn.conversation in view else ROUTE_FIRST_STATE
     expected = [Expected(state, view[state].version) for state in changes]
     if (result.stateful or result.next) and turn.conversation not in changes and turn.conversation in view:
         expected.append(Expected(turn.conversation, view[turn.conversation].version))
+    stored = [StateChange(state, name, result.reason) for state, name in changes.items()]
+    if result.stateful and turn.conversation in renamed and turn.conversation not in changes:
+        stored.append(StateChange(turn.conversation, before, "its function was renamed", renames=True))
     return TurnCommit(
         fence=row.fence,
         lease_key=row.lease_key,
@@ -137,7 +142,7 @@ def build_commit(
             note="; ".join(turn.notes),
         ),
         expected=tuple(expected),
-        changes=tuple(StateChange(state, name, result.reason) for state, name in changes.items()),
+        changes=tuple(stored),
         outgoing=turn.outgoing,
         timers=tuple(
             SetTimer(

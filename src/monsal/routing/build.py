@@ -14,7 +14,7 @@ from monsal.routing.marks import RouteMark, StateKeyMark
 from monsal.routing.pattern import Pattern, compile_pattern
 from monsal.routing.screening import find_authenticator, find_screens
 from monsal.routing.screens import Asked, Screen
-from monsal.routing.table import ERROR_STATE, Handler, Module, OnFailure, Route, Table
+from monsal.routing.table import ERROR_STATE, ROUTE_FIRST_STATE, Handler, Module, OnFailure, Route, Table
 
 __all__ = ["build_table"]
 
@@ -51,7 +51,7 @@ class _Builder:
     def __init__(self, defaults: Mapping[str, str], problems: list[str]) -> None:
         self._defaults = defaults
         self._problems = problems
-        self._routes: dict[str, tuple[Pattern, dict[str, Handler]]] = {}
+        self._routes: dict[tuple[object, ...], tuple[Pattern, dict[str, Handler]]] = {}
         self._modules: dict[str, Module] = {}
         self._screens: list[Screen] = []
         self._authenticator: Asked | None = None
@@ -82,7 +82,7 @@ class _Builder:
         handlers = self._routed(source, patterns)
         for _, name, pattern in sorted(patterns, key=lambda entry: entry[0]):
             if name in handlers:
-                known = self._routes.setdefault(pattern.text, (pattern, {}))[1]
+                known = self._routes.setdefault(pattern.identity, (pattern, {}))[1]
                 known.setdefault(handlers[name].id, handlers[name])
         captures = frozenset(self._defaults).union(*(pattern.names for _, _, pattern in patterns))
         self._modules[source.name] = self._module(source, handlers, captures)
@@ -188,6 +188,14 @@ class _Builder:
 
     def _renamed(self, source: Source, stateful: Mapping[str, Handler]) -> dict[str, str]:
         renamed: dict[str, str] = {}
+        for name, marks in source.marks.items():
+            former = [old for mark in marks.routes for old in mark.was]
+            if former and name not in stateful:
+                self._problems.append(f"{source.name}:{name}: was={former[0]!r}, but a stateless handler is no state")
+            if ROUTE_FIRST_STATE in former:
+                self._problems.append(f"{source.name}:{name}: was={ROUTE_FIRST_STATE!r}, but everybody begins there")
+            if ERROR_STATE in former and ERROR_STATE in source.functions:
+                self._problems.append(f"{source.name}:{name}: was={ERROR_STATE!r}, but the module has that state")
         for name in stateful:
             for old in (old for mark in source.marks[name].routes for old in mark.was):
                 if old in stateful or renamed.get(old, name) != name:

@@ -51,6 +51,7 @@ from monsal.store.contract import (
     TurnCommit,
 )
 from monsal.store.engine.text import load_text, store_text
+from monsal.store.upkeep import Erased
 
 __all__ = [
     "BYE",
@@ -301,6 +302,9 @@ CALLS: Final[dict[str, Call]] = {
     "set_all": _call(tuple[str, str, float], int),
     "rename_state": _call(tuple[str, str, str, float], int),
     "clear_states": _call(tuple[()], None),
+    "prune": _call(tuple[float, float, int], int),
+    "prune_bodies": _call(tuple[float, float, int], int),
+    "erase": _call(tuple[str, float, bool], Erased),
     "killed": _call(tuple[list[int], float], list[int]),
 }
 

@@ -4,15 +4,13 @@ A `Store` is the one durable thing of an application: spool, bodies, states, tim
 Every method takes and returns frozen records and is one transaction at most; none is held open between two calls.
 So the same worker drives a store in its own process, one behind a process border, or a database server.
 
-Order of use: `open`, then `accept` (one mail, one row per recipient), `claim` (the head of each free queue),
-`read_states`, `commit` (one turn), `take_outgoing` and `settle` (the outbox), at last `close`.
+Order of use: `open`, then `accept`, `claim`, `read_states`, `commit`, `take_outgoing` and `settle`, at last `close`.
 
 *Applied, then durable.* `commit` returns when the turn is applied: its lease may be free and its states are what
 others read, but a crash can still undo it, together with everything applied after it (a suffix, never a middle).
 `accept` returns, and `take_outgoing` hands a mail out, only when everything they rest on has reached the disk.
 
 Records that go over a link are arrays there (`array_like`): both sides are the same program, and names cost twice.
-
 Leases give order: one lease key has at most one claimed row at a time, and its rows are claimed in order of their
 ids. Correctness comes from the fence (a commit of a lost lease is `Fenced`) and from comparing the version of each
 state that a turn read or changes (`Conflict`).
@@ -25,6 +23,9 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import msgspec
+
+from monsal.store.identity import Identity
+from monsal.store.upkeep import Upkeep
 
 __all__ = [
     "ROUTE_FIRST_STATE",
@@ -58,7 +59,6 @@ __all__ = [
 
 #: The state of every conversation that was never stored (contract rule state.R7).
 ROUTE_FIRST_STATE = "START"
-
 Source = Literal["mail", "timer", "bounce", "call"]
 
 
@@ -78,8 +78,7 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
 class StateKey(msgspec.Struct, frozen=True, array_like=True):
     """Names one conversation: the key of its machine and its correspondent, both kept exactly as given.
 
-    A state shared by all correspondents of a machine has the sender `""`.
-    """
+    A state shared by all correspondents of a machine has the sender `""`."""
 
     key: str
     sender: str
@@ -189,12 +188,13 @@ class StateChange(msgspec.Struct, frozen=True, array_like=True):
     """The new state of a conversation. START deletes its row and clears its timers (rule state.R8).
 
     A change of the *name* ends the conversation's timers; those set in the same commit come after and live.
-    `reason` is kept with the previous state, so that an ERROR can be resumed (rule state.B6).
-    """
+    `reason` is kept with the previous state, so that an ERROR can be resumed (rule state.B6). With `renames` it is the
+    same state under another name: its timers stay (rule routing.B8)."""
 
     state: StateKey
     name: str
     reason: str = ""
+    renames: bool = False
 
 
 class OutgoingMail(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
@@ -259,10 +259,11 @@ class Ack(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
     | again | waits at the head of its queue as if never claimed (a Conflict, a drain) | freed |
     | dead | a dead letter, with `reason` (one line) and `detail` (tracebacks) | freed |
     | hold | held, and its queue with it, until released | freed |
+    | aside | held by itself (`Identity.aside`), while its queue goes on | freed |
     | drop | dropped on purpose, with `reason` | freed |
     """
 
-    kind: Literal["continue", "done", "defer", "again", "dead", "hold", "drop"]
+    kind: Literal["continue", "done", "defer", "again", "dead", "hold", "aside", "drop"]
     due: float = 0.0
     reason: str = ""
     detail: str = ""
@@ -272,7 +273,7 @@ class TurnCommit(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
     """One turn, one commit (P2). `turn` is None when no handler ran to its end (a failure, a stale timer).
 
     `message` is the id of the claimed row, `now` the time of the commit in epoch seconds; `replies` says how many of
-    the outgoing mails go to the correspondent.
+    the outgoing mails go to the correspondent, `identity` what the turn found out about who somebody is.
     """
 
     fence: Fence
@@ -287,6 +288,7 @@ class TurnCommit(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
     timers: tuple[SetTimer, ...] = ()
     statements: tuple[Statement, ...] = ()
     replies: int = 0
+    identity: Identity | None = None
 
 
 class Applied(msgspec.Struct, frozen=True, array_like=True, tag=True):
@@ -347,7 +349,7 @@ class Ledger(msgspec.Struct, frozen=True, kw_only=True):
     duplicates: int = 0
 
 
-class Store(Protocol):
+class Store(Upkeep, Protocol):
     """The durable side of an application. See the module's text for the order of use."""
 
     @property

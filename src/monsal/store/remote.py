@@ -64,6 +64,7 @@ from monsal.store.contract import (
     TurnCommit,
 )
 from monsal.store.engine.bodies import BodyFiles, BodyWriters, Filed
+from monsal.store.upkeep import Erased
 from monsal.wire.events import Called, Lost
 
 __all__ = ["RemoteStore"]
@@ -448,6 +449,16 @@ class RemoteStore:
 
     async def clear_states(self) -> None:
         await self._ask("clear_states", ())
+
+    async def prune(self, now: float, keep: float, limit: int = 500) -> int:
+        return int(await self._ask("prune", (now, keep, limit)))
+
+    async def prune_bodies(self, now: float, keep: float, limit: int = 500) -> int:
+        return int(await self._ask("prune_bodies", (now, keep, limit)))
+
+    async def erase(self, sender: str, now: float, dry_run: bool = False) -> Erased:
+        erased: Erased = await self._ask("erase", (sender, now, dry_run))
+        return erased
 
     # -- large bodies -----------------------------------------------------------------------------------------
 

@@ -902,7 +902,7 @@ def test_requires_authenticated(module: Make, play: Play) -> None:
             calls.append(message.sender)
         """
     )
-    mail = play(desk)
+    mail = play(desk, max_unconfirmed=0)
     mail.deliver("hi", to=DESK, sender=ANN)
     assert "not_authenticated" in mail.rows("dead")[0]["reason"]
     mail.deliver("hi", to=DESK, sender=ANN, user=ANN)

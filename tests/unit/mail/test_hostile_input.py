@@ -12,7 +12,7 @@ import pytest
 
 from monsal.mail import Envelope, Message
 from monsal.mail.addresses import first_address, mailboxes
-from monsal.mail.auth import authenticate
+from monsal.mail.auth import Upstream, authenticate
 from monsal.mail.automatic import automatic_reason
 from monsal.mail.charset import decode_header
 from monsal.mail.dates import parse_date
@@ -59,7 +59,7 @@ def read_raw(text: str) -> None:
 
 def read_auth(text: str) -> None:
     found = scan(field("Authentication-Results", f"x; {text}"))
-    authenticate(found, None, "d@e.f", "x")
+    authenticate(found, None, "d@e.f", Upstream(authserv_id="x"))
 
 
 def read_automatic(text: str) -> None:

@@ -122,7 +122,9 @@ def counts(data: Data) -> dict[str, int]:
 
 
 def retry_outgoing(data: Data, row: int, now: float) -> bool:
-    """Have a deferred or failed row tried at once."""
+    """Have a deferred or failed row tried at once; not one whose content is not kept any more."""
+    if not data.select("SELECT 1 FROM monsal_outbox o JOIN monsal_bodies b ON b.id = o.mail WHERE o.id = ?", (row,)):
+        return False
     return _act(data, row, (OUT_DEFERRED, OUT_FAILED), OUT_WAITING, ("", store_time(now)))
 
 

@@ -14,7 +14,7 @@ from fake_manager import FakeManager
 
 from monsal.bus import Bus, ChannelFailures, Limits, Notifier, Phase
 
-PATIENCE = 30.0
+PATIENCE = 60.0
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ import pytest
 from monsal.bus import BackgroundTask, Bus, ChannelFailures, Limits, Monitor, PeriodicTask, PerpetualTimer, Phase, State
 from monsal.bus.plugins.tasks import LONGEST_PAUSE
 
-PATIENCE = 30.0
+PATIENCE = 60.0
 SOON = 0.001
 NEVER = 3600.0
 

@@ -104,6 +104,9 @@ def check_here(app: App, directory: Path, settings: Resolved, log_file: Path | N
         from monsal.gates import check_gate
 
         check_gate(settings.settings, directory.resolve())
+    from monsal.conversation.templates import Templates
+
+    Templates(directory / app.parts().templates).check()
     if not os.environ.get("NOTIFY_SOCKET", "").startswith("@monsal-launch-"):
         return
     from monsal.bus import listen_fds, notify

@@ -29,7 +29,7 @@ class Worker:
 
     def __init__(self, name: str, place: Path) -> None:
         self.name = name
-        self.store = RemoteStore(patience=0.2)
+        self.store = RemoteStore(patience=1.0)
         self.lab = Lab(lambda _: self.store, place, None)
         # So that two workers' mails are not each other's duplicates.
         self.lab._count = 1000 * (1 + sum(name.encode()))
@@ -725,8 +725,8 @@ def test_what_nobody_claims_is_swept_when_it_is_old_enough(run: Run, tmp_path: P
         bodies.write((b"left behind",))
         await one.store.close()
         await house.host.close()
-        await house.come_back()
         assert len(files(tmp_path)) == 2
+        await house.come_back()
         # The host does it by itself, a second after the youngest can have become old enough.
         while len(files(tmp_path)) == 2:
             await asyncio.sleep(0.05)

@@ -7,6 +7,7 @@ set -euo pipefail
 # Each line: a program, and the package that has it.
 peers=(
     "swaks swaks"
+    "openssl openssl"
     "smtp-source postfix"
     "smtp-sink postfix"
     "strace strace"
@@ -27,6 +28,10 @@ for peer in "${peers[@]}"; do
         wanted+=("$package")
     fi
 done
+# Without this swaks speaks no TLS.
+if ! perl -MNet::SSLeay -e 1 2>/dev/null; then
+    wanted+=("libnet-ssleay-perl")
+fi
 if ((${#wanted[@]} == 0)); then
     exit 0
 fi

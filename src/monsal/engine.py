@@ -20,6 +20,7 @@ from monsal.authentic import checker, organization
 from monsal.clock import Clock
 from monsal.config import Settings
 from monsal.conversation import (
+    Asking,
     Confirming,
     Entrance,
     Janitor,
@@ -130,11 +131,13 @@ class Engine:
         self._page = TurnPage(page)
         self._has_foreign_states = parts.states is not None
         self.runner = Runner(threads=settings.handler_threads, page=self._page)
+        self.asking = Asking(parts.router)
         self.spool = Spool(
             store,
             parts.router,
             clock,
             SpoolSettings(correspondent=settings.correspondent, max_hops=settings.max_hops),
+            self.asking,
             keys=keys,
         )
         self.entrance = Entrance(store, self.spool, parts.router, clock, max_size=settings.max_message_size)
@@ -164,6 +167,7 @@ class Engine:
         """Open the store, and settle who killed the last process (P6)."""
         await self.store.open()
         await self.runner.open()
+        await self.asking.open()
         self.entrance.open()
         await self.apis.open()
         self._entrances.append(self.entrance)
@@ -291,6 +295,7 @@ class Engine:
         await self.drain_workers(0.0)
         await self.pump.stop(0.0)
         await self._end("outbox")
+        await self.asking.close()
         await self.runner.close()
         self.entrance.close()
         await self.relay.close()

@@ -17,7 +17,7 @@ import asyncio
 import os
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -29,6 +29,7 @@ from monsal.conversation.keys import keys_of
 from monsal.delivery import open_relay
 from monsal.engine import DrainReport, Engine, OnFailure, Parts
 from monsal.errors import ReloadFailed, StoreLocked, StoreUnavailable
+from monsal.gates import check_gate, gate_of
 from monsal.ingress import Doors, IngressSettings, LmtpIngress, MemoryBudget, SmtpIngress
 from monsal.memory import memory_of
 from monsal.smtp.settings import ServerSettings
@@ -61,7 +62,7 @@ class View(Protocol):
         ...
 
     def addresses(self) -> dict[str, list[str]]:
-        """Where it can be reached: lists under `smtp`, `lmtp` and `rpc`."""
+        """Where it can be reached: lists under `smtp`, `lmtp`, `rpc`, and `smtps` if there is one."""
         ...
 
     def notes(self) -> list[str]:
@@ -226,8 +227,10 @@ class LocalService:
     # Start
 
     async def open_store(self) -> None:
-        """Open the store. Raises StoreError; StoreLocked if somebody has it for too long."""
+        """Open the store. Raises StoreError; StoreLocked if somebody has it for too long; ConfigError for what clients
+        could not be let in with, while another generation may still serve."""
         settings = self._settings
+        check_gate(settings, self._directory)
         store = self._given
         if store is None:
             store = open_store(settings.store, base=self._directory, tables=self._parts.tables)
@@ -298,8 +301,16 @@ class LocalService:
             max_recipients=settings.max_recipients,
         )
         budget = MemoryBudget(limits.max_memory)
+        gate = gate_of(settings, self._directory, engine)
         for door in self._doors():
-            ingress = door.kind(door.take(), engine.spool, settings=limits, session=session, budget=budget)
+            ingress = door.kind(
+                door.take(),
+                engine.spool,
+                settings=limits,
+                session=session,
+                budget=budget,
+                gate=replace(gate, implicit=door.encrypted),
+            )
             try:
                 await ingress.start()
             except OSError as error:
@@ -449,6 +460,6 @@ def addresses_of(directory: Path, ingresses: list[SmtpIngress]) -> dict[str, lis
     """Where ingresses listen, by protocol; paths from the application's directory."""
     addresses: dict[str, list[str]] = {"smtp": [], "lmtp": [], "http": []}
     for ingress in ingresses:
-        kind = "lmtp" if isinstance(ingress, LmtpIngress) else "smtp"
-        addresses[kind].extend(address.removeprefix(f"{directory}/") for address in ingress.addresses)
+        kind = "lmtp" if isinstance(ingress, LmtpIngress) else "smtps" if ingress.gate.implicit else "smtp"
+        addresses.setdefault(kind, []).extend(address.removeprefix(f"{directory}/") for address in ingress.addresses)
     return addresses

@@ -71,6 +71,11 @@ def test_each_layer_overrides_the_one_before_and_origins_are_kept(tmp_path: Path
         ({"relay": "capture:"}, "relay cannot be"),
         ({"store": "postgres://x"}, "stores on PostgreSQL come with a later version; it is sqlite:///"),
         ({"store": "sqlite:///"}, "store cannot be"),
+        ({"tls_key": "key.pem"}, "tls_key needs tls_cert"),
+        ({"ingress": ["smtps://127.0.0.1:465"]}, "which needs tls_cert"),
+        ({"auth_users": "users"}, "over TLS only"),
+        ({"proxy_from": ["mail.example.com"]}, "it is a list of addresses"),
+        ({"xclient_from": "192.0.2.1/24"}, "xclient_from cannot be"),
         ({"ingress": ["http://127.0.0.1:8931"]}, "ingress cannot be 'http://127.0.0.1:8931'; it is a list of smtp:"),
         ({"ingress": ["smtp://127.0.0.1"]}, "it is a list of smtp://HOST:PORT"),
         ({"ingress": ["smtp://127.0.0.1:88250"]}, "lmtp:PATH/TO/SOCKET"),
@@ -191,3 +196,10 @@ def test_a_machine_with_an_odd_name_still_gets_a_domain(monkeypatch: pytest.Monk
 
     monkeypatch.setattr(os, "uname", odd)
     assert resolve().hostname == "localhost.localdomain"
+
+
+def test_lists_of_hosts_come_from_the_environment_too() -> None:
+    environ = {"MONSAL_PROXY_FROM": "192.0.2.1, 2001:db8::/32", "MONSAL_XCLIENT_FROM": "unix"}
+
+    assert resolve(environ=environ).proxy_from == ("192.0.2.1", "2001:db8::/32")
+    assert resolve(environ=environ).xclient_from == ("unix",)

@@ -5,6 +5,7 @@ May import the floors below (store, mail, smtp, routing, ground); knows no socke
 leaves, `context.py` is what handlers see.
 """
 
+from monsal.conversation.accepting import Asking
 from monsal.conversation.confirming import Confirming
 from monsal.conversation.context import Turn, after, current, reject, reply, send, start
 from monsal.conversation.entrance import Delivery, Entrance, deliver, deliver_async, notify, read, read_async
@@ -20,6 +21,7 @@ from monsal.conversation.templates import Templates
 from monsal.conversation.worker import Worker, WorkerSettings
 
 __all__ = [
+    "Asking",
     "Confirming",
     "Deferred",
     "Delivered",

@@ -20,6 +20,7 @@ import msgspec
 from msgspec import Meta
 
 from monsal.errors import ConfigError
+from monsal.smtp.endpoint import parse_endpoint
 
 __all__ = ["CONFIG_FILE", "Resolved", "SettingRow", "Settings", "load_settings", "mask_secrets"]
 
@@ -51,7 +52,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     |---|---|
     | store | where everything durable lives: `sqlite:///path` (relative to the directory), `memory:` |
     | ingress | where mail comes in: `smtp://host:port`, `lmtp://host:port`, `lmtp:path` |
-    | relay | where mail goes out: `smtp://host:port`, `lmtp:path`, `capture:path` (a maildir; nothing leaves) |
+    | relay | where mail goes out: `smtp://host:port`, `smtps://user@host`, `lmtp:path`, `capture:path` (a maildir) |
     | hostname | how this server calls itself: greeting, HELO, Message-ID, sender of bounces |
     | authserv_id | the authserv-id whose Authentication-Results are believed (RFC 8601, section 2.5) |
     | correspondent | who writes: the first `from` address, or the `envelope` sender |
@@ -262,6 +263,11 @@ def _check(settings: Settings, origins: Mapping[str, str]) -> None:
             port = found.groupdict().get("port") if found else None
             if not found or (port is not None and not lowest <= int(port) <= 65535):
                 refuse(name, f"cannot be {mask_secrets(text)!r}{_why_not(name, text)}; it is {forms}")
+    if "://" in settings.relay:
+        try:
+            parse_endpoint(settings.relay)
+        except ConfigError as error:
+            refuse("relay", f"cannot be used: {error}")
 
 
 # What each of them accepts is what those who open them understand: ingress/listen.py, delivery/, store/url.py. To ask
@@ -277,10 +283,12 @@ _FORMS: dict[str, tuple[re.Pattern[str], int, str]] = {
     ),
     "relay": (
         re.compile(
-            rf"(?:smtp|lmtp):(?://{_HOST}(?::(?P<port>[0-9]{{1,9}}))?/?|///[^\0?#]+|{_SOCKET})|capture:(?P<dir>[^\0]+)"
+            rf"(?:smtp|lmtp|smtps|smtp\+starttls)://(?:[^\s/?#]*@)?{_HOST}(?::(?P<port>[0-9]{{1,9}}))?/?(?:\?[^\s#]*)?"
+            rf"|(?:smtp|lmtp):(?:///[^\0?#]+|{_SOCKET})|capture:(?P<dir>[^\0]+)"
         ),
         1,
-        "smtp://HOST:PORT, lmtp://HOST:PORT, lmtp:PATH/TO/SOCKET or capture:DIR (a maildir; nothing leaves)",
+        "smtp://HOST:PORT, smtps://USER:PASSWORD@HOST, smtp+starttls://HOST, lmtp://HOST:PORT, lmtp:PATH/TO/SOCKET"
+        " or capture:DIR (a maildir; nothing leaves)",
     ),
     "ingress": (
         re.compile(
@@ -296,6 +304,4 @@ def _why_not(name: str, text: str) -> str:
     """What may not be obvious about a refused expression."""
     if name == "store" and text.startswith(("postgres:", "postgresql:")):
         return ": stores on PostgreSQL come with a later version"
-    if name == "relay" and "@" in text and "://" in text:
-        return ": a name and password are not supported, use a relay on this host"
     return ""

@@ -12,6 +12,7 @@ from monsal.smtp.dialogue import (
     Answer,
     Awaited,
 )
+from monsal.smtp.endpoint import Credentials, Endpoint, Tls, is_loopback, parse_endpoint
 from monsal.smtp.events import (
     Closing,
     Event,
@@ -79,6 +80,7 @@ from monsal.smtp.transaction import (
     ConnectionGivenUp,
     RecipientResult,
     Stage,
+    TlsWanted,
     Transaction,
     TransactionDone,
 )
@@ -130,7 +132,9 @@ __all__ = [
     "ClientSettings",
     "Closing",
     "ConnectionGivenUp",
+    "Credentials",
     "DotStuffer",
+    "Endpoint",
     "Event",
     "Hello",
     "Input",
@@ -148,7 +152,11 @@ __all__ = [
     "ServerSettings",
     "SessionState",
     "Stage",
+    "Tls",
+    "TlsWanted",
     "Transaction",
     "TransactionDone",
+    "is_loopback",
+    "parse_endpoint",
     "session_table_defects",
 ]

@@ -67,6 +67,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     | max_replies_per_hour | replies to one correspondent within an hour; none for any number |
     | drain | how long a stopping server waits for turns that run |
     | relay_connections | connections to the relay at once |
+    | dkim_key | a file `SELECTOR.pem`, or a directory of them, whose newest keys sign what leaves (RFC 6376) |
+    | dkim_domain | the domain that signs, for its own addresses and those below; none: that of each From |
+    | dkim_selector | the selector of a key file, if its name does not say it |
     | workers | processes that handle messages, beside one for the store and a spare; 0: all is one process |
     | log, log_level | form of the log lines, and from which level on they are written |
     """
@@ -89,6 +92,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     max_replies_per_hour: Annotated[int, Meta(ge=0)] | None = 10
     drain: Annotated[float, Meta(ge=0)] = 30.0
     relay_connections: Count = 4
+    dkim_key: str | None = None
+    dkim_domain: str | None = None
+    dkim_selector: str | None = None
     workers: Annotated[int, Meta(ge=0)] = 0
     log: Literal["text", "json"] = "text"
     log_level: Literal["debug", "info", "warning", "error"] = "info"
@@ -98,7 +104,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 MAX_WORKERS = 256
 
 _FIELDS = {field.name: field for field in msgspec.structs.fields(Settings)}
-_OPTIONAL = {"authserv_id", "max_replies_per_hour"}
+_OPTIONAL = {"authserv_id", "dkim_domain", "dkim_key", "dkim_selector", "max_replies_per_hour"}
 
 
 class SettingRow(msgspec.Struct, frozen=True):
@@ -254,6 +260,8 @@ def _check(settings: Settings, origins: Mapping[str, str]) -> None:
 
     if len(settings.hostname) > 255 or not _HOSTNAME.match(settings.hostname):
         refuse("hostname", f"must be a domain name such as mail.example.com, not {settings.hostname!r}")
+    if settings.dkim_domain is not None and not _HOSTNAME.match(settings.dkim_domain):
+        refuse("dkim_domain", f"must be a domain name such as example.com, not {settings.dkim_domain!r}")
     if settings.workers > MAX_WORKERS:
         refuse("workers", f"is {settings.workers}; more than {MAX_WORKERS} processes help nobody, and wait for memory")
     for name, texts in (("store", [settings.store]), ("relay", [settings.relay]), ("ingress", settings.ingress)):

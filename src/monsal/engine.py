@@ -23,6 +23,7 @@ from monsal.conversation import (
     OutboxPump,
     Relay,
     Runner,
+    Sign,
     Spool,
     SpoolSettings,
     Templates,
@@ -109,6 +110,7 @@ class Engine:
         store: Store,
         relay: Relay,
         page: Path | None = None,
+        sign: Sign | None = None,
     ) -> None:
         self.router = parts.router
         self.settings = settings
@@ -143,6 +145,7 @@ class Engine:
                 authserv_id=settings.authserv_id,
             ),
             states=parts.states,
+            sign=sign,
         )
         self.pump = OutboxPump(store, relay, clock)
         self._tasks: dict[str, asyncio.Task[None]] = {}

@@ -25,6 +25,7 @@ import msgspec
 
 from monsal.clock import Clock
 from monsal.config import Settings, mask_secrets
+from monsal.conversation import Sign
 from monsal.delivery import open_relay
 from monsal.engine import DrainReport, Engine, OnFailure, Parts
 from monsal.errors import ReloadFailed, StoreLocked, StoreUnavailable
@@ -241,6 +242,7 @@ class LocalService:
             store=store,
             relay=relay,
             page=self._page,
+            sign=_signer(settings, self._directory),
         )
         await self._open_when_free(engine)
         self.engine = engine
@@ -330,6 +332,16 @@ class LocalService:
     def hurry(self) -> None:
         if self.engine is not None:
             self.engine.hurry.set()
+
+
+def _signer(settings: Settings, directory: Path) -> Sign | None:
+    """Who signs what leaves, if the settings name a key. Raises ConfigError for what is none."""
+    if settings.dkim_key is None:
+        return None
+    # Not before: it needs the extra `dkim`.
+    from monsal.delivery.dkim import open_signer
+
+    return open_signer(directory / settings.dkim_key, domain=settings.dkim_domain, selector=settings.dkim_selector)
 
 
 class LocalView:

@@ -42,6 +42,7 @@ COMMANDS = {
     "release": "Let a held conversation go on.",
     "rpc": "Call a program over JSON-RPC; list what it can be asked.",
     "config": "Each setting, its value and where it comes from.",
+    "dkim": "Keys that sign outgoing mail.",
     "systemd": "A hardened unit file for the application.",
 }
 #: Commands that the interface names and this version has not.

@@ -13,6 +13,7 @@ from monsal.conversation.ports import Deferred, Delivered, Failed, Outcome, Rela
 from monsal.conversation.runner import Runner
 from monsal.conversation.spool import Spool, SpoolSettings
 from monsal.conversation.templates import Templates
+from monsal.conversation.turn import Sign
 from monsal.conversation.worker import Worker, WorkerSettings
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "Relay",
     "RelayMail",
     "Runner",
+    "Sign",
     "Spool",
     "SpoolSettings",
     "Templates",

@@ -288,7 +288,7 @@ class Passage:
         arguments = handler.arguments(captures)
 
         def finish(result: Any) -> TurnResult:
-            render(turn, now=self.around.clock.now())
+            render(turn, now=self.around.clock.now(), sign=self.around.sign)
             if handler.stateless:
                 return TurnResult(None, stateful=False)
             target = router.next_state(result, handler)
@@ -480,6 +480,7 @@ class Passage:
             handler="(rejection)",
             number=0,
             now=self.around.clock.now(),
+            sign=self.around.sign,
         )
 
     async def _commit(self, commit: TurnCommit) -> None:

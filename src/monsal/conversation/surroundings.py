@@ -9,6 +9,7 @@ from typing import Any
 from monsal.clock import Clock
 from monsal.conversation.context import TurnTools
 from monsal.conversation.runner import Runner
+from monsal.conversation.turn import Sign
 from monsal.routing import Router
 from monsal.store.budget import ReplyBudget
 from monsal.store.contract import Store
@@ -31,7 +32,7 @@ class Counts:
 class Surroundings:
     """What every passage of one worker uses. `states` is a foreign storage of states, given beside the store.
 
-    `announce` sends the notifications of a turn that was applied, once it is durable.
+    `announce` sends the notifications of a turn that was applied, once it is durable; `sign` signs what leaves.
     """
 
     store: Store
@@ -43,5 +44,6 @@ class Surroundings:
     announce: Callable[[Iterable[Callable[[], object]]], None]
     deadline: float
     authserv_id: str | None = None
+    sign: Sign | None = None
     states: Any = None
     counts: Counts = field(default_factory=Counts)

@@ -23,7 +23,7 @@ from monsal.conversation.runner import Runner
 from monsal.conversation.spool import Spool
 from monsal.conversation.surroundings import Surroundings
 from monsal.conversation.templates import Templates
-from monsal.conversation.turn import failure_commit
+from monsal.conversation.turn import Sign, failure_commit
 from monsal.errors import StoreError, StoreUnavailable
 from monsal.routing import Router
 from monsal.store.budget import ReplyBudget
@@ -75,6 +75,7 @@ class Worker:
         templates: Templates | None = None,
         settings: WorkerSettings | None = None,
         states: Any = None,
+        sign: Sign | None = None,
     ) -> None:
         self._store = store
         self._runner = runner
@@ -97,6 +98,7 @@ class Worker:
             deadline=self._settings.deadline,
             authserv_id=self._settings.authserv_id,
             states=states,
+            sign=sign,
             announce=entrance.announce,
             tools=TurnTools(
                 state_key=router.state_key,

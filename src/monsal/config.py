@@ -51,7 +51,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     | setting | means |
     |---|---|
     | store | where everything durable lives: `sqlite:///path` (relative to the directory), `memory:` |
-    | ingress | where mail comes in: `smtp://host:port`, `lmtp://host:port`, `lmtp:path` |
+    | ingress | where mail comes in: `smtp://host:port`, `lmtp://host:port`, `lmtp:path`, `maildir:path` |
     | relay | where mail goes out: `smtp://host:port`, `smtps://user@host`, `lmtp:path`, `capture:path` (a maildir) |
     | hostname | how this server calls itself: greeting, HELO, Message-ID, sender of bounces |
     | authserv_id | the authserv-id whose Authentication-Results are believed (RFC 8601, section 2.5) |
@@ -301,9 +301,10 @@ _FORMS: dict[str, tuple[re.Pattern[str], int, str]] = {
     "ingress": (
         re.compile(
             rf"(?:smtp|lmtp)://{_HOST}:(?P<port>[0-9]{{1,9}})|(?:smtp|lmtp|unix):(?:///[^\0]+|(?!//)[^\0]*/[^\0]+)"
+            r"|maildir:(?!//)[^\0?]+(?:\?to=[^\s@?&]+@[^\s@?&]+)?"
         ),
         0,
-        "a list of smtp://HOST:PORT, lmtp://HOST:PORT or lmtp:PATH/TO/SOCKET",
+        "a list of smtp://HOST:PORT, lmtp://HOST:PORT, lmtp:PATH/TO/SOCKET or maildir:PATH",
     ),
 }
 

@@ -29,7 +29,16 @@ from monsal.conversation import Sign
 from monsal.delivery import open_relay
 from monsal.engine import DrainReport, Engine, OnFailure, Parts
 from monsal.errors import ReloadFailed, StoreLocked, StoreUnavailable
-from monsal.ingress import Doors, IngressSettings, LmtpIngress, MemoryBudget, SmtpIngress
+from monsal.ingress import (
+    Doors,
+    Ingress,
+    IngressSettings,
+    LmtpIngress,
+    MaildirIngress,
+    MemoryBudget,
+    SmtpIngress,
+    parse_maildir,
+)
 from monsal.memory import memory_of
 from monsal.smtp.settings import ServerSettings
 from monsal.store import Store
@@ -204,6 +213,7 @@ class LocalService:
         self.engine: Engine | None = None
         self.troupe: Troupe | None = None
         self.ingresses: list[SmtpIngress] = []
+        self.maildirs: list[MaildirIngress] = []
         self.report: DrainReport | None = None
 
     @property
@@ -303,9 +313,19 @@ class LocalService:
             except OSError as error:
                 raise OSError(error.errno, f"cannot listen on {door.url}: {error.strerror or error}") from error
             self.ingresses.append(ingress)
+        for url in settings.ingress:
+            if url.startswith("maildir:"):
+                size = settings.max_message_size
+                maildir = MaildirIngress(parse_maildir(url), engine.spool, base=self._directory, max_size=size)
+                await maildir.start()
+                self.maildirs.append(maildir)
 
     async def start_apis(self) -> None:
         await self.opened().apis.listen(self._directory)
+
+    def ways_in(self) -> list[Ingress]:
+        """All that mail comes in by, with and without a door."""
+        return [*self.ingresses, *self.maildirs]
 
     # Drain and stop
 
@@ -313,7 +333,7 @@ class LocalService:
         await self.opened().drain_apis(grace)
 
     async def stop_ingresses(self, grace: float) -> None:
-        await asyncio.gather(*(ingress.stop(grace) for ingress in self.ingresses))
+        await asyncio.gather(*(ingress.stop(grace) for ingress in self.ways_in()))
 
     async def drain_workers(self, grace: float) -> None:
         await self.opened().drain_workers(grace)
@@ -374,7 +394,7 @@ class LocalView:
         return {
             "ingress": {
                 address: msgspec.structs.asdict(ingress.statistics())
-                for ingress in self._service.ingresses
+                for ingress in self._service.ways_in()
                 for address in ingress.addresses
             },
             "worker": msgspec.structs.asdict(engine.worker.statistics()),

@@ -9,6 +9,7 @@ from monsal.ingress.base import Ingress, IngressStatistics, Intake
 from monsal.ingress.doors import Door, Doors
 from monsal.ingress.limits import IngressSettings, MemoryBudget
 from monsal.ingress.listen import Bind, parse_bind
+from monsal.ingress.maildir import MaildirIngress, MaildirPlace, parse_maildir
 from monsal.ingress.pipe import EX_DATAERR, EX_OK, EX_TEMPFAIL, Ingested, ingest, read_mail
 from monsal.ingress.smtp import LmtpIngress, SmtpIngress
 
@@ -25,9 +26,12 @@ __all__ = [
     "IngressStatistics",
     "Intake",
     "LmtpIngress",
+    "MaildirIngress",
+    "MaildirPlace",
     "MemoryBudget",
     "SmtpIngress",
     "ingest",
     "parse_bind",
+    "parse_maildir",
     "read_mail",
 ]

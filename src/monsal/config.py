@@ -66,6 +66,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     | max_hops | Received lines above which a message counts as looping |
     | max_replies_per_hour | replies to one correspondent within an hour; none for any number |
     | drain | how long a stopping server waits for turns that run |
+    | max_mails_per_minute | mails within a minute to the recipients of one domain; none for any number |
     | relay_connections | connections to the relay at once |
     | dkim_key | a file `SELECTOR.pem`, or a directory of them, whose newest keys sign what leaves (RFC 6376) |
     | dkim_domain | the domain that signs, for its own addresses and those below; none: that of each From |
@@ -91,6 +92,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     max_hops: Count = 50
     max_replies_per_hour: Annotated[int, Meta(ge=0)] | None = 10
     drain: Annotated[float, Meta(ge=0)] = 30.0
+    max_mails_per_minute: Count | None = None
     relay_connections: Count = 4
     dkim_key: str | None = None
     dkim_domain: str | None = None
@@ -104,7 +106,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 MAX_WORKERS = 256
 
 _FIELDS = {field.name: field for field in msgspec.structs.fields(Settings)}
-_OPTIONAL = {"authserv_id", "dkim_domain", "dkim_key", "dkim_selector", "max_replies_per_hour"}
+_OPTIONAL = {"authserv_id", "dkim_domain", "dkim_key", "dkim_selector", "max_mails_per_minute", "max_replies_per_hour"}
 
 
 class SettingRow(msgspec.Struct, frozen=True):

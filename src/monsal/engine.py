@@ -21,6 +21,7 @@ from monsal.config import Settings
 from monsal.conversation import (
     Entrance,
     OutboxPump,
+    OutboxSettings,
     Relay,
     Runner,
     Sign,
@@ -147,7 +148,10 @@ class Engine:
             states=parts.states,
             sign=sign,
         )
-        self.pump = OutboxPump(store, relay, clock)
+        limit = settings.max_mails_per_minute
+        # Each worker process has a pump of its own, and its share of the rate.
+        share = None if limit is None else limit / max(1, settings.workers)
+        self.pump = OutboxPump(store, relay, clock, OutboxSettings(per_minute=share))
         self._tasks: dict[str, asyncio.Task[None]] = {}
         #: When a drain began, with the turns and mails there were until then.
         self._drained_from = (time.monotonic(), 0, 0)

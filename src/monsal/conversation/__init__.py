@@ -7,7 +7,7 @@ leaves, `context.py` is what handlers see.
 
 from monsal.conversation.context import Turn, after, current, reject, reply, send, start
 from monsal.conversation.entrance import Delivery, Entrance, deliver, deliver_async, notify, read, read_async
-from monsal.conversation.outbox import OutboxPump
+from monsal.conversation.outbox import OutboxPump, OutboxSettings
 from monsal.conversation.page import TurnPage, rows_in
 from monsal.conversation.ports import Deferred, Delivered, Failed, Outcome, Relay, RelayMail
 from monsal.conversation.runner import Runner
@@ -23,6 +23,7 @@ __all__ = [
     "Entrance",
     "Failed",
     "OutboxPump",
+    "OutboxSettings",
     "Outcome",
     "Relay",
     "RelayMail",

@@ -30,14 +30,15 @@ run: $(STAMP) ## start the example application (EXAMPLE=examples/orders for the 
 	@$(BIN)/monsal run --dir $(EXAMPLE)
 
 test: $(STAMP) ## all tests that need only the package index
-	@$(BIN)/python -m pytest tests --ignore=tests/interop --ignore=tests/soak
+	@$(BIN)/python -m tools.second_look tests --ignore=tests/interop --ignore=tests/soak
 
 interop: $(STAMP) ## tests against foreign programs; installs them from Debian
 	@tools/install_peers.sh
 	@$(BIN)/python -m tools.peers cherrypy magicbus quickrpc jsonrpc
-	@$(BIN)/python -m pytest tests/interop
+	@$(BIN)/python -m tools.second_look tests/interop
 
-soak: $(STAMP) ## seeded long run: make soak SECONDS=600
+soak: $(STAMP) ## seeded long run, and a search for counterexamples: make soak SECONDS=600
+	@MONSAL_SEARCH=yes $(BIN)/python -m pytest tests/property
 	@MONSAL_SOAK_SECONDS=$(SECONDS) $(BIN)/python -m pytest tests/soak -s
 
 bench: $(STAMP) ## measure, and write bench/RESULTS.md (SUITE=bus for that one only)

@@ -47,6 +47,7 @@ ROOMS = {
     "memory": (5, 0),
     "control": (5, 1),
     "exposure": (5, 1),
+    "authentic": (5, 1),
     "engine": (5, 2),
     "ownership": (5, 2),
     "progress": (5, 2),

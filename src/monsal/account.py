@@ -33,6 +33,11 @@ class Account:
         #: When and why the last reload failed, in words; empty if it did not.
         self.failed_reload = ""
 
+    @property
+    def announced(self) -> bool:
+        """Whether `run/ready.json` says that this server is ready."""
+        return self._announced
+
     def announce(self) -> dict[str, Any]:
         """Write `run/ready.json` in one step: from now on the server is ready."""
         server = self._server

@@ -55,6 +55,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     | relay | where mail goes out: `smtp://host:port`, `smtps://user@host`, `lmtp:path`, `capture:path` (a maildir) |
     | hostname | how this server calls itself: greeting, HELO, Message-ID, sender of bounces |
     | authserv_id | the authserv-id whose Authentication-Results are believed (RFC 8601, section 2.5) |
+    | authserv_hops | Received lines from the top that are of our own machines; results below them are not believed |
+    | check_auth | check SPF, DKIM, DMARC and ARC ourselves where no believed results are (extra `auth`) |
+    | check_auth_within | how long such a check may take |
+    | confirm_within | how long a message whose sender is not proved waits for the sender to confirm it |
+    | max_unconfirmed | messages of one correspondent that may wait like that; 0: nobody is asked to confirm |
     | correspondent | who writes: the first `from` address, or the `envelope` sender |
     | max_message_size | largest message taken (SIZE, RFC 1870) |
     | max_recipients | recipients of one transaction |
@@ -63,6 +68,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     | deadline | how long a turn may take, unless its route says otherwise |
     | lease | how long a claimed message stays with a worker that gives no sign of life |
     | claim_batch | messages that a worker claims at a time |
+    | keep_bodies | how long the content of mail that was handled is kept: none for ever |
+    | keep_history | how long its rows and turns are kept: none for ever. Dead letters stay until they are dropped |
+    | unknown_state | what becomes of mail in a state whose function is gone: `start` over, `dead` letter, `hold` |
     | max_hops | Received lines above which a message counts as looping |
     | max_replies_per_hour | replies to one correspondent within an hour; none for any number |
     | drain | how long a stopping server waits for turns that run |
@@ -80,6 +88,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     relay: str = "capture:run/sent"
     hostname: str = msgspec.field(default_factory=_own_name)
     authserv_id: str | None = None
+    authserv_hops: Annotated[int, Meta(ge=0)] = 1
+    check_auth: bool = False
+    check_auth_within: Seconds = 20.0
+    confirm_within: Annotated[float, Meta(gt=0, le=400 * 86400.0)] = 3 * 86400.0
+    max_unconfirmed: Annotated[int, Meta(ge=0)] = 5
     correspondent: Literal["from", "envelope"] = "from"
     max_message_size: Count = 25 * 1024 * 1024
     max_recipients: Count = 100
@@ -89,6 +102,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     deadline: Seconds = 60.0
     lease: Seconds = 120.0
     claim_batch: Count = 32
+    keep_bodies: Annotated[float, Meta(ge=0)] | None = 30 * 86400.0
+    keep_history: Annotated[float, Meta(ge=0)] | None = 365 * 86400.0
+    unknown_state: Literal["start", "dead", "hold"] = "start"
     max_hops: Count = 50
     max_replies_per_hour: Annotated[int, Meta(ge=0)] | None = 10
     drain: Annotated[float, Meta(ge=0)] = 30.0
@@ -106,7 +122,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 MAX_WORKERS = 256
 
 _FIELDS = {field.name: field for field in msgspec.structs.fields(Settings)}
-_OPTIONAL = {"authserv_id", "dkim_domain", "dkim_key", "dkim_selector", "max_mails_per_minute", "max_replies_per_hour"}
+_OPTIONAL = {
+    *("authserv_id", "dkim_domain", "dkim_key", "dkim_selector", "keep_bodies", "keep_history"),
+    *("max_mails_per_minute", "max_replies_per_hour"),
+}
 
 
 class SettingRow(msgspec.Struct, frozen=True):
@@ -250,8 +269,9 @@ def _in_words(kind: Any) -> str:
     if get_origin(kind) is Annotated:
         limits = options[1]
         bound = f" of at least {limits.ge}" if limits.ge is not None else f" above {limits.gt}"
+        bound += f" and at most {limits.le:g}" if limits.le is not None else ""
         return f"{_in_words(options[0])}{bound}"
-    return {int: "a whole number", float: "a number"}.get(kind, "a text")
+    return {bool: "true or false", int: "a whole number", float: "a number"}.get(kind, "a text")
 
 
 def _check(settings: Settings, origins: Mapping[str, str]) -> None:

@@ -16,10 +16,14 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from monsal.authentic import checker, organization
 from monsal.clock import Clock
 from monsal.config import Settings
 from monsal.conversation import (
+    Confirming,
     Entrance,
+    Janitor,
+    Keeping,
     OutboxPump,
     OutboxSettings,
     Relay,
@@ -31,8 +35,10 @@ from monsal.conversation import (
     TurnPage,
     Worker,
     WorkerSettings,
+    orphaned_states,
 )
 from monsal.exposure import Apis, Exposure
+from monsal.mail import Upstream
 from monsal.routing import Router
 from monsal.store.contract import Store
 
@@ -44,6 +50,9 @@ __all__ = ["DrainReport", "Engine", "Parts"]
 log = logging.getLogger("monsal.engine")
 
 OnFailure = Callable[[BaseException], None]
+
+#: What becomes of mail in a state without a function, by the setting `unknown_state`.
+_ORPHANS_MAIL = {"start": "handled by somebody else", "dead": "a dead letter", "hold": "held"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,7 +121,10 @@ class Engine:
         relay: Relay,
         page: Path | None = None,
         sign: Sign | None = None,
+        keys: Path | None = None,
     ) -> None:
+        """`page` is the file of the turn page, `keys` that of the keys of capability addresses; None for a store in
+        memory, which has neither."""
         self.router = parts.router
         self.settings = settings
         self.clock = clock
@@ -126,6 +138,7 @@ class Engine:
             parts.router,
             clock,
             SpoolSettings(correspondent=settings.correspondent, max_hops=settings.max_hops),
+            keys=keys,
         )
         self.entrance = Entrance(store, self.spool, parts.router, clock, max_size=settings.max_message_size)
         self.apis = Apis(parts.exposures, self.entrance, threads=settings.handler_threads, deadline=settings.deadline)
@@ -138,15 +151,10 @@ class Engine:
             router=parts.router,
             entrance=self.entrance,
             templates=Templates(directory / parts.templates),
-            settings=WorkerSettings(
-                concurrency=max(settings.claim_batch, settings.handler_threads),
-                lease=settings.lease,
-                deadline=settings.deadline,
-                max_replies=settings.max_replies_per_hour,
-                authserv_id=settings.authserv_id,
-            ),
+            settings=_worker_settings(settings),
             states=parts.states,
             sign=sign,
+            checker=checker(settings) if settings.check_auth else None,
         )
         limit = settings.max_mails_per_minute
         # Each worker process has a pump of its own, and its share of the rate.
@@ -166,11 +174,14 @@ class Engine:
         self.entrance.open()
         await self.apis.open()
         self._entrances.append(self.entrance)
+        # They are made at the first start, and what is wrong with them is to be known then.
+        self.spool.capabilities.keyring.keys()
         if self._has_foreign_states:
             log.warning(
                 "states are kept in a storage beside the store: a crash between the two runs a handler again",
                 extra={"action": "weaker_promise"},
             )
+        await self._warn_of_orphans()
         suspects = self._page.left_behind()
         if suspects:
             dead = await self.store.killed(suspects, self.clock.now())
@@ -179,6 +190,23 @@ class Engine:
                 ", ".join(map(str, suspects)),
                 f"; {', '.join(map(str, dead))} did so for the third time and are dead letters now" if dead else "",
                 extra={"action": "unclean_end", "rows": suspects},
+            )
+
+    async def _warn_of_orphans(self) -> None:
+        """Say which stored states no function has (rule state.B7): their mail goes elsewhere (P5)."""
+        for orphan in await orphaned_states(self.store, self.router.table):
+            many = orphan.conversations != 1
+            log.warning(
+                "%d conversation%s with %s %s in %s, which no function has any more; new mail of theirs is %s "
+                "(`monsal states rename` moves them, and so does was=%r on the function that took its place)",
+                orphan.conversations,
+                "s" if many else "",
+                orphan.key,
+                "are" if many else "is",
+                orphan.state,
+                _ORPHANS_MAIL[self.settings.unknown_state],
+                orphan.state,
+                extra={"action": "orphan_states", "key": orphan.key, "state": orphan.state},
             )
 
     def start_worker(self, on_failure: OnFailure) -> None:
@@ -202,6 +230,11 @@ class Engine:
 
         self._tasks[name] = task = asyncio.get_running_loop().create_task(work)
         task.add_done_callback(ended)
+
+    def start_janitor(self, on_failure: OnFailure) -> None:
+        """Begin to tidy up, in the background; where the store is another process', that one does it."""
+        keeping = Keeping(bodies=self.settings.keep_bodies, history=self.settings.keep_history)
+        self._begin("janitor", Janitor(self.store, self.clock, keeping).run(), on_failure)
 
     async def settle(self) -> None:
         """Handle and send everything that is due now, in the foreground; for tests."""
@@ -261,6 +294,7 @@ class Engine:
         if self.entrance in self._entrances:
             self._entrances.remove(self.entrance)
         await self.apis.close()
+        await self._end("janitor")
         await self.drain_workers(0.0)
         await self.pump.stop(0.0)
         await self._end("outbox")
@@ -269,3 +303,19 @@ class Engine:
         await self.relay.close()
         await self.store.close()
         self._page.close()
+
+
+def _worker_settings(settings: Settings) -> WorkerSettings:
+    return WorkerSettings(
+        concurrency=max(settings.claim_batch, settings.handler_threads),
+        lease=settings.lease,
+        deadline=settings.deadline,
+        max_replies=settings.max_replies_per_hour,
+        unknown_state=settings.unknown_state,
+        upstream=Upstream(
+            authserv_id=settings.authserv_id,
+            hops=settings.authserv_hops,
+            organization=organization(),
+        ),
+        confirming=Confirming(within=settings.confirm_within, limit=settings.max_unconfirmed),
+    )

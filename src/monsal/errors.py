@@ -3,8 +3,10 @@
     MonsalError
     ├─ UsageError            the author of the application: wrong at load or at start
     │   ├─ ConfigError           a setting
-    │   └─ RouteError            a route, capture or mark
+    │   ├─ RouteError            a route, capture or mark
+    │   └─ TemplateError         a template of a mail
     ├─ AddressError          whoever gave an address that is none
+    ├─ CapabilityError       a capability address that is not (any more) valid, or a value that makes none
     ├─ ProtocolError         the peer on the other end of a socket
     ├─ RemoteError           the program at the other end of a call
     │   ├─ NotRunning            nobody listens there (also ConnectionError)
@@ -35,6 +37,7 @@ __all__ = [
     "AddressError",
     "Busy",
     "CallExpired",
+    "CapabilityError",
     "ConfigError",
     "ConnectionLost",
     "DeadlineExceeded",
@@ -56,6 +59,7 @@ __all__ = [
     "StoreLocked",
     "StoreNewer",
     "StoreUnavailable",
+    "TemplateError",
     "TurnError",
     "Unauthenticated",
     "UsageError",
@@ -81,8 +85,16 @@ class RouteError(UsageError, TypeError):
     """
 
 
+class TemplateError(UsageError):
+    """A template of a mail is wrong, or lacks a variable; the message begins with its name and the line."""
+
+
 class AddressError(MonsalError, ValueError):
     """The text is no mail address (RFC 5321, section 4.1.2)."""
+
+
+class CapabilityError(MonsalError, ValueError):
+    """A capability address is forged, expired, used or another's; or a value does not fit into one."""
 
 
 class ProtocolError(MonsalError):

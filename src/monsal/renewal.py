@@ -11,6 +11,7 @@ Whichever way: code that cannot serve changes nothing, and whoever asked is give
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import subprocess
@@ -20,7 +21,7 @@ from collections.abc import Callable
 from typing import Any
 
 from monsal.account import Account
-from monsal.bus import Bus, ChannelFailures, Phase
+from monsal.bus import Bus, ChannelFailures, Phase, TransitionError
 from monsal.bus.inner.reexec import command_line
 from monsal.bus.launching import LaunchFailed, launch
 from monsal.bus.plugins.systemd import Notifier
@@ -53,7 +54,7 @@ class Renewal:
 
     async def renew(self) -> dict[str, Any]:
         """Take up the code as it is now; the generation that has it. Raises ReloadFailed."""
-        self._check_started()
+        await self._check_started()
         try:
             await asyncio.to_thread(self._bus.graceful)
         except ChannelFailures as failures:
@@ -63,7 +64,7 @@ class Renewal:
 
     async def replace(self) -> dict[str, Any]:
         """Begin to replace the process by a fresh one; the generation that will be. Raises ReloadFailed."""
-        self._check_started()
+        await self._check_started()
         await asyncio.to_thread(self._alone, self._replace)
         return {"generation": self._server.generation + 1}
 
@@ -86,7 +87,11 @@ class Renewal:
         if self._give_up is not None:
             os.write(self._give_up, b"x")
 
-    def _check_started(self) -> None:
+    async def _check_started(self) -> None:
+        if self._bus.phase is Phase.STARTING and self._account.announced:
+            # Whoever saw `run/ready.json` may ask at once: what is left of the start takes a moment.
+            with contextlib.suppress(TransitionError):
+                await asyncio.to_thread(self._bus.wait, (Phase.STARTED, Phase.DRAINING, Phase.STOPPING))
         if self._bus.phase is not Phase.STARTED:
             raise ReloadFailed(f"the server is {self._bus.phase.value}; try again when it is ready")
 

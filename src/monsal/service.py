@@ -26,6 +26,7 @@ import msgspec
 from monsal.clock import Clock
 from monsal.config import Settings, mask_secrets
 from monsal.conversation import Sign
+from monsal.conversation.keys import keys_of
 from monsal.delivery import open_relay
 from monsal.engine import DrainReport, Engine, OnFailure, Parts
 from monsal.errors import ReloadFailed, StoreLocked, StoreUnavailable
@@ -253,6 +254,7 @@ class LocalService:
             relay=relay,
             page=self._page,
             sign=_signer(settings, self._directory),
+            keys=keys_of(settings.store, self._directory),
         )
         await self._open_when_free(engine)
         self.engine = engine
@@ -289,6 +291,8 @@ class LocalService:
 
     async def start_workers(self, on_failure: OnFailure) -> None:
         self.opened().start_worker(on_failure)
+        if self._given is None:
+            self.opened().start_janitor(on_failure)
 
     async def start_outbox(self, on_failure: OnFailure) -> None:
         self.opened().start_pump(on_failure)

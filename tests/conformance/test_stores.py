@@ -14,6 +14,8 @@ from monsal.store.contract import Store
 from monsal.testing import checks
 from monsal.testing.checks import Check
 
+pytestmark = pytest.mark.evidence
+
 
 def sqlite(place: Path) -> Store:
     return SqliteStore(place / "run" / "monsal.db")

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from harness import Server, make_application
 
-pytestmark = pytest.mark.interop
+pytestmark = [pytest.mark.interop, pytest.mark.evidence]
 
 HANDLERS = """
 from monsal import reply, route

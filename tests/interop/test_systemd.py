@@ -19,7 +19,7 @@ from harness import Server, background, make_application, monsal_command, wait_u
 
 pytestmark = pytest.mark.interop
 
-PATIENCE = 30.0
+PATIENCE = 60.0
 
 #: Answers on each socket with its name, where it found it, and how often this process has begun.
 PROGRAM = """

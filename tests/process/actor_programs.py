@@ -256,14 +256,14 @@ def on_loop(work: Callable[[], Coroutine[Any, Any, None]]) -> Callable[[], None]
     """A test that is a coroutine, on a loop of its own."""
 
     def test() -> None:
-        asyncio.run(asyncio.wait_for(work(), 60.0))
+        asyncio.run(asyncio.wait_for(work(), 120.0))
 
     test.__name__, test.__doc__ = work.__name__, work.__doc__
     test.__dict__.update(work.__dict__)
     return test
 
 
-async def until(condition: Callable[[], bool], patience: float = 20.0) -> None:
+async def until(condition: Callable[[], bool], patience: float = 60.0) -> None:
     """Let the loop run until something is so."""
     async with asyncio.timeout(patience):
         while not condition():

@@ -15,10 +15,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-__all__ = ["BEGINNING", "END", "EXITED", "IDLE", "PATIENCE", "STOPPED", "Child", "programs"]
+__all__ = ["BEGINNING", "END", "EXITED", "IDLE", "PATIENCE", "STOPPED", "Child", "programs", "sleeps", "switches"]
 
 #: How long a child may take to end when it was told to.
-PATIENCE = 30.0
+PATIENCE = 60.0
 
 BEGINNING = """
 import atexit, os, sys, threading
@@ -35,6 +35,34 @@ SignalHandler(bus).subscribe()
 STOPPED = ["Bus STOPPING", "Bus STOPPED"]
 EXITED = ["Bus EXITING", "Bus EXITED"]
 END = [*STOPPED, *EXITED, "Waiting for child threads to terminate..."]
+
+
+def switches(pid: int) -> dict[str, str]:
+    """How often each thread of a process went to sleep; empty if one has just ended."""
+    try:
+        return {
+            task.name: (task / "status").read_text().partition("\nvoluntary_ctxt_switches:")[2].split()[0]
+            for task in Path(f"/proc/{pid}/task").iterdir()
+        }
+    except (FileNotFoundError, ProcessLookupError):
+        return {}
+
+
+def sleeps(pid: int, threads: int | None = None, *, seconds: float = 2.0) -> bool:
+    """Whether a process, of so many threads, is not woken for `seconds`; each of its threads, for all that time.
+
+    What it still has to do after its start takes longer on a busy machine, and a page that is read from the disk is a
+    sleep too: so it may take some looks until it is found asleep. Who is woken regularly never is.
+    """
+    for _ in range(20):
+        before = switches(pid)
+        if threads in (None, len(before)):
+            time.sleep(seconds)
+            if before and switches(pid) == before:
+                return True
+        else:
+            time.sleep(0.1)
+    return False
 
 
 class Child:
@@ -75,8 +103,12 @@ class Child:
         """
         status = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/status")
         before = ""
-        while (now := status.read_text().partition("voluntary_ctxt_switches")[2]) != before:
-            before = now
+        while True:
+            now = status.read_text()
+            # On a busy machine who is ready to run may wait as long; that is no sleep.
+            if "State:\tS" in now and now.partition("voluntary_ctxt_switches")[2] == before:
+                return
+            before = now.partition("voluntary_ctxt_switches")[2]
             time.sleep(0.1)
 
     def end(self) -> tuple[int, list[str], str]:

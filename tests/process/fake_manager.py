@@ -10,7 +10,7 @@ from contextlib import contextmanager
 __all__ = ["FakeManager"]
 
 #: How long a message may take; only a failing test waits that long.
-PATIENCE = 30.0
+PATIENCE = 60.0
 
 
 class FakeManager:

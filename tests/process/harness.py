@@ -29,7 +29,7 @@ ROOT = Path(__file__).resolve().parents[2]
 T = TypeVar("T")
 
 #: How long anything may take before the test fails; far above what it needs on a busy machine.
-PATIENCE = 30.0
+PATIENCE = 60.0
 _STEP = 0.01
 
 
@@ -82,7 +82,7 @@ def background(command: Sequence[str | Path], **options: Any) -> Iterator[subpro
         if process.poll() is None:
             process.terminate()
             try:
-                process.wait(5)
+                process.wait(30)
             except subprocess.TimeoutExpired:
                 process.kill()
         process.wait()

@@ -63,7 +63,7 @@ class LineProgram:
         assert process.stdin is not None
         try:
             process.stdin.close()
-            process.wait(5)
+            process.wait(30)
         except (BrokenPipeError, subprocess.TimeoutExpired):
             process.kill()
         process.wait()

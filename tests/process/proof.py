@@ -176,13 +176,16 @@ def smtp_witness() -> Iterator[SmtpWitness]:
         loop.call_soon(started.set)
         await over.wait()
         server.close()
-        for task in asyncio.all_tasks() - {asyncio.current_task()}:
+        left = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in left:
             task.cancel()
+        # Until each has closed its connection: what is left open would be found by a later test.
+        await asyncio.gather(*left, return_exceptions=True)
 
     started, over = threading.Event(), asyncio.Event()
     thread = threading.Thread(target=loop.run_until_complete, args=(body(),), name="witness")
     thread.start()
-    started.wait(10)
+    assert started.wait(60)
     try:
         yield witness
     finally:
@@ -236,7 +239,7 @@ def put_to_the_proof(directory: Path, trial: Trial, kind: type[E], *, witness: W
         wait_until(lambda: server.ledger()["accepted"] >= trial.messages, "all of the mails", patience=240)
         _live_for_a_while(server, load, dice)
         load.send_signal(signal.SIGTERM)
-        assert load.wait(60) == 0, "the load was not stopped cleanly"
+        assert load.wait(120) == 0, "the load was not stopped cleanly"
         server.wait_idle(patience=120)
         code = server.stop()
         assert code == 0, f"the last stop was not clean, exit {code}:\n{server.log()}"

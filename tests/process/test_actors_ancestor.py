@@ -42,7 +42,7 @@ def in_each_kind(work: Work) -> Any:
             async with house() as owner:
                 await work(owner, kind)
 
-        asyncio.run(asyncio.wait_for(run(), 60.0))
+        asyncio.run(asyncio.wait_for(run(), 120.0))
 
     test.__name__ = work.__name__
     test.pytestmark = [*getattr(work, "pytestmark", []), *test.pytestmark]  # type: ignore[attr-defined]
@@ -255,5 +255,5 @@ def test_no_thread_is_left() -> None:
     asyncio.run(work())
     for thread in threading.enumerate():
         if thread.name == "a":
-            thread.join(10.0)
+            thread.join(60.0)
             assert not thread.is_alive()

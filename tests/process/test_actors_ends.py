@@ -146,7 +146,7 @@ async def test_a_start_that_takes_too_long_is_given_up_with_its_stack() -> None:
     async with house() as arbiter:
         from monsal.actors import SpawnFailed
 
-        slow = spec(hooks={"boot": "actor_programs:sleep_long"}, ready_within=4.0)
+        slow = spec(hooks={"boot": "actor_programs:sleep_long"}, ready_within=8.0)
         error = await fails_with(SpawnFailed, arbiter.spawn(slow))
         assert error.cause.kind is ExitKind.START_FAILED
         assert "in sleep_long" in error.details
@@ -183,7 +183,7 @@ def test_a_child_ends_with_its_parent(command: str, number: signal.Signals) -> N
     with parent.stdout:
         child = int(parent.stdout.readline())
         os.kill(parent.pid, number)
-        parent.wait(30.0)
+        parent.wait(60.0)
         deadline = time.monotonic() + 60.0
         while _is_alive(child):
             assert time.monotonic() < deadline, "the child outlives its parent"
@@ -228,12 +228,13 @@ async def test_nothing_is_left_after_many_restarts() -> None:
                 await arbiter.watch("again")
             else:
                 await arbiter.stop_actor("again")
-        assert len(os.listdir("/proc/self/fd")) == before
-        assert _children() == others
+        # What earlier tests left may go meanwhile.
+        await until(lambda: len(os.listdir("/proc/self/fd")) <= before)
+        assert _children() <= others
 
 
-def _children() -> list[str]:
-    return Path(f"/proc/self/task/{os.getpid()}/children").read_text("ascii").split()
+def _children() -> set[str]:
+    return set(Path(f"/proc/self/task/{os.getpid()}/children").read_text("ascii").split())
 
 
 def test_an_actor_of_main_cannot_be_imported_elsewhere() -> None:
@@ -254,10 +255,16 @@ IDLE = """
             spec = ActorSpec(name="a", actor="actor_programs:Greeter")
             team = await arbiter.add_monitor("team", GroupSpec(member=spec, count=2, spare=1))
             await team.ask("ping")
-            await asyncio.sleep(0.5)
-            before = switches()
-            await asyncio.sleep(3.0)
-            print(switches() - before, flush=True)
+            # What follows the start takes its time on a busy machine; who is woken regularly is so in each of these.
+            fewest = 1000
+            for _ in range(10):
+                before = switches()
+                await asyncio.sleep(3.0)
+                fewest = min(fewest, switches() - before)
+                # One is the end of the sleep itself.
+                if fewest <= 2:
+                    break
+            print(fewest, flush=True)
 
     asyncio.run(main())
 """
@@ -266,5 +273,4 @@ IDLE = """
 def test_an_idle_arbiter_does_not_wake() -> None:
     program = textwrap.dedent(IDLE.format(here=str(HERE)))
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=100.0, check=True)
-    # One is the end of the sleep itself.
     assert int(done.stdout) <= 2, done.stdout

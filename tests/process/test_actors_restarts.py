@@ -63,12 +63,13 @@ async def die_often(kind: str, deaths: int, spare: int) -> None:
         before = held()
         await kill_members(arbiter, team, kind, deaths)
         await until(lambda: len(team.members) == 2 and (not spare or team.statistics().spare is not None), 60.0)
-        await until(lambda: held() == before)
+        await until(lambda: held() <= before)  # what earlier tests left may go meanwhile
         if kind == "process":
-            assert children() - others == {str(record.pid) for record in arbiter.switch.records.values()}
+            living = {str(record.pid) for record in arbiter.switch.records.values()}
+            await until(lambda: children() - others == living)
         assert len(arbiter.switch.by_link) == len(arbiter.switch.records) == 2 + spare
         assert len(arbiter.switch.gone) <= 1000
-    assert children() <= others
+    await until(lambda: children() <= others)
     await until(lambda: not any(one.name.startswith("team") for one in threading.enumerate()))
 
 

@@ -135,13 +135,17 @@ def _application(home: Path, expose: str, **settings: Any) -> Path:
 
 
 @pytest.fixture
-def server(tmp_path: Path) -> Iterator[Server]:
-    home = _application(
-        tmp_path, 'app.expose(Desk, at="unix:run/api.sock", slow_reader=1.0)', handler_threads=2, deadline=2.0
-    )
-    with Server(home) as made:
+def server(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Server]:
+    """Two threads for handlers; `limits` at a test says how long a call and a slow reader have, in seconds."""
+    deadline, slow_reader = getattr(request, "param", (60.0, 60.0))
+    expose = f'app.expose(Desk, at="unix:run/api.sock", slow_reader={slow_reader})'
+    with Server(_application(tmp_path, expose, handler_threads=2, deadline=deadline)) as made:
         made.start()
         yield made
+
+
+def limits(*, deadline: float = 60.0, slow_reader: float = 60.0) -> pytest.MarkDecorator:
+    return pytest.mark.parametrize("server", [(deadline, slow_reader)], indirect=True, ids=[""])
 
 
 def _mail(server: Server, text: str) -> None:
@@ -189,6 +193,7 @@ def test_who_asks_again_after_a_crash_has_one_row(server: Server) -> None:
 
 
 @pytest.mark.rule("rpc.B5")
+@limits(deadline=4.0)
 @pytest.mark.parametrize("method", ["hang_and_answer", "block"])
 def test_a_method_that_hangs_stops_neither_mail_nor_other_calls(server: Server, method: str) -> None:
     with Program(server) as stuck, Program(server) as other:
@@ -203,6 +208,7 @@ def test_a_method_that_hangs_stops_neither_mail_nor_other_calls(server: Server, 
 
 
 @pytest.mark.rule("rpc.B7")
+@limits(deadline=4.0)
 def test_when_too_many_hang_others_are_told_to_come_later(server: Server) -> None:
     with ExitStack() as stack:
         stuck = [stack.enter_context(Program(server)) for _ in range(2)]
@@ -219,6 +225,7 @@ def test_when_too_many_hang_others_are_told_to_come_later(server: Server) -> Non
 
 
 @pytest.mark.rule("rpc.B7")
+@limits(slow_reader=4.0)
 def test_a_program_that_does_not_read_is_cut_and_others_hear_everything(server: Server) -> None:
     text = "x" * 200_000
     with Program(server) as deaf, Program(server) as hearing, Program(server) as speaker:

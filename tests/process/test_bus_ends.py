@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from bus_programs import BEGINNING, IDLE, Child, programs
+from bus_programs import BEGINNING, IDLE, Child, programs, sleeps
 
 
 @pytest.fixture
@@ -100,21 +99,10 @@ def test_a_bus_that_was_forgotten_is_shut_down_at_the_end_with_a_warning(run: Ca
 def test_an_idle_process_is_never_woken(run: Callable[..., Child]) -> None:
     child = run(IDLE)
     child.until("Bus STARTED")
-
-    def switches() -> int:
-        tasks = Path(f"/proc/{child.process.pid}/task")
-        lines = [line for task in tasks.iterdir() for line in (task / "status").read_text().splitlines()]
-        return sum(int(line.split()[1]) for line in lines if line.startswith("voluntary_ctxt_switches"))
-
     # The first waiting is reached when a signal has been answered and the process sleeps again.
     child.signal(signal.SIGUSR1)
     child.until("Bus graceful")
-    with pytest.raises(subprocess.TimeoutExpired):
-        child.process.wait(0.2)
-    before = switches()
-    with pytest.raises(subprocess.TimeoutExpired):
-        child.process.wait(2)
-    assert switches() == before
+    assert sleeps(child.process.pid)
     child.signal(signal.SIGTERM)
     assert child.end()[0] == 0
 

@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from bus_programs import BEGINNING, END, EXITED, IDLE, Child, programs
+from bus_programs import BEGINNING, END, EXITED, IDLE, Child, programs, switches
+from harness import wait_until
 
 UNITS = (
     BEGINNING
@@ -182,8 +183,6 @@ def test_started_units_wake_nobody(run: Callable[..., Child]) -> None:
     child = run(IDLE)
     child.until("Bus STARTED")
     child.until_asleep()
-    status = Path(f"/proc/{child.process.pid}/task")
-    threads = [(one / "comm").read_text().strip() for one in status.iterdir()]
-    assert len(threads) == 1, "the threads of the calls are gone, and none was left to watch"
+    wait_until(lambda: len(switches(child.process.pid)) == 1, "the end of the threads of the calls; none is to watch")
     child.signal(signal.SIGTERM)
     assert child.end()[0] == 0

@@ -23,7 +23,7 @@ DESK = "desk@example.com"
 
 def write(server: Server, text: str = "hi", *, to: str = DESK, sender: str = "ann@example.net", number: int = 0) -> int:
     """Send one mail as a peer would; the code of the final answer."""
-    with smtplib.SMTP("127.0.0.1", server.port, timeout=30) as smtp:
+    with smtplib.SMTP("127.0.0.1", server.port, timeout=60) as smtp:
         smtp.ehlo("peer.example.net")
         for command, argument in (("mail", f"FROM:<{sender}>"), ("rcpt", f"TO:<{to}>")):
             code, _ = smtp.docmd(command, argument)
@@ -37,7 +37,7 @@ def write_if_let_in(server: Server) -> int:
     """The same, but a full house is an answer too."""
     try:
         return write(server)
-    except (smtplib.SMTPException, ConnectionError):
+    except (smtplib.SMTPException, OSError):
         return 421
 
 
@@ -65,10 +65,10 @@ def test_a_message_that_kills_its_process_three_times_is_a_dead_letter(home: Pat
         assert write(server, "poison", sender="eve@example.net") == 250
         for _ in range(2):
             assert server.process is not None
-            assert server.process.wait(30) == -signal.SIGKILL
+            assert server.process.wait(60) == -signal.SIGKILL
             server.spawn()
         assert server.process is not None
-        assert server.process.wait(30) == -signal.SIGKILL
+        assert server.process.wait(60) == -signal.SIGKILL
         server.start()
         assert write(server, "good", sender="eve@example.net", number=2) == 250
         server.wait_idle()
@@ -92,7 +92,7 @@ def test_a_key_generator_that_kills_its_process_is_no_endless_loop(home: Path) -
         assert write(server, "poison", sender="eve@example.net") == 250
         for _ in range(3):
             assert server.process is not None
-            assert server.process.wait(30) == -signal.SIGKILL
+            assert server.process.wait(60) == -signal.SIGKILL
             server.spawn()
         server.wait_ready()
         assert write(server, "good", sender="eve@example.net", number=2) == 250
@@ -106,7 +106,7 @@ def test_a_hanging_handler_stops_neither_others_nor_the_intake(home: Path) -> No
     make_application(
         home,
         "import threading\nfrom monsal import route\n"
-        '@route("desk@(host)", deadline=0.3)\ndef START(message):\n'
+        '@route("desk@(host)", deadline=2.0)\ndef START(message):\n'
         '    if message.subject == "hang":\n        threading.Event().wait()\n',
         drain=0.5,
     )
@@ -127,7 +127,7 @@ def test_a_coroutine_that_blocks_its_loop_stops_neither_others_nor_the_intake(ho
     make_application(
         home,
         "import threading\nfrom monsal import route\n"
-        '@route("desk@(host)", deadline=0.3)\nasync def START(message):\n'
+        '@route("desk@(host)", deadline=2.0)\nasync def START(message):\n'
         '    if message.subject == "hang":\n        threading.Event().wait()\n',
         drain=0.5,
     )
@@ -216,7 +216,7 @@ def test_a_store_that_takes_nothing_is_not_ready_and_says_why(home: Path) -> Non
         assert "monsal.db" in command(server, "status").stdout
         resource.prlimit(server.ready["pid"], resource.RLIMIT_FSIZE, before)
         wait_until(lambda: write(server, number=2) == 250, "a store that takes mail again")
-        assert status()[0] == 0
+        wait_until(lambda: status()[0] == 0, "a server that is well")
         server.wait_idle()
         assert server.ledger()["done"] == 2
         assert server.stop() == 0
@@ -264,14 +264,14 @@ def test_a_second_server_says_who_holds_the_store(home: Path) -> None:
 
 
 def test_a_relay_that_is_down_keeps_mail_and_turns_health_red(home: Path) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
-    make_application(
-        home,
-        'from monsal import reply, route\n@route("desk@(host)")\ndef START(message):\n    reply("hello")\n',
-        relay=f"smtp://127.0.0.1:{port}",
-    )
-    with Server(home) as server:
+    with socket.socket() as taken, Server(home) as server:
+        # Bound, so that nobody else gets it meanwhile; but nobody listens.
+        taken.bind(("127.0.0.1", 0))
+        make_application(
+            home,
+            'from monsal import reply, route\n@route("desk@(host)")\ndef START(message):\n    reply("hello")\n',
+            relay=f"smtp://127.0.0.1:{taken.getsockname()[1]}",
+        )
         server.start()
         assert write(server) == 250
         wait_until(lambda: server.rows("select reason from v_outbox where status = 'deferred'"), "a deferred mail")
@@ -288,8 +288,8 @@ def test_garbage_and_idle_connections_do_not_keep_mail_out(home: Path) -> None:
         stack.callback(resource.setrlimit, resource.RLIMIT_NOFILE, (soft, hard))
         server.start()
         for _ in range(min(5000, hard - 500)):
-            stack.enter_context(socket.create_connection(("127.0.0.1", server.port), timeout=30))
-        rubbish = stack.enter_context(socket.create_connection(("127.0.0.1", server.port), timeout=30))
+            stack.enter_context(socket.create_connection(("127.0.0.1", server.port), timeout=60))
+        rubbish = stack.enter_context(socket.create_connection(("127.0.0.1", server.port), timeout=60))
         with contextlib.suppress(ConnectionError):
             for _ in range(100):
                 rubbish.sendall(os.urandom(65536))
@@ -329,7 +329,7 @@ def test_a_second_signal_leaves_a_running_handler_to_the_next_start(home: Path) 
         server.process.send_signal(signal.SIGINT)
         wait_until(lambda: "waiting up to 30 s for 1 message" in server.log(), "the drain")
         server.process.send_signal(signal.SIGINT)
-        assert server.process.wait(20) == 0
+        assert server.process.wait(60) == 0
         assert "Traceback" not in server.log()
         assert server.ledger()["waiting"] == 1
 

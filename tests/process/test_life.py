@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
 import json
 import os
@@ -36,12 +35,12 @@ LONG_OPENING = (
 
 def monsal(*arguments: str | Path, **options: Any) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [*monsal_command(), *map(str, arguments)], capture_output=True, text=True, timeout=60, check=False, **options
+        [*monsal_command(), *map(str, arguments)], capture_output=True, text=True, timeout=120, check=False, **options
     )
 
 
 def write(server: Server, subject: str = "hello", sender: str = "ann@example.net") -> None:
-    with smtplib.SMTP("127.0.0.1", server.port, timeout=30) as client:
+    with smtplib.SMTP("127.0.0.1", server.port, timeout=60) as client:
         client.sendmail(sender, [ADDRESS], f"From: {sender}\r\nSubject: {subject}\r\n\r\nHi\r\n")
 
 
@@ -57,10 +56,18 @@ def units(server: Server) -> dict[str, str]:
 def control(server: Server, method: str) -> Any:
     """Ask without a command, which would take longer than what is to be seen."""
     with socket.socket(socket.AF_UNIX) as client:
-        client.settimeout(30)
+        client.settimeout(60)
         client.connect(str(server.directory / "run" / "control.sock"))
         client.sendall(json.dumps({"jsonrpc": "2.0", "id": 1, "method": method}).encode() + b"\n")
         return json.loads(client.makefile().readline())["result"]
+
+
+def why(server: Server) -> str:
+    """What it waits for; nothing as long as nobody listens yet: a socket is there before it does."""
+    try:
+        return "\n".join(control(server, "server.why"))
+    except (FileNotFoundError, ConnectionRefusedError):
+        return ""
 
 
 def hang_up(server: Server) -> None:
@@ -75,8 +82,7 @@ def test_what_a_server_says_of_its_units(home: Path) -> None:
     make_application(home, QUIET)
     with Server(home) as server:
         server.start()
-        found = status(server)
-        assert found["phase"] == "started"
+        found = wait_until(lambda: facts if (facts := status(server))["phase"] == "started" else None, "a start")
         assert {unit["phase"] for unit in found["units"]} == {"started"}
         assert [unit["name"] for unit in found["units"]] == ["control", "store", "outbox", "workers", "ingress", "api"]
         assert "waits for nothing" in monsal("why", "--dir", home).stdout
@@ -98,14 +104,10 @@ def test_a_signal_while_the_store_opens_is_a_clean_stop(home: Path) -> None:
     )
     with Server(home) as server:
         server.spawn()
-
-        def asked() -> Any:
-            with contextlib.suppress(FileNotFoundError, ConnectionRefusedError):  # it is not there, or does not listen
-                waiting = "\n".join(control(server, "server.why"))
-                # The control socket answers before its own unit counts as started; the store opens after it.
-                return waiting if "start of unit store" in waiting else None
-
-        waiting = wait_until(asked, "the store as what the start waits for")
+        # The control socket answers before its own unit counts as started; the store opens after it.
+        waiting = wait_until(
+            lambda: said if "start of unit store" in (said := why(server)) else "", "the store as what it waits for"
+        )
         assert "workers" in waiting
         found = status(server)
         assert (found["ready"], found["phase"]) == (False, "starting")
@@ -114,7 +116,7 @@ def test_a_signal_while_the_store_opens_is_a_clean_stop(home: Path) -> None:
         assert "monsal why" in refused.stderr
         assert server.process is not None
         server.process.send_signal(signal.SIGTERM)
-        assert server.process.wait(30) == 0, server.log()
+        assert server.process.wait(60) == 0, server.log()
         assert "Traceback" not in server.log()
         assert not server.ready_file.exists()
 
@@ -142,7 +144,7 @@ def test_a_drain_says_what_it_waits_for_and_what_is_left(home: Path) -> None:
         stopped = monsal("stop", "--now", "--dir", home)
         assert stopped.returncode == 0, stopped.stderr
         assert "stored for the next start: 2 messages (1 of them ran and will be handled again)" in stopped.stdout
-        assert server.process.wait(30) == 0
+        assert server.process.wait(60) == 0
         assert server.ledger()["waiting"] == 2
 
 
@@ -153,14 +155,14 @@ def test_a_session_that_is_idle_is_told_421_when_the_drain_begins(home: Path) ->
         server.start()
         write(server)
         wait_until((home / "begun").exists, "the handler")
-        with socket.create_connection(("127.0.0.1", server.port), 30) as idle:
+        with socket.create_connection(("127.0.0.1", server.port), 60) as idle:
             stream = idle.makefile("rb")
             assert stream.readline().startswith(b"220 ")
             assert server.process is not None
             server.process.send_signal(signal.SIGTERM)
             assert stream.readline().startswith(b"421 ")
         server.process.send_signal(signal.SIGTERM)
-        assert server.process.wait(30) == 0
+        assert server.process.wait(60) == 0
 
 
 @pytest.mark.rule("bus.B12")
@@ -182,7 +184,7 @@ def test_replies_of_the_last_turns_still_leave(home: Path) -> None:
         server.process.send_signal(signal.SIGTERM)
         wait_until(lambda: not server.ready_file.exists(), "the drain")
         (home / "go").touch()
-        assert server.process.wait(30) == 0
+        assert server.process.wait(60) == 0
         assert len(list((home / "run" / "sent" / "new").iterdir())) == 1
         assert "1 turn ended, 1 mail sent; nothing is left" in server.log()
 
@@ -206,6 +208,7 @@ def test_a_command_waits_for_a_server_that_is_being_replaced(home: Path) -> None
         hang_up(server)
         wait_until(lambda: not server.ready_file.exists(), "the drain before the restart")
         command = [*monsal_command(), "say", ADDRESS, "--dir", str(home), "--from", "bob@example.net", "Hello"]
+        command += ["--wait", "60"]
         with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as saying:
             assert saying.stderr is not None
             assert "waiting for it" in saying.stderr.readline()
@@ -254,7 +257,7 @@ def test_a_hangup_of_the_terminal_ends_the_server(home: Path) -> None:
         os.close(theirs)
         server.wait_ready()
         hang_up(server)
-        assert server.process.wait(30) == 0
+        assert server.process.wait(60) == 0
     os.close(ours)
 
 
@@ -305,8 +308,7 @@ def test_a_server_waits_for_a_command_that_has_the_store(home: Path) -> None:
     with Server(home) as server, (home / "run" / "store.lock").open("a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         server.spawn()
-        wait_until(lambda: (home / "run" / "control.sock").exists(), "the control socket")
-        wait_until(lambda: "store" in "\n".join(control(server, "server.why")), "a reason to wait")
+        wait_until(lambda: "start of unit store" in why(server), "a reason to wait")
         fcntl.flock(lock, fcntl.LOCK_UN)
         server.wait_ready()
         assert server.stop() == 0
@@ -339,8 +341,8 @@ def test_who_connects_during_a_restart_waits_and_is_not_refused(home: Path) -> N
                 count += 1
 
         ways: list[Callable[[], smtplib.SMTP]] = [
-            lambda: smtplib.SMTP("127.0.0.1", server.port, timeout=30),
-            lambda: smtplib.LMTP(str(home / "run" / "lmtp.sock")),
+            lambda: smtplib.SMTP("127.0.0.1", server.port, timeout=60),
+            lambda: smtplib.LMTP(str(home / "run" / "lmtp.sock"), timeout=60),
         ]
         threads = [threading.Thread(target=load, args=(way, number)) for number, way in enumerate(ways * 2)]
         for thread in threads:
@@ -352,7 +354,8 @@ def test_who_connects_during_a_restart_waits_and_is_not_refused(home: Path) -> N
             assert _generation(server) == generation
         ended.set()
         for thread in threads:
-            thread.join(30)
+            thread.join(120)
+            assert not thread.is_alive()
         assert not errors
         server.wait_idle()
         assert server.ledger()["accepted"] >= len(told)
@@ -379,7 +382,7 @@ def test_a_daemon(home: Path) -> None:
         log.rename(home / "run" / "old.log")
         assert monsal("reload", "--dir", home).returncode == 0
         assert int(pid_file.read_text()) == pid
-        assert "action=ready" in log.read_text()
+        wait_until(lambda: "action=ready" in log.read_text(), "the word of the new image in the new log")
         second = monsal("run", "--dir", home, "--daemon")
         assert second.returncode == 75
         assert str(pid) in second.stderr
@@ -413,7 +416,7 @@ def test_a_killed_daemon_leaves_nothing_that_hinders_the_next_one(home: Path) ->
             pids.append(json.loads((home / "run" / "ready.json").read_bytes())["pid"])
             os.kill(pids[-1], signal.SIGKILL)
             wait_until(lambda: not _lives(pids[-1]), "its end")
-            assert not _processes_with(str(home)), "no process is left behind"
+            wait_until(lambda: not _processes_with(str(home)), "that no process is left behind")
     finally:
         for pid in pids:
             _kill(pid)
@@ -450,7 +453,7 @@ def test_another_user_serves_what_root_opened(home: Path) -> None:
         if os.geteuid():
             server.spawn("--user", "root")
             assert server.process is not None
-            assert server.process.wait(30) == 69
+            assert server.process.wait(60) == 69
             assert "root" in server.log()
             return
         home.chmod(0o755)
@@ -462,7 +465,7 @@ def test_another_user_serves_what_root_opened(home: Path) -> None:
             # As where root has its Python to itself: then a lazy import would fail at any time later.
             server.spawn("--user", "nobody")
             assert server.process is not None
-            assert server.process.wait(30) == 64
+            assert server.process.wait(60) == 64
             assert f"the user nobody may not read {os.__file__}" in server.log()
             return
         server.start("--user", "nobody", "--umask", "027")
@@ -505,7 +508,7 @@ def test_a_unit_that_breaks_ends_the_server_with_code_1(home: Path) -> None:
         server.start()
         write(server)
         assert server.process is not None
-        assert server.process.wait(30) == 1, server.log()
+        assert server.process.wait(60) == 1, server.log()
         assert "Unit 'workers' broke" in server.log()
 
 

@@ -68,7 +68,7 @@ def test_the_end_comes_although_the_directory_is_gone_and_a_thread_is_left(home:
         (home / "run").rename(home / "away")
         assert server.process is not None
         server.process.send_signal(signal.SIGTERM)
-        server.process.wait(30)
+        server.process.wait(60)
         assert "still running; leaving it behind" in server.log()
 
 
@@ -220,7 +220,7 @@ def test_a_command_in_a_directory_that_is_gone(home: Path) -> None:
         shutil.rmtree(gone)
 
     done: Any = subprocess.run(
-        [*monsal_command(), "status"], capture_output=True, text=True, timeout=60, check=False, preexec_fn=enter
+        [*monsal_command(), "status"], capture_output=True, text=True, timeout=120, check=False, preexec_fn=enter
     )
     assert done.returncode == 64
     assert "Traceback" not in done.stderr

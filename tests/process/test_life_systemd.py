@@ -33,7 +33,7 @@ def test_the_order_of_what_it_tells(home: Path) -> None:
         assert server.process is not None
         server.process.send_signal(signal.SIGTERM)
         with manager.listening():
-            assert server.process.wait(30) == 0
+            assert server.process.wait(60) == 0
         told = manager.lines("READY", "RELOADING", "STOPPING")
         assert told[0] == "READY=1"
         assert told[-2:] == ["READY=1", "STOPPING=1"]
@@ -75,7 +75,7 @@ def test_the_watchdog_is_fed_while_there_is_progress_and_not_when_the_loop_hangs
             server.start()
             for _ in range(2):
                 manager.until("WATCHDOG=1")
-            with smtplib.SMTP("127.0.0.1", server.port, timeout=30) as client:
+            with smtplib.SMTP("127.0.0.1", server.port, timeout=60) as client:
                 client.sendmail("ann@example.net", ["desk@example.com"], "From: ann@example.net\r\n\r\nHi\r\n")
                 told = manager.until("STATUS=stalled")
                 assert "WATCHDOG=1" not in told
@@ -109,7 +109,7 @@ def test_sockets_that_were_passed_stand_for_the_settings(home: Path) -> None:
         )
         server.wait_ready()
         assert server.ready["smtp"] == [f"127.0.0.1:{given.getsockname()[1]}"]
-        with smtplib.SMTP("127.0.0.1", server.port, timeout=30) as client:
+        with smtplib.SMTP("127.0.0.1", server.port, timeout=60) as client:
             client.sendmail("ann@example.net", ["desk@example.com"], "From: ann@example.net\r\n\r\nHi\r\n")
         server.wait_idle()
         assert server.stop() == 0
@@ -124,9 +124,9 @@ def test_a_hanging_relay_does_not_hold_up_the_end(home: Path) -> None:
         make_application(home, handlers, relay=f"smtp://127.0.0.1:{port}", drain=0.5)
         with Server(home) as server:
             server.start()
-            with smtplib.SMTP("127.0.0.1", server.port, timeout=30) as client:
+            with smtplib.SMTP("127.0.0.1", server.port, timeout=60) as client:
                 client.sendmail("ann@example.net", ["desk@example.com"], "From: ann@example.net\r\n\r\nHi\r\n")
-            silent.settimeout(30)
+            silent.settimeout(60)
             mute, _ = silent.accept()
             with mute:
                 assert server.stop() == 0

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from harness import rows_of, wait_until
 from store_links import join, link_over
 
 from monsal.store import SqliteStore
@@ -58,7 +59,7 @@ class Speaker:
     def end(self, number: int) -> None:
         """Send a signal, and take in what it still said."""
         os.kill(self.process.pid, number)
-        code = self.process.wait(30)
+        code = self.process.wait(60)
         self._reader.join()
         self._out.close()
         assert self.process.stderr is not None
@@ -68,7 +69,7 @@ class Speaker:
 
     def said(self) -> list[dict[str, Any]]:
         # The last line may be torn, when the kill hit the write itself.
-        return [json.loads(line) for line in self.lines if line.startswith(b"{") and line.endswith(b"\n")]
+        return [json.loads(line) for line in list(self.lines) if line.startswith(b"{") and line.endswith(b"\n")]
 
 
 @contextlib.contextmanager
@@ -95,6 +96,7 @@ def found_in(path: Path) -> dict[str, list[Any]]:
         return {name: database.execute(question).fetchall() for name, question in questions.items()}
 
 
+@pytest.mark.evidence
 @pytest.mark.rule("state.B10", "state.B11", "state.B16")
 def test_what_two_workers_were_promised_is_there_once_however_often_the_store_process_is_killed(home: Path) -> None:
     path, place, dice = home / "monsal.db", str(home / "store.sock"), random.Random(20261129)
@@ -107,7 +109,9 @@ def test_what_two_workers_were_promised_is_there_once_however_often_the_store_pr
                 time.sleep(dice.uniform(0.1, 0.4))
                 store.end(signal.SIGKILL)
                 store = Speaker("store_program.py", str(path), place)
-            time.sleep(0.3)
+            # Now it is left alone until each of them has been promised something, and something has been done.
+            wait_until(lambda: all(any("accepted" in line for line in one.said()) for one in workers), "both workers")
+            wait_until(lambda: rows_of(path, "select 1 from v_turns limit 1"), "a turn")
             for worker in workers:
                 worker.end(signal.SIGKILL)
         finally:
@@ -180,7 +184,7 @@ def test_the_rows_of_a_killed_worker_are_run_by_another_at_once(tmp_path: Path) 
         store.on_work(woken.set)
         running.append(ids[0])
         process.kill()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             await woken.wait()
         assert {row.id: row.kills for row in await lab.claim()} == {ids[0]: 1, ids[1]: 0, ids[2]: 0}
         await process.wait()

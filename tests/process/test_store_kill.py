@@ -23,6 +23,8 @@ import pytest
 from monsal.store import Inspector, SqliteStore
 from monsal.testing.kit.lab import Lab
 
+pytestmark = pytest.mark.evidence
+
 CHILD = """
 import asyncio, json, os, sys
 from pathlib import Path
@@ -225,7 +227,7 @@ def test_a_disk_that_is_full_for_the_kernel_refuses_and_recovers(tmp_path: Path)
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=120,
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("ok")

@@ -23,8 +23,10 @@ from monsal.transport import Link, connect, reconnect
 from monsal.wire import PeerLimits
 
 #: Less than the deadline of any call here, so that none of them can be what ends it.
-PATIENCE = 30.0
-LIMITS = PeerLimits(timeout=120.0, beat=0.2)
+PATIENCE = 100.0
+#: A side is taken for frozen after two of them: not so soon that one that only waits for its turn to run is.
+BEAT = 1.0
+LIMITS = PeerLimits(timeout=120.0, beat=BEAT)
 PROGRAM = Path(__file__).with_name("link_server.py")
 
 
@@ -51,7 +53,7 @@ class Program:
 class Server(Program):
     """The server, and how it is reached."""
 
-    def __init__(self, home: Path, beat: float = 0.2) -> None:
+    def __init__(self, home: Path, beat: float = BEAT) -> None:
         self.json, self.msgpack = home / "json.sock", home / "msgpack.sock"
         super().__init__(f"unix:{self.json}", f"unix:{self.msgpack}", str(beat), "0.5")
 
@@ -108,7 +110,7 @@ def test_a_frozen_server_is_noticed_by_its_silence(server: Server) -> None:
         await link.call("echo")
         call = asyncio.create_task(link.call("never"))
         # Longer than two beats in which nothing is said but pings: that is no reason to hang up.
-        await asyncio.sleep(1.0)
+        await asyncio.sleep(2.5 * BEAT)
         assert link.is_open
         server.signal(signal.SIGSTOP)
         with pytest.raises(ConnectionLost, match="two beats"):

@@ -49,7 +49,7 @@ def spans(home: Path) -> list[tuple[int, float, float]]:
     return [(pid, *span) for pid, span in found.items()]
 
 
-def runs_in(home: Path, count: int, *, patience: float = 30.0) -> int:
+def runs_in(home: Path, count: int, *, patience: float = 90.0) -> int:
     """The pid of the process that runs the handler as the `count`-th one."""
     return wait_until(
         lambda: found[-1][0] if len(found := spans(home)) == count else 0, f"turn {count}", patience=patience
@@ -199,7 +199,7 @@ def test_a_stop_does_not_wait_for_code_that_is_being_loaded(home: Path) -> None:
         wait_until(lambda: (home / "begun").exists(), "the new code")
         # When the server is told to stop, then it does, at once, and says so to who wanted the reload
         assert server.stop() == 0
-        said, _ = reload.communicate(timeout=30)
+        said, _ = reload.communicate(timeout=90)
         assert reload.returncode != 0
         assert "cannot serve" not in said + server.log()
 
@@ -239,7 +239,7 @@ def test_a_store_process_that_cannot_write_is_named_and_recovers(home: Path) -> 
         resource.prlimit(pid, resource.RLIMIT_FSIZE, before)
         wait_until(lambda: write_if_let_in(server) == 250, "a store that takes mail again")
         server.wait_idle()
-        assert monsal(server, "status").returncode == 0
+        wait_until(lambda: monsal(server, "status").returncode == 0, "a server that is well")
         assert server.stop() == 0
 
 
@@ -279,7 +279,7 @@ def _is_taken(server: Server, subject: str, number: int) -> bool:
     """Whether a mail is acknowledged; the worker at the other end may be killed at any time."""
     try:
         return write(server, subject, number=number, sender=f"p{number}@example.net") == 250
-    except (smtplib.SMTPException, ConnectionError):
+    except (smtplib.SMTPException, OSError):
         return False
 
 
@@ -305,12 +305,12 @@ def test_a_turn_ends_although_the_supervisor_is_killed(home: Path) -> None:
 
 @pytest.mark.rule("mailbox.B12")
 def test_no_process_outlives_a_supervisor_that_is_killed_with_the_store_process(home: Path) -> None:
-    with busy(home, drain=30.0) as (server, _):
+    with busy(home, drain=300.0) as (server, _):
         pids = {row["name"]: row["pid"] for row in server.workers()}
         os.kill(pids["store-1"], signal.SIGKILL)
         server.kill()
         # Then the others end long before the time of a drain, for nobody is left who could give them a store
-        wait_until(lambda: not any(map(alive, pids.values())), "the end of all processes", patience=20.0)
+        wait_until(lambda: not any(map(alive, pids.values())), "the end of all processes", patience=90.0)
         # And whoever is started next has the message
         server.start("--workers", "2")
         finish(server)
@@ -324,7 +324,7 @@ def test_who_connects_during_a_drain_is_refused_and_not_left_waiting(home: Path)
 
         def is_refused() -> bool:
             try:
-                socket.create_connection(("127.0.0.1", server.port), timeout=5).close()
+                socket.create_connection(("127.0.0.1", server.port), timeout=60).close()
             except ConnectionRefusedError:
                 return True
             return False

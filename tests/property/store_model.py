@@ -124,7 +124,7 @@ class StoreMachine(RuleBasedStateMachine):
         return SqliteStore(self.place / "monsal.db", settings=sizes)
 
     def run(self, coroutine: Any) -> Any:
-        return self.loop.run_until_complete(asyncio.wait_for(coroutine, 20))
+        return self.loop.run_until_complete(asyncio.wait_for(coroutine, 60))
 
     @initialize()
     def open(self) -> None:

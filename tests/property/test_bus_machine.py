@@ -32,7 +32,7 @@ DEEDS = dict.fromkeys(CHANNELS, (*QUIET, *LOUD, *ASKS, "asks graceful", "hangs")
 #: Those that end a life come seldom, or there would be little to see before.
 WISHES = (*("start", "stop", "graceful") * 3, "exit", "restart")
 #: How long a hanging listener waits to be given up; only a failing test waits that long.
-PATIENCE = 30.0
+PATIENCE = 60.0
 
 #: What a caller gets: nothing, or the name of what is raised with its code.
 Outcome = tuple[str, Any]

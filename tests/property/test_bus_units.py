@@ -19,7 +19,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from monsal.bus import Bus, ChannelFailures, Limits, Phase, Unit, Units
 
-PATIENCE = 30.0
+PATIENCE = 60.0
 #: What a unit does at its start, drain or stop, plainly or as a coroutine.
 DEEDS = ("ok", "ok", "ok", "fails", "hangs", "exits", "breaks")
 LIMIT = 0.03

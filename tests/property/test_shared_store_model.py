@@ -23,6 +23,8 @@ from monsal.store.host import StoreHost
 from monsal.store.remote import RemoteStore
 from monsal.transport import Link
 
+pytestmark = pytest.mark.evidence
+
 NAMES = ("one", "two")
 
 

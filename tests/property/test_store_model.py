@@ -6,6 +6,8 @@ import pytest
 from hypothesis import HealthCheck, settings
 from store_model import StoreMachine
 
+pytestmark = pytest.mark.evidence
+
 StoreMachine.TestCase.settings = settings(
     max_examples=60, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
 )

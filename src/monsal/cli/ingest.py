@@ -120,7 +120,7 @@ def _here(directory: Path, target: str, sender: str, recipients: tuple[str, ...]
     import asyncio
 
     from monsal.clock import SystemClock
-    from monsal.conversation import Spool, SpoolSettings
+    from monsal.conversation import Spool, SpoolSettings, keys_of
     from monsal.mail import Envelope
     from monsal.smtp.replies import Refused
     from monsal.store import open as open_store
@@ -144,6 +144,7 @@ def _here(directory: Path, target: str, sender: str, recipients: tuple[str, ...]
                 app.router,
                 SystemClock(),
                 SpoolSettings(correspondent=settings.correspondent, max_hops=settings.max_hops),
+                keys=keys_of(settings.store, home),
             )
             refusals = [spool.accepts(recipient) for recipient in recipients]
             taken = tuple(recipient for recipient, reply in zip(recipients, refusals, strict=True) if reply is None)

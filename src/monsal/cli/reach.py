@@ -36,6 +36,7 @@ __all__ = [
     "not_running",
     "read_ready",
     "server_pid",
+    "store_file",
     "wait_ready",
 ]
 
@@ -43,7 +44,7 @@ __all__ = [
 _REPLACING = 5.0
 _LOOK_AGAIN = 0.05
 
-What = Literal["queue", "dead", "states", "outbox"]
+What = Literal["queue", "dead", "states", "outbox", "suppressed"]
 
 #: The columns of a ledger and the states of outgoing mail, in the order of docs/interface.md.
 LEDGER = ("accepted", "done", "waiting", "running", "held", "dead", "dropped", "duplicates")
@@ -227,7 +228,7 @@ def looking(directory: Path) -> Iterator[View]:
 @contextmanager
 def looking_at_file(directory: Path) -> Iterator[View]:
     """The store's file to look at. Raises NotRunning if the store can only be seen through a server."""
-    path = _store_file(directory)
+    path = store_file(directory)
     if not path.exists():
         yield _Nothing()
         return
@@ -250,7 +251,7 @@ def act(directory: Path, method: str, **params: Any) -> Any:
 
 
 def _act_here(directory: Path, method: str, params: Mapping[str, Any]) -> Any:
-    path = _store_file(directory)
+    path = store_file(directory)
     if not path.exists():
         raise MonsalError(f"there is no store at {path} yet, so there is nothing to act on")
     import asyncio
@@ -270,7 +271,7 @@ def _act_here(directory: Path, method: str, params: Mapping[str, Any]) -> Any:
     return asyncio.run(do())
 
 
-def _store_file(directory: Path) -> Path:
+def store_file(directory: Path) -> Path:
     """The file of the application's store.
 
     Raises NotRunning if it is none that is kept in a file, UsageError in a directory that is no application's: to say

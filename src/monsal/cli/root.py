@@ -39,14 +39,19 @@ COMMANDS = {
     "queue": "Messages that wait, run or are held.",
     "outbox": "Mail that has not left.",
     "dead": "Dead letters.",
+    "suppressed": "Addresses that are not written to any more.",
+    "erase": "Erase all that is stored of one correspondent.",
+    "store": "Back up the file with everything in it.",
     "release": "Let a held conversation go on.",
+    "keys": "The keys that sign capability addresses.",
     "rpc": "Call a program over JSON-RPC; list what it can be asked.",
     "config": "Each setting, its value and where it comes from.",
     "dkim": "Keys that sign outgoing mail.",
+    "doctor": "What is wrong here, and what to do about it.",
     "systemd": "A hardened unit file for the application.",
 }
 #: Commands that the interface names and this version has not.
-LATER = ("log", "doctor", "bench")
+LATER = ("log", "bench")
 #: Options with a value that people write before a command too.
 _VALUED = ("--dir", "--limit", "--app")
 

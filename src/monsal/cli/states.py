@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,9 +20,9 @@ from monsal.cli.root import Actions
 from monsal.errors import MonsalError, UsageError
 
 if TYPE_CHECKING:
-    from monsal.routing import Module
+    from monsal.routing import Table
 
-__all__ = ["command", "machines_of", "orphaned_rows"]
+__all__ = ["command"]
 
 COLUMNS = ("key", "sender", "state", "version", "since")
 ALL = 100_000
@@ -36,6 +37,7 @@ def command() -> None:
     monsal states show ann@example.net --dir desk
     monsal states set orders.handlers ann@example.net CHOOSING --dir desk
     monsal states orphans --dir desk          states whose function is gone
+    monsal states rename CHOOSING PICKING --dry-run --dir desk
     monsal states rename orders.handlers CHOOSING PICKING --dir desk
     """
 
@@ -103,45 +105,50 @@ def orphans(directory: Path, target: str, as_json: bool) -> None:
 
     Their next message is still handled; `monsal states rename` moves them, or a route with was="OLDNAME" does.
     """
-    modules = _modules(directory, target)
+    table = _table(directory, target)
     with looking(directory) as view:
-        rows = orphaned_rows(view.rows("states", ALL), modules)
+        rows = [row for row in view.rows("states", ALL) if not table.knows(row["key"], row["state"])]
     print_rows(rows, COLUMNS, as_json=as_json, empty="every stored state has its function")
 
 
 @command.command("rename")
-@click.argument("key")
-@click.argument("old")
-@click.argument("new")
+@click.argument("names", metavar="[KEY] OLD NEW", nargs=-1, required=True)
 @directory_option
 @app_option
+@click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing.")
 @click.option("--force", is_flag=True, help="Also to a state that no handler of the application has.")
-def rename(key: str, old: str, new: str, directory: Path, target: str, force: bool) -> int:
-    """Give every conversation of the machine KEY that is in OLD the state NEW; their timers stay."""
+def rename(names: tuple[str, ...], directory: Path, target: str, dry_run: bool, force: bool) -> int:
+    """Give every conversation in OLD the state NEW, of the machine KEY or of all of them; their timers stay.
+
+    Exit code 1: no conversation is in OLD.
+    """
+    if len(names) not in (2, 3):
+        raise click.UsageError(f"rename takes [KEY] OLD NEW; there are {len(names)} words")
+    *keys, old, new = names
+    with looking(directory) as view:
+        rows = [row for row in view.rows("states", ALL) if row["state"] == old]
+    counts = Counter(str(row["key"]) for row in rows if not keys or row["key"] in keys)
     if not force:
-        _check_state(directory, target, key, new)
-    changed = act(directory, "rename_state", key=key, old=old, new=new)
-    click.echo(f"{changed} {'conversation is' if changed == 1 else 'conversations are'} now in {new}")
+        for key in keys or counts:
+            _check_state(directory, target, key, new)
+    if dry_run:
+        for key, count in sorted(counts.items()):
+            click.echo(f"would rename {_conversations(count)} of {clean(key)} from {old} to {new}")
+        click.echo(f"nothing was changed; {_conversations(counts.total())} would be")
+        return OK if counts else FAILED
+    changed = sum(act(directory, "rename_state", key=key, old=old, new=new) for key in keys or sorted(counts))
+    click.echo(f"{_conversations(changed)} {'is' if changed == 1 else 'are'} now in {new}")
     return OK if changed else FAILED
 
 
-def machines_of(key: str, modules: Mapping[str, Module]) -> list[Module]:
-    """The modules whose conversations can have this key: the one it names, else those that make keys of their own."""
-    named = modules.get(key)
-    if named is not None and named.key_generator is None:
-        return [named]
-    return [module for module in modules.values() if module.key_generator is not None]
+def _conversations(count: int) -> str:
+    return f"{count} conversation{'' if count == 1 else 's'}"
 
 
-def orphaned_rows(rows: Any, modules: Mapping[str, Module]) -> list[Mapping[str, Any]]:
-    """Those rows of states that no module knows."""
-    return [row for row in rows if not any(module.knows(row["state"]) for module in machines_of(row["key"], modules))]
-
-
-def _modules(directory: Path, target: str) -> Mapping[str, Module]:
+def _table(directory: Path, target: str) -> Table:
     app = load_app(directory, target)
     app.load()
-    return app.router.table.modules
+    return app.router.table
 
 
 def _check_key(directory: Path, target: str, key: str, sender: str, *, force: bool) -> None:
@@ -155,7 +162,7 @@ def _check_key(directory: Path, target: str, key: str, sender: str, *, force: bo
         click.echo(f'monsal: warning: all correspondents share the conversation with {key}; its SENDER is ""', err=True)
     if rows or force:
         return
-    modules = _modules(directory, target)
+    modules = _table(directory, target).modules
     named = modules.get(key)
     if named is not None and named.key_generator is None:
         return
@@ -168,8 +175,8 @@ def _check_key(directory: Path, target: str, key: str, sender: str, *, force: bo
 
 def _check_state(directory: Path, target: str, key: str, state: str) -> None:
     """Raise UsageError for a state that nobody would handle: its correspondent would be stranded (P5)."""
-    modules = _modules(directory, target)
-    machines = machines_of(key, modules)
+    table = _table(directory, target)
+    modules, machines = table.modules, table.machines_of(key)
     if any(module.knows(state) for module in machines):
         return
     if not machines:

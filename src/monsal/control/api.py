@@ -22,7 +22,7 @@ MAX_ROWS = 100_000
 #: Octets of a dead letter's raw message that are shown; the rest stays in the store.
 MAX_RAW = 1024 * 1024
 
-What = Literal["queue", "dead", "states", "outbox"]
+What = Literal["queue", "dead", "states", "outbox", "suppressed"]
 #: Turns and mails of one message that are told; more than that nobody reads at a prompt.
 _TOLD = 50
 _ROW = "SELECT m.status, s.attempts, s.due, s.reason FROM v_messages m JOIN monsal_spool s USING (id) WHERE m.id = ?"
@@ -136,6 +136,18 @@ class StoreApi(RemoteAPI):
         return await self._store.cancel_outgoing(row, self._clock.now())
 
     @_asked
+    async def suppress(self, caller: str, address: str, reason: str, days: float | None = None) -> bool:
+        """Do not write to an address any more, for some days or for good."""
+        now = self._clock.now()
+        await self._store.suppress(address, reason, now, None if days is None else now + days * 86400.0)
+        return True
+
+    @_asked
+    async def unsuppress(self, caller: str, address: str) -> bool:
+        """Write to an address again; False if it was not on the list."""
+        return await self._store.unsuppress(address)
+
+    @_asked
     async def state(self, caller: str, key: str, sender: str) -> dict[str, Any]:
         """Where one conversation stands."""
         asked = StateKey(key, sender)
@@ -156,6 +168,11 @@ class StoreApi(RemoteAPI):
     async def rename_state(self, caller: str, key: str, old: str, new: str) -> int:
         """Give every conversation of a machine that is in `old` the state `new`; how many changed."""
         return await self._store.rename_state(key, old, new, self._clock.now())
+
+    @_asked
+    async def erase(self, caller: str, sender: str, dry_run: bool = True) -> dict[str, Any]:
+        """Erase one correspondent (folded), or only count what there is of them: `monsal.store.upkeep.Erased`."""
+        return asdict(await self._store.erase(sender, self._clock.now(), dry_run=dry_run))
 
 
 class ServerApi(RemoteAPI):

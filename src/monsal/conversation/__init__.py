@@ -5,8 +5,12 @@ May import the floors below (store, mail, smtp, routing, ground); knows no socke
 leaves, `context.py` is what handlers see.
 """
 
+from monsal.conversation.confirming import Confirming
 from monsal.conversation.context import Turn, after, current, reject, reply, send, start
 from monsal.conversation.entrance import Delivery, Entrance, deliver, deliver_async, notify, read, read_async
+from monsal.conversation.janitor import Janitor, Keeping
+from monsal.conversation.keys import Key, Keyring, keys_of, read_keys, rotate_keys
+from monsal.conversation.orphans import orphaned_states
 from monsal.conversation.outbox import OutboxPump, OutboxSettings
 from monsal.conversation.page import TurnPage, rows_in
 from monsal.conversation.ports import Deferred, Delivered, Failed, Outcome, Relay, RelayMail
@@ -17,11 +21,16 @@ from monsal.conversation.turn import Sign
 from monsal.conversation.worker import Worker, WorkerSettings
 
 __all__ = [
+    "Confirming",
     "Deferred",
     "Delivered",
     "Delivery",
     "Entrance",
     "Failed",
+    "Janitor",
+    "Keeping",
+    "Key",
+    "Keyring",
     "OutboxPump",
     "OutboxSettings",
     "Outcome",
@@ -40,11 +49,15 @@ __all__ = [
     "current",
     "deliver",
     "deliver_async",
+    "keys_of",
     "notify",
+    "orphaned_states",
     "read",
     "read_async",
+    "read_keys",
     "reject",
     "reply",
+    "rotate_keys",
     "rows_in",
     "send",
     "start",

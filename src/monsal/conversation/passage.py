@@ -7,18 +7,18 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from monsal.conversation.context import Turn, canonical
+from monsal.conversation.foreign import ForeignStates
+from monsal.conversation.orphans import ack_of_nobody, rename_in
 from monsal.conversation.policy import Failure, after_failure, final_ack
-from monsal.conversation.result import Outcome
-from monsal.conversation.spool import BOUNCE_ADDRESS
+from monsal.conversation.proving import Proving, understand
+from monsal.conversation.result import Outcome, refused
 from monsal.conversation.surroundings import Surroundings
 from monsal.conversation.turn import (
-    BOUNCE_PURPOSE,
     NextState,
     TurnResult,
     build_commit,
@@ -27,9 +27,7 @@ from monsal.conversation.turn import (
     rejection_draft,
     render,
 )
-from monsal.errors import Reject, RouteError, StatementError, StoreError, TurnError
-from monsal.ids import mac_matches
-from monsal.mail import Envelope, Message
+from monsal.errors import Reject, RouteError, StatementError
 from monsal.routing import ERROR_STATE, Call, Handler, Match, next_call
 from monsal.store.contract import (
     Ack,
@@ -42,7 +40,7 @@ from monsal.store.contract import (
     TurnCommit,
 )
 
-__all__ = ["Passage"]
+__all__ = ["MAX_CONFLICTS", "ConflictError", "Passage", "captures_of"]
 
 log = logging.getLogger("monsal.turns")
 
@@ -50,7 +48,7 @@ log = logging.getLogger("monsal.turns")
 MAX_CONFLICTS = 20
 
 
-class _ConflictError(Exception):
+class ConflictError(Exception):
     """The commit met a state that had changed since it was read: choose and run again."""
 
 
@@ -58,17 +56,12 @@ class _FencedError(Exception):
     """The lease was lost: somebody else handles the row."""
 
 
-def _captures_of(matches: Sequence[Match], module: str) -> Mapping[str, str | None]:
+def captures_of(matches: Sequence[Match], module: str) -> Mapping[str, Any]:
+    """The captures of the first matching route that calls a handler of the module."""
     for match in matches:
         if any(handler.module == module for handler in match.handlers):
             return match.captures
     return {}
-
-
-def _refused(error: StatementError) -> Outcome:
-    """A statement of the turn that the database refused, as the failure of its handler."""
-    text = f"{type(error).__name__}: {error}"
-    return Outcome(error=error, detail=f"{text}\n", text=text)
 
 
 class Passage:
@@ -77,7 +70,8 @@ class Passage:
     def __init__(self, row: Claimed, around: Surroundings) -> None:
         self.row = row
         self.around = around
-        self.message = self._understand()
+        self.message = understand(row, around)
+        self.proving = Proving(row, around, self.message)
         self.matches: tuple[Match, ...] = ()
         self.keys: dict[str, StateKey] = {}
         self.view: dict[StateKey, StateValue] = {}
@@ -86,55 +80,53 @@ class Passage:
         self.stateful_done = any(turn.stateful for turn in row.done)
         self.chosen = len(row.done)
         self.replies = row.replies
+        self.quick = row.quick
         self.failures: list[Failure] = []
         self.resumed: set[StateKey] = set()
+        self.renamed: set[StateKey] = set()
         self.table = around.router.table
+        self.foreign = None if around.states is None else ForeignStates(around.states, self._ask)
 
     async def run(self) -> None:
         """Handle the row. Raises StoreError if a commit was impossible."""
         try:
             if self.row.source == "timer":
                 await self._timer()
-            elif BOUNCE_ADDRESS.match(self.row.recipient):
-                await self._bounce()
             else:
                 await self._mail()
         except _FencedError:
             self.around.counts.fenced += 1
             log.warning("a turn came too late: its lease was lost", extra=self._ids("fenced"))
 
-    # -- 6: understand ------------------------------------------------------------------------------------------
-
-    def _understand(self) -> Message:
-        row = self.row
-        body = row.body
-        return Message(
-            raw=body.read_bytes if isinstance(body, Path) else body,
-            recipient=row.recipient,
-            correspondent=row.correspondent,
-            envelope=None if row.envelope == b"{}" else msgspec.json.decode(row.envelope, type=Envelope),
-            id=row.id,
-            source=row.source,
-            received=row.received,
-            authserv_id=self.around.authserv_id,
-        )
-
-    # -- the three kinds of rows --------------------------------------------------------------------------------
+    # -- the kinds of rows --------------------------------------------------------------------------------------
 
     async def _mail(self) -> None:
+        arrived = self.around.budget.arrived(canonical(self.row.correspondent), self.row.received)
+        self.quick = max(self.quick, arrived)
         self.matches = tuple(self.table.match(self.row.recipient))
+        if self.table.capable and self.matches:
+            self.matches, refusal = self.proving.screen(self.matches)
+            if refusal:
+                await self._settle(Ack(kind="dead", reason=refusal))
+                return
         if not self.matches:
             await self._settle(Ack(kind="dead", reason="no_route"))
             return
+        if (checked := await self.proving.check(self._ask)) is not None:
+            await self._commit(checked)
+            self.message = self.proving.message
         if not await self._name_conversations():
             await self._settle(self._final_ack())
             return
         for _ in range(MAX_CONFLICTS):
             try:
+                if used := await self.proving.used_before():
+                    await self._settle(Ack(kind="dead", reason=used))
+                    return
                 await self._read_view()
                 await self._plan()
                 return
-            except _ConflictError:
+            except ConflictError:
                 self.around.counts.conflicts += 1
         await self._settle(Ack(kind="again", reason="its states kept changing"))
 
@@ -147,9 +139,9 @@ class Passage:
         except RouteError as error:
             await self._settle(Ack(kind="dead", reason=f"the target of a timer is gone: {error}"))
             return
-        self.matches = tuple(self.table.match(row.recipient))
+        self.matches, _ = self.proving.screen(self.table.match(row.recipient))
         self.keys[handler.module] = row.state
-        call = Call(handler, _captures_of(self.matches, handler.module))
+        call = Call(handler, captures_of(self.matches, handler.module))
         for _ in range(MAX_CONFLICTS):
             await self._read_view()
             if self.view[row.state].entered != row.entered:
@@ -157,22 +149,11 @@ class Passage:
                 return
             try:
                 if not await self._turn(call, only=True):
-                    await self._settle(self._final_ack())
+                    await self._settle(self._final_ack(stateful_done=True))
                 return
-            except _ConflictError:
+            except ConflictError:
                 self.around.counts.conflicts += 1
         await self._settle(Ack(kind="again", reason="its states kept changing"))
-
-    async def _bounce(self) -> None:
-        """Mail to an envelope sender of ours. A forged one is a dead letter, and so is a genuine one nobody handles."""
-        match = BOUNCE_ADDRESS.match(self.row.recipient)
-        assert match is not None
-        token, proof = match.group(1).lower(), match.group(2)
-        if mac_matches(self.around.store.secret, BOUNCE_PURPOSE, token, proof):
-            reason = f"bounce: our mail {token} came back"
-        else:
-            reason = "forged bounce address"
-        await self._settle(Ack(kind="dead", reason=reason))
 
     # -- 7: choose ----------------------------------------------------------------------------------------------
 
@@ -200,7 +181,6 @@ class Passage:
     async def _read_view(self, extra: Sequence[StateKey] = ()) -> None:
         """Read the states of all conversations of this message, once for each machine (rule routing.B18)."""
         wanted = [*dict.fromkeys([*self.keys.values(), *extra])]
-        foreign = self.around.states
         self.view = dict(await self.around.store.read_states(wanted))
         self.resumed.clear()
         for module, key in self.keys.items():
@@ -209,11 +189,9 @@ class Passage:
                 # This message brought the machine there and is replayed: it goes on from where it stood before.
                 self.view[key] = msgspec.structs.replace(value, state=value.previous)
                 self.resumed.add(key)
-        if foreign is not None:
-            names = await self._foreign(lambda: {key: foreign.get(key.key, key.sender) for key in wanted})
-            self.view = {
-                key: msgspec.structs.replace(self.view[key], state=name, version=0) for key, name in names.items()
-            }
+        if self.foreign is not None:
+            self.view = await self.foreign.read(wanted, self.view)
+        self.renamed = rename_in(self.view, self.keys, self.table)
 
     def _next_call(self, view: Mapping[StateKey, StateValue], done: set[str], *, stateful_done: bool) -> Call | None:
         return next_call(
@@ -222,6 +200,7 @@ class Passage:
             table=self.table,
             done=done,
             stateful_done=stateful_done,
+            rescue=self.around.unknown_state == "start",
         )
 
     async def _plan(self) -> None:
@@ -236,11 +215,7 @@ class Passage:
                 return
             if await self._turn(call):
                 return
-        ack = self._final_ack()
-        if ack.reason == "no_handler_in_state":
-            names = sorted({f"{key.key} is in {self.view[key].state}" for key in self.keys.values()})
-            ack = msgspec.structs.replace(ack, reason=f"no_handler_in_state ({', '.join(names)})")
-        await self._settle(ack)
+        await self._settle(self._final_ack(stateful_done=self.stateful_done))
 
     # -- 8: run -------------------------------------------------------------------------------------------------
 
@@ -249,14 +224,25 @@ class Passage:
         handler = call.handler
         turn = self._open_turn(handler, call.captures)
         if call.note:
+            self.around.counts.orphans += 1
             turn.notes.append(call.note)
             log.error("%s", call.note, extra=self._ids("orphan_state"))
-        outcome = await self._call(handler, turn, call.captures)
+        refusal = None
+        # It may have to read the message from its file, so it is asked where handlers run.
+        if handler.requires_authenticated and not (await self._ask(lambda: self.message.authenticated)).value:
+            refusal = await self._set_aside(handler)
+            if refusal is None:
+                return True
+        outcome = refusal or await self._call(handler, turn, call.captures)
+        if outcome.error is None and turn.parked:
+            # Nothing of it is committed: the handler runs again when somebody has looked at it.
+            await self._settle(Ack(kind="hold", reason=turn.parked))
+            return True
         if outcome.error is None:
             try:
                 settled = await self._commit_turn(call, turn, outcome.value, only=only)
             except StatementError as error:
-                outcome = _refused(error)
+                outcome = refused(error)
             else:
                 self.chosen += 1
                 return settled
@@ -268,7 +254,7 @@ class Passage:
             return False
         return await self._error_turn(handler, call.captures, failure, only=only)
 
-    def _open_turn(self, handler: Handler, captures: Mapping[str, str | None]) -> Turn:
+    def _open_turn(self, handler: Handler, captures: Mapping[str, Any]) -> Turn:
         key = self.keys[handler.module]
         return Turn(
             message=self.message,
@@ -281,11 +267,17 @@ class Passage:
             tools=self.around.tools,
             attempts=self.row.attempts,
             replies=self.replies,
+            quick=self.quick,
+            lease_key=self.row.lease_key,
         )
 
-    async def _call(self, handler: Handler, turn: Turn, captures: Mapping[str, str | None]) -> Outcome:
+    def _given(self, handler: Handler) -> dict[str, Any]:
+        """What a handler is given beside the message and its captures."""
+        return {}
+
+    async def _call(self, handler: Handler, turn: Turn, captures: Mapping[str, Any]) -> Outcome:
         router, message = self.around.router, self.message
-        arguments = handler.arguments(captures)
+        arguments = handler.arguments(captures) | self._given(handler)
 
         def finish(result: Any) -> TurnResult:
             render(turn, now=self.around.clock.now(), sign=self.around.sign)
@@ -300,11 +292,6 @@ class Passage:
                 key = StateKey(*router.state_key(module, message))
             return TurnResult(NextState(key, name), stateful=True)
 
-        if handler.requires_authenticated:
-            # It may have to read the message from its file, so it is asked where handlers run.
-            proof = await self._ask(lambda: message.authenticated)
-            if not proof.value:
-                return Outcome(error=TurnError(f"not_authenticated: {handler.id} asks for a proven sender"))
         return await self.around.runner.run(
             lambda: handler.func(message, **arguments),
             turn=turn,
@@ -313,9 +300,23 @@ class Passage:
             deadline=handler.deadline or self.around.deadline,
         )
 
-    async def _error_turn(
-        self, handler: Handler, captures: Mapping[str, str | None], failure: Failure, *, only: bool
-    ) -> bool:
+    async def _set_aside(self, handler: Handler) -> Outcome | None:
+        """Let the message wait for its sender's word; the failure of the handler if that cannot be asked for."""
+        made = await self.proving.set_aside(handler, self.replies, self._ask)
+        if isinstance(made, Outcome):
+            return made
+        try:
+            await self._commit(made)
+        except ConflictError:
+            limit = self.around.confirming.limit
+            return self.proving.unproven(
+                handler, f"{limit} messages of {self.row.correspondent} wait for a confirmation"
+            )
+        self.around.budget.add(canonical(self.row.correspondent), made.now)
+        log.info("held: %s", made.ack.reason, extra=self._ids("aside"))
+        return None
+
+    async def _error_turn(self, handler: Handler, captures: Mapping[str, Any], failure: Failure, *, only: bool) -> bool:
         """Call the module's ERROR handler with the message that is given up (rule routing.B7)."""
         module = self.table.modules.get(handler.module)
         error_handler = None if module is None else module.error
@@ -338,9 +339,9 @@ class Passage:
             try:
                 return await self._commit_turn(Call(error_handler, captures), turn, result, only=only)
             except StatementError as error:
-                outcome = _refused(error)
+                outcome = refused(error)
                 break
-            except _ConflictError:
+            except ConflictError:
                 self.around.counts.conflicts += 1
                 await self._read_view()
         if outcome.error is not None:
@@ -378,7 +379,7 @@ class Passage:
         done = {*self.done, handler.id}
         stateful_done = self.stateful_done or not handler.stateless
         last = only or self._next_call(view, done, stateful_done=stateful_done) is None
-        ack = self._final_ack(called=1) if last else Ack(kind="continue")
+        ack = self._final_ack(called=1, stateful_done=only or stateful_done) if last else Ack(kind="continue")
         now = self.around.clock.now()
         commit = build_commit(
             self.row,
@@ -388,14 +389,17 @@ class Passage:
             ack=ack,
             now=now,
             resumed=self.resumed if result.stateful else (),
+            renamed=self.renamed,
         )
-        if self.around.states is not None:
-            commit = await self._set_foreign(commit)
+        if turn.error is None and self.proving.once:
+            commit = msgspec.structs.replace(commit, identity=self.proving.uses_up())
+        if self.foreign is not None:
+            commit = await self.foreign.write(commit)
         bounce = self._bounce_mail(ack)
         if bounce is not None:
             commit = msgspec.structs.replace(commit, outgoing=(*commit.outgoing, bounce))
         correspondent = canonical(self.row.correspondent)
-        replies = sum(correspondent in map(canonical, mail.recipients) for mail in commit.outgoing)
+        replies = sum(correspondent in map(canonical, mail.recipients) for mail in commit.outgoing) + turn.elsewhere
         await self._commit(msgspec.structs.replace(commit, replies=replies))
         if turn.casts:
             self.around.announce(turn.casts)
@@ -419,40 +423,22 @@ class Passage:
             await self._read_view()
         return last
 
-    async def _set_foreign(self, commit: TurnCommit) -> TurnCommit:
-        """Set the states in a foreign storage before the ack: a crash in between runs the handler again (B14).
-
-        The store gets the changes too, uncompared, so that timers end and `monsal states` shows them.
-        """
-        foreign = self.around.states
-
-        def set_all() -> None:
-            for change in commit.changes:
-                foreign.set(change.state.key, change.state.sender, change.name)
-
-        if commit.changes:
-            await self._foreign(set_all)
-        return msgspec.structs.replace(commit, expected=())
-
-    async def _foreign(self, function: Callable[[], Any]) -> Any:
-        outcome = await self._ask(function)
-        if outcome.error is not None:
-            raise StoreError(f"the storage of states failed: {outcome.error}") from outcome.error
-        return outcome.value
-
     async def _ask(self, function: Callable[[], Any]) -> Outcome:
         """Call what is no turn, but may wait, fail or kill like one."""
         return await self.around.runner.run(function, deadline=self.around.deadline, row=self.row.id)
 
-    def _final_ack(self, *, called: int = 0) -> Ack:
+    def _final_ack(self, *, called: int = 0, stateful_done: bool = False) -> Ack:
         module = self.failures[0].handler.partition(":")[0] if self.failures else ""
         marks = self.table.modules.get(module)
-        return final_ack(
-            self.failures,
-            now=self.around.clock.now(),
-            on_failure=marks.on_failure if marks is not None else "dead",
-            called=self.chosen + called,
-        )
+        on_failure = marks.on_failure if marks is not None else "dead"
+        now, called = self.around.clock.now(), self.chosen + called
+        ack = final_ack(self.failures, now=now, on_failure=on_failure, called=called)
+        if stateful_done or not self.view:
+            return ack
+        states = {name: (key.key, self.view[key].state) for name, key in self.keys.items()}
+        found = ack_of_nobody(self.around.unknown_state, ack, self.matches, states, self.table)
+        self.around.counts.orphans += found.reason.startswith("unknown_state")
+        return found
 
     async def _settle(self, ack: Ack) -> None:
         """Commit what becomes of the row when no handler is left."""
@@ -486,7 +472,7 @@ class Passage:
     async def _commit(self, commit: TurnCommit) -> None:
         result = await self.around.store.commit(commit)
         if isinstance(result, Conflict):
-            raise _ConflictError
+            raise ConflictError
         if isinstance(result, Fenced):
             raise _FencedError
 

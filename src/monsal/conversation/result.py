@@ -6,7 +6,9 @@ import traceback
 from dataclasses import dataclass
 from typing import Any, Final
 
-__all__ = ["Outcome", "failed"]
+from monsal.errors import StatementError
+
+__all__ = ["Outcome", "failed", "refused"]
 
 #: Characters of an error that are kept; a traceback of twenty frames has about two thousand.
 _MAX_WORDS: Final = 64 * 1024
@@ -35,6 +37,12 @@ def failed(error: BaseException, *, without: str) -> Outcome:
     except BaseException as cause:  # noqa: BLE001 - to put an error into words is to run code and data of its own
         words = detail = f"{type(error).__name__} (it cannot be shown: {type(cause).__name__})\n"
     return Outcome(error=error, detail=_presentable(detail), text=_presentable(words))
+
+
+def refused(error: StatementError) -> Outcome:
+    """A statement of the turn that the database refused, as the failure of its handler."""
+    text = f"{type(error).__name__}: {error}"
+    return Outcome(error=error, detail=f"{text}\n", text=text)
 
 
 def _words_of(error: BaseException, without: str) -> tuple[str, str]:

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import logging
-import re
+from pathlib import Path
 
 import msgspec
 
 from monsal.address import fold
 from monsal.clock import Clock
-from monsal.ids import MAC_LENGTH, TOKEN_LENGTH, new_token
+from monsal.conversation.bounces import BOUNCE_ADDRESS, genuine_token
+from monsal.conversation.capabilities import Capabilities
+from monsal.conversation.confirming import CONFIRM_ADDRESS, is_confirmation
+from monsal.conversation.keys import Keyring
+from monsal.errors import ConfigError
+from monsal.ids import new_token
 from monsal.mail import Envelope, digest_below_received, first_bytes, scan
 from monsal.routing import Router
 from monsal.smtp.replies import NO_ROUTES, TOO_MANY_HOPS, UNKNOWN_RECIPIENT, Refused, Reply
@@ -18,9 +23,6 @@ from monsal.store.contract import Accept, Receipt, Recipient, Source, Store
 __all__ = ["BOUNCE_ADDRESS", "NOBODY", "CallMark", "Spool", "SpoolSettings", "SpoolStatistics", "is_postmaster"]
 
 log = logging.getLogger("monsal.spool")
-
-#: The local part of the envelope senders that we sign: b+<token>.<mac> (DESIGN 4, *Bounces*).
-BOUNCE_ADDRESS = re.compile(rf"b\+([0-9a-f]{{{TOKEN_LENGTH}}})\.([0-9a-f]{{{MAC_LENGTH}}})@", re.IGNORECASE)
 
 #: Stands for who writes when neither a From field nor the envelope names anybody.
 NOBODY = "<>"
@@ -59,11 +61,21 @@ class CallMark(msgspec.Struct, frozen=True):
 class Spool:
     """Takes mail for the ingresses: `accepts` at RCPT, `accept` at the end of DATA. Used on the sockets' loop."""
 
-    def __init__(self, store: Store, router: Router, clock: Clock, settings: SpoolSettings | None = None) -> None:
+    def __init__(
+        self,
+        store: Store,
+        router: Router,
+        clock: Clock,
+        settings: SpoolSettings | None = None,
+        *,
+        keys: Path | None = None,
+    ) -> None:
+        """`keys` is the file with the keys of capability addresses; without it they are of the store's own secret."""
         self._store = store
         self._router = router
         self._clock = clock
         self._settings = settings or SpoolSettings()
+        self.capabilities = Capabilities(router, Keyring(keys, now=clock.now, secret=lambda: store.secret))
         self._messages = self._rows = self._duplicates = self._loops = 0
 
     def statistics(self) -> SpoolStatistics:
@@ -76,6 +88,17 @@ class Spool:
         envelope senders, forged or not: a forged one becomes a dead letter that somebody can look at.
         """
         if not self._router.is_loaded:
+            return NO_ROUTES
+        try:
+            if is_confirmation(self.capabilities, address, at=self._clock.now()):
+                return None
+            # Forged and expired capabilities are known here, so they get no further (RFC 5321, section 3.6.2).
+            if self._router.table.capable:
+                matches = self._router.match(address)
+                if matches and self.capabilities.screen(matches, address, at=self._clock.now()).refusal:
+                    return UNKNOWN_RECIPIENT
+        except ConfigError as error:
+            log.error("cannot verify %s: %s", address, error, extra={"action": "keys_broken"})
             return NO_ROUTES
         if self._router.accepts(address) or is_postmaster(address) or BOUNCE_ADDRESS.match(address):
             return None
@@ -109,9 +132,7 @@ class Spool:
             Accept(
                 sender=envelope.sender,
                 correspondent=correspondent,
-                recipients=tuple(
-                    Recipient(address, self.lease_key(address, correspondent)) for address in envelope.recipients
-                ),
+                recipients=tuple([await self._recipient(address, correspondent) for address in envelope.recipients]),
                 body=body,
                 received=self._clock.now(),
                 message_id=message_id,
@@ -139,6 +160,12 @@ class Spool:
             )
         return receipt
 
+    async def _recipient(self, address: str, correspondent: str) -> Recipient:
+        """The row of an address, and its queue: a bounce waits for its turn in the conversation that sent (P3)."""
+        token = genuine_token(address, self._store.secret)
+        sent = None if token is None else await self._store.sent(token)
+        return Recipient(address, self.lease_key(address, correspondent) if sent is None else sent.lease_key)
+
     def lease_key(self, address: str, correspondent: str) -> str:
         """The queue that mail for `address` stands in: fixed here, for good (DESIGN 2).
 
@@ -161,7 +188,7 @@ class Spool:
 
         A route that takes mail for any domain makes nobody's address ours.
         """
-        if BOUNCE_ADDRESS.match(address):
+        if BOUNCE_ADDRESS.match(address) or CONFIRM_ADDRESS.match(address):
             return True
         return any(not match.route.pattern.takes_any_domain() for match in self._router.match(address))
 

@@ -7,9 +7,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from monsal.clock import Clock
+from monsal.conversation.capabilities import Capabilities
+from monsal.conversation.confirming import Confirming
 from monsal.conversation.context import TurnTools
+from monsal.conversation.orphans import UnknownState
 from monsal.conversation.runner import Runner
 from monsal.conversation.turn import Sign
+from monsal.mail import Checks, Message, Upstream
 from monsal.routing import Router
 from monsal.store.budget import ReplyBudget
 from monsal.store.contract import Store
@@ -26,12 +30,14 @@ class Counts:
     conflicts: int = 0
     fenced: int = 0
     suppressed: int = 0
+    orphans: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Surroundings:
     """What every passage of one worker uses. `states` is a foreign storage of states, given beside the store.
 
+    `checker` finds out about a message what the pinned upstream has not said, None if that is not wanted; it may wait.
     `announce` sends the notifications of a turn that was applied, once it is durable; `sign` signs what leaves.
     """
 
@@ -43,7 +49,11 @@ class Surroundings:
     tools: TurnTools
     announce: Callable[[Iterable[Callable[[], object]]], None]
     deadline: float
-    authserv_id: str | None = None
+    capabilities: Capabilities
+    confirming: Confirming
+    unknown_state: UnknownState = "start"
+    upstream: Upstream = field(default_factory=Upstream)
+    checker: Callable[[Message], Checks] | None = None
     sign: Sign | None = None
     states: Any = None
     counts: Counts = field(default_factory=Counts)

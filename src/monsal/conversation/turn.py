@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
+from monsal.conversation.bounces import BOUNCE_PURPOSE
 from monsal.conversation.context import Turn
 from monsal.ids import mac, stable_token
 from monsal.mail import Draft, Message
@@ -34,9 +35,6 @@ __all__ = [
     "render",
 ]
 
-#: What the mac in an envelope sender is bound to (DESIGN 4, *Bounces*).
-BOUNCE_PURPOSE = "bounce"
-
 View = Mapping[StateKey, StateValue]
 
 #: Signs a rendered mail: its bytes, the address in From, and the time, which make the same signature each time (P2).
@@ -64,7 +62,15 @@ class TurnResult:
 
 
 def outgoing(
-    draft: Draft, *, secret: bytes, row: int, handler: str, number: int, now: float, sign: Sign | None = None
+    draft: Draft,
+    *,
+    secret: bytes,
+    row: int,
+    handler: str,
+    number: int,
+    now: float,
+    forced: bool = False,
+    sign: Sign | None = None,
 ) -> OutgoingMail:
     """Render a draft for good: its bytes and its Message-ID are fixed here (P2)."""
     token = stable_token(secret, "mail", row, handler, number)
@@ -79,6 +85,7 @@ def outgoing(
         recipients=draft.recipients,
         body=body if sign is None else sign(body, draft.sender, now),
         due=now,
+        forced=forced,
     )
 
 
@@ -117,18 +124,23 @@ def build_commit(
     ack: Ack,
     now: float,
     resumed: Collection[StateKey] = (),
+    renamed: Collection[StateKey] = (),
 ) -> TurnCommit:
     """The commit of a turn whose handler returned.
 
     `view` holds every state that the turn read or changes, with the version it was read at. A stateless handler's
     result is ignored and its own conversation not compared (rule routing.R15). `resumed` are conversations that the
-    view shows in the state before their ERROR; this turn takes them back there, or where it wants them.
+    view shows in the state before their ERROR; this turn takes them back there, or where it wants them. `renamed` are
+    those that the view shows under the new name of their state: the turn's own one is stored under that from now on.
     """
     changes = _changes(turn, result, view, resumed)
     before = view[turn.conversation].state if turn.conversation in view else ROUTE_FIRST_STATE
     expected = [Expected(state, view[state].version) for state in changes]
     if (result.stateful or result.next) and turn.conversation not in changes and turn.conversation in view:
         expected.append(Expected(turn.conversation, view[turn.conversation].version))
+    stored = [StateChange(state, name, result.reason) for state, name in changes.items()]
+    if result.stateful and turn.conversation in renamed and turn.conversation not in changes:
+        stored.append(StateChange(turn.conversation, before, "its function was renamed", renames=True))
     return TurnCommit(
         fence=row.fence,
         lease_key=row.lease_key,
@@ -144,7 +156,7 @@ def build_commit(
             note="; ".join(turn.notes),
         ),
         expected=tuple(expected),
-        changes=tuple(StateChange(state, name, result.reason) for state, name in changes.items()),
+        changes=tuple(stored),
         outgoing=turn.outgoing,
         timers=tuple(
             SetTimer(
@@ -165,7 +177,14 @@ def render(turn: Turn, *, now: float, sign: Sign | None = None) -> None:
     """Make the bytes of all that the turn sends; on the handler's thread, because it may be much."""
     turn.outgoing = tuple(
         outgoing(
-            draft, secret=turn.secret, row=turn.message.id, handler=turn.handler, number=number, now=now, sign=sign
+            draft,
+            secret=turn.secret,
+            row=turn.message.id,
+            handler=turn.handler,
+            number=number,
+            now=now,
+            forced=number in turn.forced_drafts,
+            sign=sign,
         )
         for number, draft in enumerate(turn.drafts)
     )

@@ -9,22 +9,25 @@ from __future__ import annotations
 import asyncio
 import logging
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
 
 from monsal.clock import Clock
+from monsal.conversation.confirming import Confirming
 from monsal.conversation.context import TurnTools, canonical
 from monsal.conversation.entrance import Entrance
-from monsal.conversation.passage import Passage
+from monsal.conversation.orphans import UnknownState
 from monsal.conversation.policy import after_failure
 from monsal.conversation.runner import Runner
 from monsal.conversation.spool import Spool
 from monsal.conversation.surroundings import Surroundings
 from monsal.conversation.templates import Templates
 from monsal.conversation.turn import Sign, failure_commit
+from monsal.conversation.ways import passage_of
 from monsal.errors import StoreError, StoreUnavailable
+from monsal.mail import Checks, Message, Upstream
 from monsal.routing import Router
 from monsal.store.budget import ReplyBudget
 from monsal.store.contract import Ack, Claimed, Fence, Store
@@ -37,19 +40,23 @@ log = logging.getLogger("monsal.turns")
 class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
     """`concurrency` bounds the messages under way; `lease` is how long a claim lasts without being prolonged and
     `deadline` how long a handler may run (both in seconds); `max_replies` bounds the mails an hour to one
-    correspondent (None: any number); `authserv_id` names the upstream whose Authentication-Results are believed."""
+    correspondent (None: any number); `upstream` is the one upstream whose Authentication-Results are believed;
+    `unknown_state` says what becomes of a message whose conversation is in a state without a function;
+    `confirming` is about those who are not proved."""
 
     concurrency: int = 64
     lease: float = 120.0
     deadline: float = 60.0
     max_replies: int | None = 10
-    authserv_id: str | None = None
+    unknown_state: UnknownState = "start"
+    upstream: Upstream = Upstream()
+    confirming: Confirming = Confirming()
 
 
 class WorkerStatistics(msgspec.Struct, frozen=True, kw_only=True):
     """Messages under way, and since the start: turns committed, failures, conflicts (a turn run again because a
     state it read had changed), commits that came too late, mails to correspondents that the rules against loops kept
-    back; handlers stuck past their deadline."""
+    back, messages whose conversation was in a state without a function; handlers stuck past their deadline."""
 
     running: int
     turns: int
@@ -57,6 +64,7 @@ class WorkerStatistics(msgspec.Struct, frozen=True, kw_only=True):
     conflicts: int
     fenced: int
     suppressed: int
+    orphans: int
     stuck: int
 
 
@@ -76,6 +84,7 @@ class Worker:
         settings: WorkerSettings | None = None,
         states: Any = None,
         sign: Sign | None = None,
+        checker: Callable[[Message], Checks] | None = None,
     ) -> None:
         self._store = store
         self._runner = runner
@@ -96,10 +105,14 @@ class Worker:
             clock=clock,
             budget=self._budget,
             deadline=self._settings.deadline,
-            authserv_id=self._settings.authserv_id,
+            unknown_state=self._settings.unknown_state,
+            upstream=self._settings.upstream,
+            checker=checker,
             states=states,
             sign=sign,
             announce=entrance.announce,
+            capabilities=spool.capabilities,
+            confirming=self._settings.confirming,
             tools=TurnTools(
                 state_key=router.state_key,
                 named_state=router.named_state,
@@ -110,6 +123,9 @@ class Worker:
                 templates=templates or Templates(None),
                 read=self._read,
                 read_async=self._read_async,
+                address=lambda value, captures, nonce, correspondent: spool.capabilities.address(
+                    value, captures, now=clock.now(), nonce=nonce, correspondent=correspondent
+                ),
                 # Asked for when it is used: who serves the APIs begins after the worker.
                 prepare=lambda *call: entrance.prepare(*call),
             ),
@@ -124,6 +140,7 @@ class Worker:
             conflicts=counts.conflicts,
             fenced=counts.fenced,
             suppressed=counts.suppressed,
+            orphans=counts.orphans,
             stuck=self._runner.statistics().stuck,
         )
 
@@ -202,7 +219,7 @@ class Worker:
             if row.kills:
                 await self._process_suspect(row)
             else:
-                await Passage(row, self._around).run()
+                await passage_of(row, self._around).run()
         except StoreError as error:
             # Nothing was committed: the row is still in the store and is claimed again.
             log.error(
@@ -231,10 +248,10 @@ class Worker:
         try:
             await asyncio.wait_for(self._suspects.acquire(), self._settings.deadline + 5.0)
         except TimeoutError:
-            await Passage(row, self._around).run()
+            await passage_of(row, self._around).run()
             return
         try:
-            await Passage(row, self._around).run()
+            await passage_of(row, self._around).run()
         finally:
             self._suspects.release()
 

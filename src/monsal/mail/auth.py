@@ -1,27 +1,31 @@
 """Is the correspondent who they say they are? (DESIGN 4, *Who writes*)
 
-From can be forged by anybody. Two things are trusted: that the peer logged in (SMTP AUTH), and what the operator's own
-upstream wrote into Authentication-Results (RFC 8601), if its authserv-id is pinned in the settings.
+From can be forged by anybody. These are trusted: that the peer logged in (SMTP AUTH); what the operator's own border
+wrote into Authentication-Results (RFC 8601), if its authserv-id is pinned in the settings; a check of our own, where
+that is switched on; and the correspondent's own word, given by mail to an address that only they were told.
 
-The upstream has to remove such fields with its own id from mail of strangers (RFC 8601, section 5, demands it). In case
-it does not, only the topmost field of that id is believed: the upstream adds its own on top.
+The border has to remove such fields with its own id from all mail that it takes (RFC 8601, section 5, demands it). In
+case it does not: only fields above the first Received line of a stranger are read, and of several the topmost one that
+speaks of a method, because the border adds its own on top.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 
 import msgspec
 
 from monsal.address import fold
 from monsal.mail.addresses import mailboxes, read_comment
-from monsal.mail.envelope import Envelope
+from monsal.mail.envelope import Checks, Envelope, Verdict
 from monsal.mail.header import HeaderScan
 
-__all__ = ["Auth", "authenticate"]
+__all__ = ["Auth", "Upstream", "authenticate"]
 
-#: Longest Authentication-Results field that is read.
+#: Longest Authentication-Results field that is read, and the most of them.
 MAX_RESULTS = 16_384
+MAX_FIELDS = 20
 
 # A quoted string that is never closed goes to the end: looked for from each quote, its end would take quadratic time.
 _LEXICAL = re.compile(r'"([^"\\]*+(?:\\.[^"\\]*+)*+)(?:"|\\?\Z)|\(', re.DOTALL)
@@ -29,20 +33,38 @@ _NOT_PLAIN = re.compile(r"[^a-z0-9.@_\-]")
 _RESULT = re.compile(r"([a-z0-9\-]{1,30})\s*(?:/\s*\d+\s*)?=\s*([a-z]{1,20})(.*)", re.DOTALL)
 _PROPERTY = re.compile(r"([a-z]{1,30})\s*\.\s*([a-z0-9_\-]{1,60})\s*=\s*(\S+)")
 
+_METHODS = ("dmarc", "dkim", "spf", "arc")
+
+
+class Upstream(msgspec.Struct, frozen=True, kw_only=True):
+    """Whose word is believed: `authserv_id` is the border's name for itself (None: nobody's), `hops` how many Received
+    lines from the top are those of our own machines.
+
+    `organization(domain)` gives the organizational domain (RFC 7489, section 3.2); without it a domain is aligned with
+    itself and with the domains below it, which is narrower than relaxed alignment and needs no list.
+    """
+
+    authserv_id: str | None = None
+    hops: int = 1
+    organization: Callable[[str], str] | None = None
+
 
 class Auth(msgspec.Struct, frozen=True, kw_only=True):
     """What proves the correspondent.
 
-    `method` is what was decisive: `smtp` (login), `dmarc`, `dkim` or `spf`, empty if nothing was. `user` is the name
-    that logged in. `dmarc`, `dkim`, `spf` are the words of the pinned upstream (RFC 8601, section 2.7), empty if it
-    said nothing; of several DKIM signatures the one that proves, else the first.
+    `method` is what was decisive: `smtp` (login), `dmarc`, `dkim`, `spf` or `confirmed`, empty if nothing was. `user`
+    is the name that logged in. `spf`, `dkim`, `dmarc`, `arc` are what was found of each; of several DKIM signatures the
+    one that proves, else the first. `source` says whose word that is: "smtp auth", "authentication-results of NAME",
+    "own check", "confirmation", or "none".
     """
 
     method: str = ""
     user: str | None = None
-    dmarc: str = ""
-    dkim: str = ""
-    spf: str = ""
+    spf: Verdict = Verdict()
+    dkim: Verdict = Verdict()
+    dmarc: Verdict = Verdict()
+    arc: Verdict = Verdict()
+    source: str = "none"
 
     @property
     def authenticated(self) -> bool:
@@ -50,64 +72,106 @@ class Auth(msgspec.Struct, frozen=True, kw_only=True):
         return self.method != ""
 
 
-def authenticate(scan: HeaderScan, envelope: Envelope | None, correspondent: str, authserv_id: str | None) -> Auth:
-    """What proves `correspondent` (folded). `authserv_id` is the upstream's name for itself; None trusts none."""
+class _Entry(msgspec.Struct, frozen=True):
+    """One result; the domain is that which the method authenticates."""
+
+    method: str
+    result: str
+    domain: str
+
+
+def authenticate(scan: HeaderScan, envelope: Envelope | None, correspondent: str, upstream: Upstream) -> Auth:
+    """What proves `correspondent` (folded). Never raises, whatever stands in the header."""
     user = envelope.user if envelope is not None else None
-    results = _results(scan, authserv_id) if authserv_id else []
-    domain = correspondent.rpartition("@")[2]
-    words = {"dmarc": "", "dkim": "", "spf": ""}
+    entries, source = _results(scan, upstream), f"authentication-results of {upstream.authserv_id}"
+    if not entries and envelope is not None and envelope.checks is not None:
+        entries, source = _own(envelope.checks), "own check"
+    found: dict[str, Verdict] = {}
     proved: set[str] = set()
-    for method, result, properties in results:
-        if method not in words:
-            continue
-        proves = result == "pass" and _proves(method, properties, scan, correspondent, domain)
-        if proves or not words[method]:
-            words[method] = result
+    for entry in entries:
+        proves = entry.result == "pass" and _proves(entry, scan, correspondent, upstream)
+        if entry.method not in found or (proves and entry.method not in proved):
+            found[entry.method] = Verdict(entry.result, entry.domain)
         if proves:
-            proved.add(method)
-    order = [method for method in ("dmarc", "dkim", "spf") if method in proved]
-    return Auth(method="smtp" if user else (order[0] if order else ""), user=user, **words)
+            proved.add(entry.method)
+    if "dmarc" in found and found["dmarc"].result == "fail":
+        # The domain's own policy, which may ask for strict alignment, has the last word.
+        proved.clear()
+    method = next((method for method in ("dmarc", "dkim", "spf") if method in proved), "")
+    if user:
+        method, source = "smtp", "smtp auth"
+    elif not method and envelope is not None and envelope.confirmed:
+        method, source = "confirmed", "confirmation"
+    return Auth(method=method, user=user, source=source if found or method else "none", **found)
 
 
-def _proves(method: str, properties: dict[str, str], scan: HeaderScan, correspondent: str, domain: str) -> bool:
+def _proves(entry: _Entry, scan: HeaderScan, correspondent: str, upstream: Upstream) -> bool:
     """Whether a passed check is about the correspondent's domain."""
+    domain = correspondent.rpartition("@")[2]
     if not domain:
         return False
     if scan.correspondent != correspondent:
         # The correspondent was taken from the envelope, of which only SPF says something.
-        return method == "spf" and _aligned(_domain_of(properties, "smtp.mailfrom"), domain)
+        return entry.method == "spf" and _aligned(entry.domain, domain, upstream)
     if len(scan.get_all("from")) != 1 or len(mailboxes(scan.get("from") or "", 2)) != 1:
         # With two addresses in From it is not known which one was checked.
         return False
-    if method == "dmarc":
-        return properties.get("header.from", domain) == domain
-    if method == "dkim":
-        return _aligned(properties.get("header.d") or _domain_of(properties, "header.i"), domain)
-    return _aligned(_domain_of(properties, "smtp.mailfrom"), domain)
+    if entry.method == "dmarc":
+        return (entry.domain or domain) == domain
+    return entry.method in ("dkim", "spf") and _aligned(entry.domain, domain, upstream)
 
 
 def _domain_of(properties: dict[str, str], name: str) -> str:
     return properties.get(name, "").rpartition("@")[2]
 
 
-def _aligned(authority: str, domain: str) -> bool:
-    """Whether `authority` is the domain or a parent of it.
+def _aligned(authority: str, domain: str, upstream: Upstream) -> bool:
+    """Whether `authority` speaks for the domain (RFC 7489, section 3.1)."""
+    if "." not in authority:
+        return False
+    if upstream.organization is not None:
+        own = upstream.organization(domain)
+        return own != "" and upstream.organization(authority) == own
+    return domain == authority or domain.endswith("." + authority)
 
-    Narrower than the relaxed alignment of RFC 7489, section 3.1: without a list of public suffixes a sibling or a
-    child could be anybody.
-    """
-    return authority != "" and "." in authority and (domain == authority or domain.endswith("." + authority))
+
+def _own(checks: Checks) -> list[_Entry]:
+    return [
+        _Entry(method, verdict.result, fold(verdict.domain))
+        for method in _METHODS
+        if (verdict := getattr(checks, method)).result
+    ]
 
 
-def _results(scan: HeaderScan, authserv_id: str) -> list[tuple[str, str, dict[str, str]]]:
-    """Method, result and properties of each entry in the topmost field of that id; all in lower case."""
-    for value in scan.get_all("authentication-results"):
-        if len(value) > MAX_RESULTS:
+def _results(scan: HeaderScan, upstream: Upstream) -> list[_Entry]:
+    """The entries of the fields that count, in lower case: for each method those of one field."""
+    if not upstream.authserv_id:
+        return []
+    found: list[_Entry] = []
+    known: set[str] = set()
+    for value in _fields_above(scan, upstream.hops)[:MAX_FIELDS]:
+        name, *texts = _bare(value.lower()).split(";")
+        if (name.split() or [""])[0] != upstream.authserv_id.lower():
             continue
-        name, *entries = _bare(value.lower()).split(";")
-        if (name.split() or [""])[0] == authserv_id.lower():
-            return [found for entry in entries if (found := _entry(entry)) is not None]
-    return []
+        entries = [entry for text in texts if (entry := _entry(text)) is not None and entry.method not in known]
+        known |= {entry.method for entry in entries}
+        found += entries
+    return found
+
+
+def _fields_above(scan: HeaderScan, hops: int) -> list[str]:
+    """The Authentication-Results above the first Received line that is not of our own machines."""
+    values = scan.get_all("authentication-results")
+    received = count = 0
+    for name, _ in scan.raw_fields:
+        key = name.lower()
+        if key == b"received":
+            received += 1
+            if received > hops:
+                break
+        elif key == b"authentication-results":
+            count += 1
+    return [value for value in values[:count] if len(value) <= MAX_RESULTS]
 
 
 def _bare(text: str) -> str:
@@ -125,9 +189,16 @@ def _bare(text: str) -> str:
     return "".join(out)
 
 
-def _entry(text: str) -> tuple[str, str, dict[str, str]] | None:
+def _entry(text: str) -> _Entry | None:
     match = _RESULT.match(text.strip())
-    if match is None:
+    if match is None or match.group(1) not in _METHODS:
         return None
+    method = match.group(1)
     found = {f"{kind}.{name}": fold(value.strip("<>,")) for kind, name, value in _PROPERTY.findall(match.group(3))}
-    return match.group(1), match.group(2), found
+    if method == "dkim":
+        domain = found.get("header.d") or _domain_of(found, "header.i")
+    elif method == "spf":
+        domain = _domain_of(found, "smtp.mailfrom")
+    else:
+        domain = _domain_of(found, "header.from")
+    return _Entry(method, match.group(2), domain)

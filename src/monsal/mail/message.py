@@ -9,14 +9,16 @@ from functools import partial
 from monsal.address import fold
 from monsal.mail.addresses import first_address
 from monsal.mail.attachment import Attachment
-from monsal.mail.auth import Auth, authenticate
+from monsal.mail.auth import Auth, Upstream, authenticate
 from monsal.mail.automatic import automatic_reason, bounce_reason
+from monsal.mail.dsn import parse_bounce
+from monsal.mail.dsnrecord import Bounce
 from monsal.mail.envelope import Envelope
 from monsal.mail.fields import Fields
 from monsal.mail.header import HeaderScan, scan
 from monsal.mail.htmltext import html_to_text
 from monsal.mail.mime import Part, parse
-from monsal.mail.replytext import reply_text
+from monsal.mail.replytext import choose_reply
 
 __all__ = ["Message"]
 
@@ -35,12 +37,12 @@ class Message(Fields):
 
     __slots__ = (
         "_auth",
-        "_authserv_id",
         "_header",
         "_raw",
         "_received",
         "_root",
         "_text",
+        "_upstream",
         "envelope",
         "id",
         "recipient",
@@ -58,11 +60,11 @@ class Message(Fields):
         id: int = 0,  # noqa: A002 - the word of the store for a row
         source: str = "mail",
         received: float = 0.0,
-        authserv_id: str | None = None,
+        upstream: Upstream | None = None,
     ) -> None:
         """`raw` is the message or a function that loads it; `received` is in epoch seconds.
 
-        `authserv_id` names the upstream whose Authentication-Results are believed.
+        `upstream` says whose Authentication-Results are believed.
         """
         self._raw = raw
         self.recipient = recipient
@@ -71,7 +73,7 @@ class Message(Fields):
         self.id = id
         self.source = source
         self._received = received
-        self._authserv_id = authserv_id
+        self._upstream = upstream or Upstream()
         self._header: HeaderScan | None = None
         self._root: Part | None = None
         self._auth: Auth | None = None
@@ -100,6 +102,11 @@ class Message(Fields):
         return self.sender
 
     @property
+    def reply_address(self) -> str:
+        """Where its author wants the answer: the first valid address of Reply-To, else `sender_address`."""
+        return first_address(self.header.get("reply-to") or "") or self.sender_address
+
+    @property
     def received(self) -> datetime:
         """When it was accepted, in UTC."""
         return datetime.fromtimestamp(self._received, UTC)
@@ -126,10 +133,15 @@ class Message(Fields):
         return bounce_reason(self.header, self.envelope_sender) is not None
 
     @property
+    def bounce(self) -> Bounce | None:
+        """What this reports about the delivery of another mail, read anew each time; None if it is no report."""
+        return parse_bounce(self.root, envelope_sender=self.envelope_sender)
+
+    @property
     def auth(self) -> Auth:
         """What proves the correspondent."""
         if self._auth is None:
-            self._auth = authenticate(self.header, self.envelope, self.sender, self._authserv_id)
+            self._auth = authenticate(self.header, self.envelope, self.sender, self._upstream)
         return self._auth
 
     @property
@@ -168,8 +180,9 @@ class Message(Fields):
 
     @property
     def reply_text(self) -> str:
-        """The text without quotations and signature; empty if nothing new was written."""
-        return reply_text(self.text)
+        """What its sender wrote: without quotations, forwarded mail and signature; empty if nothing is new."""
+        plain = "\n".join(part.text for part in _bodies(self.root, "text/plain"))
+        return choose_reply(plain, self.html, self.sender_name)
 
     @property
     def attachments(self) -> tuple[Attachment, ...]:

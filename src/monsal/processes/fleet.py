@@ -114,6 +114,7 @@ class Fleet:
                 "directory": str(self._directory),
                 "url": settings.store,
                 "tables": list(self._plan.tables),
+                "keeping": [settings.keep_bodies, settings.keep_history],
                 "log": settings.log,
                 "log_level": settings.log_level,
             },

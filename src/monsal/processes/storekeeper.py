@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from monsal.actors import ARBITER, Actor, command
-from monsal.conversation import rows_in
+from monsal.clock import SystemClock
+from monsal.conversation import Janitor, Keeping, rows_in
 from monsal.errors import StoreLocked
 from monsal.logs import set_up_logging
 from monsal.processes.links import CLIENT, serve_store
@@ -39,16 +40,28 @@ _ORPHANED: Final = 6.0
 class StoreKeeper(Actor):
     """Opens the store, and serves each worker that is introduced.
 
-    `directory` is the application's, `url` that of the store, `tables` the application's own.
+    `directory` is the application's, `url` that of the store, `tables` the application's own; `keeping` the seconds for
+    which bodies and history are kept (None: for ever).
     """
 
-    def __init__(self, *, directory: str, url: str, tables: Sequence[str], log: str, log_level: str) -> None:
+    def __init__(
+        self,
+        *,
+        directory: str,
+        url: str,
+        tables: Sequence[str],
+        log: str,
+        log_level: str,
+        keeping: Sequence[float | None] = (None, None),
+    ) -> None:
         self._directory = Path(directory)
         self._pages = self._directory / "run"
         #: Of whom it was said what they were running, until that is counted.
         self._told: set[str] = set()
         self._url = url
         self._tables = tuple(tables)
+        self._keeping = Keeping(bodies=keeping[0], history=keeping[1])
+        self._janitor: asyncio.Task[None] | None = None
         self._log = log
         self._log_level = log_level
         self._host: StoreHost | None = None
@@ -64,6 +77,8 @@ class StoreKeeper(Actor):
         host = StoreHost(store, running=self._rows_of, counted=self._counted, expect=known, patience=_BACK)
         await _open_when_free(host)
         self._host = host
+        self._janitor = asyncio.create_task(Janitor(store, SystemClock(), self._keeping).run())
+        self._janitor.add_done_callback(_say_how_it_ended)
         self._expected = set(living)
         for name in known.difference(living):
             host.died(name)
@@ -108,6 +123,8 @@ class StoreKeeper(Actor):
         host = self._host
         if host is None:
             return
+        if self._janitor is not None:
+            self._janitor.cancel()
         if host.statistics().workers and not self.is_orphan:
             # Of a supervisor that was killed the thread that started us may die first: the kernel's signal then comes
             # while that process still has others, and only the end of its link says what it was.
@@ -124,6 +141,12 @@ class StoreKeeper(Actor):
             if not host.statistics().workers:
                 return
             await asyncio.sleep(_LOOK_AGAIN)
+
+
+def _say_how_it_ended(janitor: asyncio.Task[None]) -> None:
+    """Mail is more important than tidiness: without a janitor the store goes on, and only grows."""
+    if not janitor.cancelled() and (error := janitor.exception()) is not None:
+        log.critical("nothing is tidied up any more", exc_info=error, extra={"action": "janitor_broke"})
 
 
 async def _open_when_free(host: StoreHost) -> None:

@@ -4,11 +4,13 @@ May import the standard library, msgspec and the ground floor (errors, address).
 await; a "message" here is anything with a `sender` and a `recipient`.
 
 Start reading at `marks` (what handler modules say), then `router` (load, match), `dispatch` (which handler is next);
-below them `pattern` (one format), `index` (many of them), `table` (what is loaded), `build` and `collect` (how it gets
-there), `regex` and `safety` (what an expression matches, and how fast), `machine` and `check` (what is odd about it).
+below them `pattern` (one format), `capability` (signed values in addresses), `index` (many formats), `table` (what is
+loaded), `build` and `collect` (how it gets there), `regex` and `safety` (what an expression matches, and how fast),
+`machine` and `check` (what is odd about it).
 """
 
 from monsal.routing.build import build_table
+from monsal.routing.capability import MAX_TTL, SEALED, Capability, Opened, days, hours, mark_of
 from monsal.routing.check import Finding, FindingKind, findings
 from monsal.routing.collect import Source, bare_handler, collect, home_of, name_of, routed_handler
 from monsal.routing.dispatch import Call, Orphan, next_call, orphaned
@@ -21,6 +23,7 @@ from monsal.routing.marks import (
     StateKeyMark,
     marks_of,
     nolocking,
+    on_bounce,
     otherwise,
     requires_authenticated,
     route,
@@ -55,10 +58,13 @@ __all__ = [
     "ERROR_STATE",
     "MARKS",
     "MAX_SHARED_LOOPS",
+    "MAX_TTL",
     "ROUTE_FIRST_STATE",
+    "SEALED",
     "Addressed",
     "Alternatives",
     "Call",
+    "Capability",
     "Characters",
     "Finding",
     "FindingKind",
@@ -71,6 +77,7 @@ __all__ = [
     "Module",
     "Node",
     "OnFailure",
+    "Opened",
     "Orphan",
     "Pattern",
     "Reference",
@@ -90,21 +97,25 @@ __all__ = [
     "collect",
     "compile_pattern",
     "count_loops",
+    "days",
     "default_state_key",
     "draw",
     "example",
     "findings",
     "fold_case",
     "home_of",
+    "hours",
     "is_matchable",
     "join_runs",
     "literal",
     "literal_runs",
+    "mark_of",
     "marks_of",
     "name_of",
     "next_call",
     "nodes_below",
     "nolocking",
+    "on_bounce",
     "orphaned",
     "otherwise",
     "parse_regex",

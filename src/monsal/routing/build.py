@@ -12,7 +12,7 @@ from monsal.errors import RouteError
 from monsal.routing.collect import Source, bare_handler, routed_handler
 from monsal.routing.marks import RouteMark, StateKeyMark
 from monsal.routing.pattern import Pattern, compile_pattern
-from monsal.routing.table import ERROR_STATE, Handler, Module, OnFailure, Route, Table
+from monsal.routing.table import ERROR_STATE, ROUTE_FIRST_STATE, Handler, Module, OnFailure, Route, Table
 
 __all__ = ["build_table"]
 
@@ -48,7 +48,7 @@ class _Builder:
     def __init__(self, defaults: Mapping[str, str], problems: list[str]) -> None:
         self._defaults = defaults
         self._problems = problems
-        self._routes: dict[str, tuple[Pattern, dict[str, Handler]]] = {}
+        self._routes: dict[tuple[object, ...], tuple[Pattern, dict[str, Handler]]] = {}
         self._modules: dict[str, Module] = {}
 
     def table(self) -> Table:
@@ -63,7 +63,7 @@ class _Builder:
         handlers = self._routed(source, patterns)
         for _, name, pattern in sorted(patterns, key=lambda entry: entry[0]):
             if name in handlers:
-                known = self._routes.setdefault(pattern.text, (pattern, {}))[1]
+                known = self._routes.setdefault(pattern.identity, (pattern, {}))[1]
                 known.setdefault(handlers[name].id, handlers[name])
         captures = frozenset(self._defaults).union(*(pattern.names for _, _, pattern in patterns))
         self._modules[source.name] = self._module(source, handlers, captures)
@@ -115,7 +115,8 @@ class _Builder:
             stateless=MappingProxyType(stateless),
             functions=MappingProxyType(source.functions),
             error=self._unrouted(source, ERROR_STATE, handlers, captures),
-            otherwise=self._unrouted(source, self._otherwise(source), handlers, captures),
+            otherwise=self._unrouted(source, self._only(source, "otherwise"), handlers, captures),
+            on_bounce=self._unrouted(source, self._only(source, "on_bounce"), handlers, captures | {"bounce"}),
             key_generator=None if key is None else source.functions[key[0]],
             shared=key is not None and key[1].shared,
             on_failure=self._on_failure(source),
@@ -130,12 +131,11 @@ class _Builder:
                 self._problems.append(f"{source.name}:{name} is a handler; state_key_generator marks a helper (R10)")
         return max(found, key=lambda entry: entry[1].serial, default=None)
 
-    def _otherwise(self, source: Source) -> str | None:
-        names = [name for name, marks in source.marks.items() if marks.otherwise]
+    def _only(self, source: Source, mark: str) -> str | None:
+        """The name of the one function with a mark of which a module has one."""
+        names = [name for name, marks in source.marks.items() if getattr(marks, mark)]
         if len(names) > 1:
-            self._problems.append(
-                f"{source.name} has {len(names)} @otherwise handlers ({', '.join(names)}); one counts"
-            )
+            self._problems.append(f"{source.name} has {len(names)} @{mark} handlers ({', '.join(names)}); one counts")
         return names[0] if names else None
 
     def _unrouted(
@@ -169,6 +169,14 @@ class _Builder:
 
     def _renamed(self, source: Source, stateful: Mapping[str, Handler]) -> dict[str, str]:
         renamed: dict[str, str] = {}
+        for name, marks in source.marks.items():
+            former = [old for mark in marks.routes for old in mark.was]
+            if former and name not in stateful:
+                self._problems.append(f"{source.name}:{name}: was={former[0]!r}, but a stateless handler is no state")
+            if ROUTE_FIRST_STATE in former:
+                self._problems.append(f"{source.name}:{name}: was={ROUTE_FIRST_STATE!r}, but everybody begins there")
+            if ERROR_STATE in former and ERROR_STATE in source.functions:
+                self._problems.append(f"{source.name}:{name}: was={ERROR_STATE!r}, but the module has that state")
         for name in stateful:
             for old in (old for mark in source.marks[name].routes for old in mark.was):
                 if old in stateful or renamed.get(old, name) != name:

@@ -8,6 +8,7 @@ if the stored state has no function any more, somebody who is still there takes 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any
 
 import msgspec
 
@@ -22,7 +23,7 @@ class Call(msgspec.Struct, frozen=True):
     """A handler and the captures of the route that chose it (R19). `note` is for the log and the history, if any."""
 
     handler: Handler
-    captures: Mapping[str, str | None]
+    captures: Mapping[str, Any]
     note: str = ""
 
     @property
@@ -45,13 +46,15 @@ def next_call(
     table: Table,
     done: Collection[str] = (),
     stateful_done: bool = False,
+    rescue: bool = True,
 ) -> Call | None:
     """The next handler to call for a message, or None if there is no more.
 
     `matches` are those of the recipient in `table`. `state_of` gives the state that the correspondent has with a
     module; it is asked once per module (rule routing.B18). `done` are the ids of the handlers that were called already,
     whether they returned or failed for good; `stateful_done` says that one of them was a stateful one, and then no
-    other is called, even if that one failed (R16).
+    other is called, even if that one failed (R16). Without `rescue` a message whose conversation is in a state that
+    has no function goes to `@otherwise` or to nobody.
     """
     for match in matches:
         for handler in match.handlers:
@@ -66,7 +69,8 @@ def next_call(
             taker = None if machine is None else machine.taker(handler)
             if taker is not None:
                 return Call(taker, match.captures)
-    return next((call for machine in machines.values() if (call := machine.rescue()) is not None), None)
+    calls = (machine.rescue(others=rescue) for machine in machines.values())
+    return next((call for call in calls if call is not None), None)
 
 
 def orphaned(matches: Sequence[Match], state_of: StateOf, *, table: Table) -> tuple[Orphan, ...]:
@@ -98,18 +102,19 @@ class _Machine:
             return self.module.error
         return None
 
-    def rescue(self) -> Call | None:
+    def rescue(self, *, others: bool) -> Call | None:
         """Who takes the message though nobody is in the state.
 
         An orphan's message goes to `@otherwise`, else to ERROR, which exists for conversations gone wrong, else to
-        START if the address matches it: an answer that fits badly beats silence (P5).
+        START if the address matches it: an answer that fits badly beats silence (P5). Without `others` only to
+        `@otherwise`, which was written for what fits nowhere.
         """
         module, otherwise = self.module, self.module.otherwise
         if not self.is_orphan:
             return None if otherwise is None else Call(otherwise, self.first.captures)
-        handler, match = otherwise or module.error, self.first
+        handler, match = otherwise or (module.error if others else None), self.first
         if handler is None:
-            if module.first not in self.matched:
+            if not others or module.first not in self.matched:
                 return None
             handler, match = self.matched[module.first]
         note = f"{module.name} has no state {self.state} any more; {handler.id} takes the message instead"

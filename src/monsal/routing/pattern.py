@@ -17,6 +17,7 @@ import msgspec
 
 from monsal.address import MAX_ADDRESS
 from monsal.errors import RouteError
+from monsal.routing.capability import Capability
 from monsal.routing.regex import Node, example, join_runs, literal_runs, parse_regex
 from monsal.routing.safety import MAX_SHARED_LOOPS, count_loops, why_slow
 
@@ -80,7 +81,18 @@ class Pattern:
     contains (see `literal_runs`), for the table's index.
     """
 
-    __slots__ = ("_any_domain", "_compiled", "_domain", "format", "is_regex", "names", "runs", "text")
+    __slots__ = (
+        "_any_domain",
+        "_compiled",
+        "_domain",
+        "_pieces",
+        "capabilities",
+        "format",
+        "is_regex",
+        "names",
+        "runs",
+        "text",
+    )
 
     def __init__(
         self, fmt: str, text: str, runs: tuple[str | None, ...], names: frozenset[str], *, is_regex: bool
@@ -90,6 +102,9 @@ class Pattern:
         self.runs = runs
         self.names = names
         self.is_regex = is_regex
+        #: Those of its captures that are capabilities.
+        self.capabilities: Mapping[str, Capability] = {}
+        self._pieces: tuple[tuple[str, str | None], ...] = ()
         self._domain: str | None = None
         self._any_domain: bool | None = None
         # Compiling takes ten times as long as all other work on a pattern, and most patterns of a big table are never
@@ -119,6 +134,26 @@ class Pattern:
         if text is None or not is_matchable(text) or self.match(text) is None:
             return None
         return text
+
+    @property
+    def identity(self) -> tuple[object, ...]:
+        """What makes two formats the same (R6): their text, and the kinds of their capabilities."""
+        return (self.text, *((name, it.identity) for name, it in sorted(self.capabilities.items())))
+
+    def fill(self, values: Mapping[str, str]) -> str:
+        """The address with these captures; one that is a `literal` need not be given.
+
+        Raises RouteError for a capture that is lacking, or a format that is a regular expression.
+        """
+        if not self._pieces:
+            raise RouteError(f"no address can be made of the regular expression {self.format!r}")
+        parts = []
+        for text, name in self._pieces:
+            part = text if name is None else values.get(name, text)
+            if name is not None and not part:
+                raise RouteError(f"the address {self.format!r} needs a value for its capture {name!r}")
+            parts.append(part)
+        return "".join(parts)
 
     def takes_any_domain(self) -> bool:
         """Whether the route would make this server take mail for domains of others (DESIGN 4, *Wildcards*)."""
@@ -157,7 +192,11 @@ def compile_pattern(fmt: str, captures: Mapping[str, str], *, regex: bool = Fals
     try:
         pieces = list(_regex_pieces(fmt) if regex else _literal_pieces(fmt))
         known = {piece.text: _known(piece.text, captures) for piece in pieces if piece.is_capture}
-        return _from_regex(fmt, pieces, known, captures) if regex else _from_literals(fmt, pieces, known, captures)
+        made = _from_regex(fmt, pieces, known, captures) if regex else _from_literals(fmt, pieces, known, captures)
+        found = {name: given for name in known if isinstance(given := captures[name], Capability)}
+        if found:
+            made.capabilities = found
+        return made
     except RouteError as error:
         raise RouteError(f"route {fmt!r}: {error}") from error.__cause__
 
@@ -240,7 +279,18 @@ def _from_literals(
         runs.extend(known[piece.text].runs if piece.is_capture else (piece.text,))
     pattern = Pattern(fmt, text, join_runs(runs), frozenset(known), is_regex=False)
     pattern._domain = _domain_of(pieces, captures)
+    pattern._pieces = tuple(
+        (_known_text(piece, captures), piece.text if piece.is_capture else None) for piece in pieces
+    )
     return pattern
+
+
+def _known_text(piece: _Piece, captures: Mapping[str, str]) -> str:
+    """The text of a piece that is always the same, else empty."""
+    if not piece.is_capture:
+        return piece.text
+    capture = captures[piece.text]
+    return capture.text if isinstance(capture, Literal) else ""
 
 
 def _part(piece: _Piece, captures: Mapping[str, str]) -> str:

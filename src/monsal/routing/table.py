@@ -52,7 +52,7 @@ class Handler(msgspec.Struct, frozen=True, kw_only=True):
         """The captures that its signature names."""
         return (*self.required, *self.optional)
 
-    def arguments(self, captures: Mapping[str, str | None]) -> dict[str, str | None]:
+    def arguments(self, captures: Mapping[str, Any]) -> dict[str, Any]:
         """The keyword arguments for a call: the captures that the signature names (R4).
 
         One that the address has not and that has no default is None: that happens only to a handler that is called
@@ -82,6 +82,7 @@ class Module(msgspec.Struct, frozen=True, kw_only=True):
     functions: Mapping[str, Callable[..., Any]]
     error: Handler | None = None
     otherwise: Handler | None = None
+    on_bounce: Handler | None = None
     key_generator: Callable[[str, Any], str] | None = None
     shared: bool = False
     on_failure: OnFailure = "dead"
@@ -106,10 +107,13 @@ class Route(msgspec.Struct, frozen=True):
 
 
 class Match(msgspec.Struct, frozen=True):
-    """A route that an address matches, and the text of its captures in the case it was written in."""
+    """A route that an address matches, and the text of its captures in the case it was written in.
+
+    The conversation puts the value of a capability in the place of its text once it is verified.
+    """
 
     route: Route
-    captures: Mapping[str, str | None]
+    captures: Mapping[str, Any]
 
     @property
     def handlers(self) -> tuple[Handler, ...]:
@@ -119,7 +123,7 @@ class Match(msgspec.Struct, frozen=True):
 class Table:
     """All routes and modules of one load. Safe to use from any thread; nothing in it ever changes."""
 
-    __slots__ = ("_index", "modules", "routes")
+    __slots__ = ("_index", "capable", "modules", "routes")
 
     modules: Mapping[str, Module]
     routes: tuple[Route, ...]
@@ -127,10 +131,23 @@ class Table:
     def __init__(self, routes: Sequence[Route] = (), modules: Mapping[str, Module] | None = None) -> None:
         self.routes = tuple(routes)
         self.modules = MappingProxyType(dict(modules or {}))
+        #: Whether any route takes a capability: its addresses are to be verified.
+        self.capable = any(route.pattern.capabilities for route in self.routes)
         self._index = TokenIndex((route.pattern.runs, route) for route in self.routes)
         # Patterns are compiled when they are first tried; thousands at once would hold up the first address.
         for route in self._index.crowd():
             route.pattern.prepare()
+
+    def machines_of(self, key: str) -> list[Module]:
+        """The modules whose conversations can have this key: the one it names, else those that make their own keys."""
+        named = self.modules.get(key)
+        if named is not None and named.key_generator is None:
+            return [named]
+        return [module for module in self.modules.values() if module.key_generator is not None]
+
+    def knows(self, key: str, state: str) -> bool:
+        """Whether a conversation with this key can stand in this state (rule state.B7)."""
+        return any(module.knows(state) for module in self.machines_of(key))
 
     def example(self) -> str | None:
         """An address that somebody could write to: of a route that takes a first message, if there is one."""

@@ -42,6 +42,7 @@ from monsal.store.contract import (
     TurnCommit,
     TurnRow,
 )
+from monsal.store.identity import Aside, Consumed, Identity, Released
 from monsal.store.url import open_store
 from monsal.store.url import open_store as open  # noqa: A004 - the name that docs/interface.md promises
 
@@ -72,14 +73,17 @@ __all__ = [
     "Accept",
     "Ack",
     "Applied",
+    "Aside",
     "Capabilities",
     "Claimed",
     "CommitResult",
     "Conflict",
+    "Consumed",
     "DoneTurn",
     "Expected",
     "Fence",
     "Fenced",
+    "Identity",
     "Inspector",
     "Ledger",
     "MemoryStorage",
@@ -88,6 +92,7 @@ __all__ = [
     "OutgoingMail",
     "Receipt",
     "Recipient",
+    "Released",
     "RemoteStore",
     "SetTimer",
     "Settled",

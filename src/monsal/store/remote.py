@@ -27,6 +27,7 @@ from typing import Any, Final
 from msgspec.structs import replace
 
 from monsal.errors import ConnectionLost, RemoteError, StatementError, StoreError, StoreUnavailable
+from monsal.store.bounced import SentMail
 from monsal.store.calls import (
     BYE,
     CALLS,
@@ -64,6 +65,7 @@ from monsal.store.contract import (
     TurnCommit,
 )
 from monsal.store.engine.bodies import BodyFiles, BodyWriters, Filed
+from monsal.store.upkeep import Erased
 from monsal.wire.events import Called, Lost
 
 __all__ = ["RemoteStore"]
@@ -414,6 +416,15 @@ class RemoteStore:
     async def cancel_outgoing(self, row: int, now: float) -> bool:
         return bool(await self._ask("cancel_outgoing", (row, now)))
 
+    async def sent(self, token: str) -> SentMail | None:
+        return (await self._ask("sent", (token,))) or None
+
+    async def suppress(self, address: str, reason: str, now: float, until: float | None = None) -> None:
+        await self._ask("suppress", (address, reason, now, until))
+
+    async def unsuppress(self, address: str) -> bool:
+        return bool(await self._ask("unsuppress", (address,)))
+
     # -- for people -------------------------------------------------------------------------------------------
 
     async def ledger(self) -> dict[Source, Ledger]:
@@ -448,6 +459,16 @@ class RemoteStore:
 
     async def clear_states(self) -> None:
         await self._ask("clear_states", ())
+
+    async def prune(self, now: float, keep: float, limit: int = 500) -> int:
+        return int(await self._ask("prune", (now, keep, limit)))
+
+    async def prune_bodies(self, now: float, keep: float, limit: int = 500) -> int:
+        return int(await self._ask("prune_bodies", (now, keep, limit)))
+
+    async def erase(self, sender: str, now: float, dry_run: bool = False) -> Erased:
+        erased: Erased = await self._ask("erase", (sender, now, dry_run))
+        return erased
 
     # -- large bodies -----------------------------------------------------------------------------------------
 

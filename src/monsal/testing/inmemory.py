@@ -1,10 +1,14 @@
-"""A whole application in memory, driven by the test: deliver, look, move the clock."""
+"""A whole application in one process, driven by the test: deliver, look, move the clock.
+
+It is the code of `monsal run --workers 0` without sockets: with a clock that stands still until it is moved, and, given
+a seed, one message at a time in an order that the seed decides (rule mailbox.B17).
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import ModuleType, TracebackType
 from typing import Any, Literal, Self, TypeVar
@@ -12,17 +16,21 @@ from typing import Any, Literal, Self, TypeVar
 from monsal.address import fold
 from monsal.app import App
 from monsal.clock import ManualClock
-from monsal.conversation.ports import Delivered, Outcome, RelayMail
 from monsal.engine import Engine
 from monsal.errors import UsageError
 from monsal.mail import Attachment, Draft, Envelope, Message
 from monsal.rpc import RemoteAPI
 from monsal.smtp.replies import Refused
 from monsal.store.contract import Receipt, StateKey
-from monsal.store.memory import MemoryStore
+from monsal.store.engine.data import Data
+from monsal.store.engine.face import SqlStore
+from monsal.store.engine.operation import ASIDE_DURABLE
+from monsal.testing.play import Conversation
 from monsal.testing.program import Program
+from monsal.testing.relay import FakeRelay, SentMail
+from monsal.testing.stores import open_for_test
 
-__all__ = ["SentMail", "TestClient", "client", "clock"]
+__all__ = ["TestClient", "client", "clock"]
 
 
 T = TypeVar("T")
@@ -33,48 +41,6 @@ def clock(start: float = 1_700_000_000.0) -> ManualClock:
     return ManualClock(start)
 
 
-@dataclass(frozen=True, slots=True)
-class SentMail:
-    """A mail that left: its envelope, its bytes, and `message` to read it with."""
-
-    sender: str
-    to: tuple[str, ...]
-    message_id: str
-    raw: bytes
-
-    @property
-    def message(self) -> Message:
-        return Message(raw=self.raw, recipient=self.to[0], correspondent="", envelope=None, received=0.0)
-
-    @property
-    def subject(self) -> str:
-        return self.message.subject
-
-    @property
-    def text(self) -> str:
-        """Its text, with plain newlines."""
-        return self.message.text
-
-
-def _sent(mail: RelayMail) -> SentMail:
-    body = mail.body if isinstance(mail.body, bytes) else mail.body.read_bytes()
-    return SentMail(mail.sender, mail.recipients, mail.message_id, body)
-
-
-class _KeepingRelay:
-    """A relay that keeps each mail and says that it was delivered."""
-
-    def __init__(self) -> None:
-        self.mails: list[SentMail] = []
-
-    async def send(self, mails: Sequence[RelayMail]) -> list[list[Outcome]]:
-        self.mails.extend(map(_sent, mails))
-        return [[Delivered("250 2.0.0 kept") for _ in mail.recipients] for mail in mails]
-
-    async def close(self) -> None:
-        """Nothing to give back."""
-
-
 class TestClient:
     """Speaks to an application as its correspondents do. Use it as a context manager.
 
@@ -83,26 +49,46 @@ class TestClient:
 
     __test__ = False
 
-    def __init__(self, app: App, *, clock: ManualClock | None = None, directory: Path | None = None) -> None:
+    def __init__(
+        self,
+        app: App,
+        *,
+        clock: ManualClock | None = None,
+        directory: Path | None = None,
+        store: str = "memory:",
+        relay: FakeRelay | None = None,
+        seed: int | None = None,
+    ) -> None:
         self.app = app
         self.clock = clock or ManualClock()
+        self.relay = relay or FakeRelay()
         self._directory = directory or app.home
-        self._relay = _KeepingRelay()
+        self._url = store
+        self._seed = seed
         self._loop = asyncio.new_event_loop()
         self._engine: Engine | None = None
+        self._places = ExitStack()
+        self._pumping: asyncio.Task[int] | None = None
+        self._waits = False
         self._count = 0
         self._programs: list[Program] = []
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it is used as a context manager now."""
+        return self._engine is not None
 
     def __enter__(self) -> Self:
         self.app.load()
         resolved = self.app.settings(self._directory, environ={})
+        parts = self.app.parts()
         self._engine = Engine(
-            self.app.parts(),
+            parts,
             directory=self._directory,
             settings=resolved.settings,
             clock=self.clock,
-            store=MemoryStore(tables=self.app.parts().tables),
-            relay=self._relay,
+            store=open_for_test(self._url, self._directory, parts.tables, self._seed, self._places),
+            relay=self.relay,
         )
         self._run(self._engine.open())
         return self
@@ -113,10 +99,14 @@ class TestClient:
         try:
             for program in self._programs:
                 self._run(program.close())
+            if self._pumping is not None:
+                self._pumping.cancel()
             if self._engine is not None:
                 self._run(self._engine.close())
         finally:
+            self._engine = None
             self._loop.close()
+            self._places.close()
 
     # -- speak ------------------------------------------------------------------------------------------------
 
@@ -179,9 +169,39 @@ class TestClient:
         program.wait()
         return program
 
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """What is delivered within it is handled at its end, as if it had come at once."""
+        self._waits = True
+        try:
+            yield
+        finally:
+            self._waits = False
+            self.settle()
+
     def settle(self) -> None:
-        """Run everything that is due now."""
-        self._run(self._open_engine().settle())
+        """Run everything that is due now; what hangs at the relay stays there."""
+        if not self._waits:
+            self._run(self._settle(self._open_engine()))
+
+    async def _settle(self, engine: Engine) -> None:
+        while True:
+            await engine.worker.run_until_idle()
+            await engine.entrance.settle()
+            # Mail leaves when it is durable, and of no rows this is the way to wait for that.
+            await engine.store.settle([])
+            if self._pumping is None:
+                self._pumping = self._loop.create_task(engine.pump.pump_once(self.clock.now()))
+            stuck = self._loop.create_task(self.relay.is_stuck.wait())
+            try:
+                await asyncio.wait({self._pumping, stuck}, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                stuck.cancel()
+            if not self._pumping.done():
+                return
+            pumping, self._pumping = self._pumping, None
+            if not pumping.result():
+                return
 
     def advance(self, *, days: float = 0, hours: float = 0, minutes: float = 0, seconds: float = 0) -> None:
         """Move the clock, stopping at each timer and retry on the way, as time itself would."""
@@ -199,11 +219,15 @@ class TestClient:
     @property
     def sent(self) -> list[SentMail]:
         """Every mail that left, in order."""
-        return self._relay.mails
+        return self.relay.mails
 
     def sent_to(self, address: str) -> list[SentMail]:
         """The mails that left for one address."""
         return [mail for mail in self.sent if fold(address) in map(fold, mail.to)]
+
+    def conversation(self, address: str = "ann@example.net") -> Conversation:
+        """A correspondent's side, for tests that read like a play; opens this client if it is used with `with`."""
+        return Conversation(self, address)
 
     def state_of(self, correspondent: str, machine: ModuleType | Callable[..., Any] | str, *, to: str = "") -> str:
         """The state of a correspondent's conversation with a machine.
@@ -220,7 +244,7 @@ class TestClient:
             key = StateKey(*engine.router.state_key(name, message))
         return self._run(engine.store.read_states([key]))[key].state
 
-    def rows(self, what: Literal["queue", "dead", "states", "outbox"]) -> list[Mapping[str, Any]]:
+    def rows(self, what: Literal["queue", "dead", "states", "outbox", "suppressed"]) -> list[Mapping[str, Any]]:
         """What `monsal queue`, `dead`, `states` or `outbox` would list."""
         return self._run(self._open_engine().store.rows(what))
 
@@ -228,10 +252,27 @@ class TestClient:
         """Rows of the application's own tables."""
         return self._run(self._open_engine().store.read(sql, params))
 
+    def write(self, sql: str, params: Sequence[Any] = ()) -> None:
+        """Prepare the application's own tables, under the rules of a turn. Raises StatementError."""
+
+        def change(data: Data) -> None:
+            data.begin_with_care()
+            data.guard.turn(data.db, sql, params)
+
+        store = self._open_engine().store
+        assert isinstance(store, SqlStore)
+        self._run(store.core.run(ASIDE_DURABLE, change))
+
     def replay(self, row: int) -> None:
         """Have a dead letter handled again."""
         self._run(self._open_engine().store.replay(row, self.clock.now()))
         self.settle()
+
+    def release(self, conversation: str) -> int:
+        """Let what is held of a conversation go on; how many messages were held."""
+        released = self._run(self._open_engine().store.release(fold(conversation), self.clock.now()))
+        self.settle()
+        return released
 
     def _open_engine(self) -> Engine:
         if self._engine is None:
@@ -242,6 +283,19 @@ class TestClient:
         return self._loop.run_until_complete(coroutine)
 
 
-def client(app: App, *, clock: ManualClock | None = None, directory: Path | None = None) -> TestClient:
-    """A client of `app`. `directory` is where templates are looked for (default: where `app` was made)."""
-    return TestClient(app, clock=clock, directory=directory)
+def client(
+    app: App,
+    *,
+    clock: ManualClock | None = None,
+    directory: Path | None = None,
+    store: str = "memory:",
+    relay: FakeRelay | None = None,
+    seed: int | None = None,
+) -> TestClient:
+    """A client of `app`.
+
+    `directory` is where templates are looked for (default: where `app` was made). `store` is `memory:`, `sqlite` for a
+    file that is gone afterwards, or a URL. With a `seed` messages that are ready at the same time are handled one by
+    one, in an order that the seed decides: always the same for one seed.
+    """
+    return TestClient(app, clock=clock, directory=directory, store=store, relay=relay, seed=seed)

@@ -150,6 +150,6 @@ def test_it_finds_the_address_in_ready_json(tmp_path: Path) -> None:
         listener = await asyncio.start_unix_server(server, tmp_path / "run" / "lmtp.sock")
         async with listener:
             ready.write_text(json.dumps({"smtp": [], "lmtp": ["run/lmtp.sock"]}))
-            return await asyncio.wait_for(running, 10)
+            return await asyncio.wait_for(running, 60)
 
     assert asyncio.run(body())["acknowledged"] == 3

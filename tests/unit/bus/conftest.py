@@ -10,7 +10,7 @@ import pytest
 from monsal.bus import Bus, State
 
 #: How long a test waits for what is certain to come; only a failing test waits that long.
-PATIENCE = 20.0
+PATIENCE = 60.0
 
 
 class LoggedBus(Bus):

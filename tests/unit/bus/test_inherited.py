@@ -16,7 +16,7 @@ from monsal.bus import hand_over, listen_fds
 from monsal.bus.inherited import hand_over_by_exec
 
 #: How long a child may take; far above what it needs on a busy machine.
-PATIENCE = 30.0
+PATIENCE = 60.0
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from monsal.bus import Launched, LaunchFailed, launch
 from monsal.bus.inner.launched import child_environ
 
 #: How long a launch that is certain to succeed may take.
-PATIENCE = 30.0
+PATIENCE = 60.0
 
 BEGINNING = """
 import os, signal, socket, subprocess, sys

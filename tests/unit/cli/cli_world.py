@@ -171,7 +171,7 @@ class MailServer:
         self._listener = socket.socket(socket.AF_UNIX if path else socket.AF_INET)
         self._listener.bind(str(path) if path else ("127.0.0.1", 0))
         self._listener.listen()
-        self._listener.settimeout(10)
+        self._listener.settimeout(60)
         self.address = str(path) if path else f"127.0.0.1:{self._listener.getsockname()[1]}"
         self._thread = threading.Thread(target=self._serve)
 

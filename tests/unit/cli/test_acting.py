@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+import subprocess
 from pathlib import Path
 
 import pytest
-from cli_world import ANN, EVE, Invoke, Live, make_store
+from cli_world import ANN, BOB, EVE, Invoke, Live, make_store
 
 from monsal.store import open as open_store
 
@@ -49,6 +50,23 @@ def test_outgoing_mail_is_tried_again_or_cancelled(stocked: Path, invoke: Invoke
     shown = [json.loads(line) for line in invoke("outbox", "--json", "--dir", stocked).stdout.splitlines()]
     assert [each["state"] for each in shown] == ["failed"]
     assert invoke("outbox", "cancel", row, "--dir", stocked).exit_code == 1
+
+
+def test_addresses_are_suppressed_and_written_to_again(stocked: Path, invoke: Invoke) -> None:
+    assert invoke("suppressed", "--dir", stocked).stdout == "every address is written to\n"
+    added = invoke("suppressed", "add", "Ann@x.example", "--days", "3", "--reason", "asked", "--dir", stocked)
+    assert (added.exit_code, added.stdout) == (0, "Ann@x.example is not written to any more\n")
+    assert invoke("suppressed", "add", "bob@x.example", "--dir", stocked).exit_code == 0
+    shown = [json.loads(line) for line in invoke("suppressed", "--json", "--dir", stocked).stdout.splitlines()]
+    assert [(row["address"], row["reason"], row["until"] is None) for row in shown] == [
+        ("ann@x.example", "asked", False),
+        ("bob@x.example", "by an operator", True),
+    ]
+    assert invoke("suppressed", "remove", "ANN@x.example", "--dir", stocked).exit_code == 0
+    again = invoke("suppressed", "remove", "ann@x.example", "--dir", stocked)
+    assert again.exit_code == 1
+    assert "not on the list" in again.stderr
+    assert invoke("suppressed", "add", "nobody", "--dir", stocked).exit_code == 64
 
 
 def test_a_held_conversation_goes_on(stocked: Path, invoke: Invoke) -> None:
@@ -133,3 +151,40 @@ def test_a_wrong_use_ends_with_64(home: Path, invoke: Invoke, arguments: list[st
     result = invoke(*arguments)
     assert result.exit_code == 64
     assert result.stderr
+
+
+@pytest.mark.rule("state.B8")
+def test_a_correspondent_is_erased_after_a_look(stocked: Path, invoke: Invoke) -> None:
+    look = invoke("erase", BOB.upper(), "--dir", stocked)
+    assert look.exit_code == 0
+    assert "1 messages (1 not handled), 0 turns" in look.stdout
+    assert f"monsal erase BOB@EXAMPLE.NET --yes --dir {stocked}" in look.stdout
+    assert invoke("erase", BOB, "--dry-run", "--yes", "--dir", stocked).exit_code == 0
+    assert len(invoke("dead", "--json", "--dir", stocked).stdout.splitlines()) == 1
+    before = json.loads(invoke("status", "--json", "--dir", stocked).stdout)["ledger"]
+    done = json.loads(invoke("erase", BOB, "--yes", "--json", "--dir", stocked).stdout)
+    assert (done["erased"], done["messages"], done["running"]) == (True, 1, 0)
+    assert any("backups" in line for line in done["stays"])
+    assert invoke("dead", "--json", "--dir", stocked).stdout == ""
+    after = json.loads(invoke("status", "--json", "--dir", stocked).stdout)["ledger"]
+    assert after == {**before, "dead": before["dead"] - 1, "dropped": before["dropped"] + 1}
+    ann = json.loads(invoke("erase", ANN, "--yes", "--json", "--dir", stocked).stdout)
+    assert (ann["messages"], ann["turns"], ann["mails"], ann["unsent"], ann["states"]) == (1, 1, 1, 1, 1)
+    assert invoke("erase", ANN, "--dir", stocked).exit_code == 1
+
+
+@pytest.mark.rule("state.B8")
+def test_a_backup_is_made_beside_a_server_or_without_one(stocked: Path, invoke: Invoke, tmp_path: Path) -> None:
+    made = invoke("store", "backup", tmp_path / "kept.tar", "--json", "--dir", stocked)
+    assert made.exit_code == 0
+    assert json.loads(made.stdout)["ledger"]["mail"]["accepted"] == 3
+    again = invoke("store", "backup", tmp_path / "kept.tar", "--dir", stocked)
+    assert again.exit_code == 73
+    assert "exists" in again.stderr
+    # docs/operating.md: unpacked into D/run of an application, it is its store.
+    (tmp_path / "run").mkdir()
+    subprocess.run(["tar", "-xf", tmp_path / "kept.tar", "-C", tmp_path / "run"], check=True)
+    (tmp_path / "monsal.toml").touch()
+    [row] = invoke("dead", "--json", "--dir", tmp_path).stdout.splitlines()
+    assert json.loads(row)["sender"] == BOB
+    assert invoke("dead", "replay", json.loads(row)["id"], "--dir", tmp_path).exit_code == 0

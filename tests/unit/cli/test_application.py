@@ -122,6 +122,16 @@ def test_what_an_address_matches(project: Path, invoke: Invoke) -> None:
     assert "matches no route" in none.stdout
 
 
+def test_a_wrong_template_is_found_before_anything_is_opened(project: Path, invoke: Invoke) -> None:
+    (project / "templates").mkdir(exist_ok=True)
+    (project / "templates" / "new.txt").write_text("Hello\n{% if x %}")
+
+    result = invoke("run", "--check", "--dir", project)
+
+    assert result.exit_code == 64
+    assert "new.txt, line 2: " in result.stderr
+
+
 @pytest.mark.rule("routing.B22")
 def test_findings_end_with_1(project: Path, invoke: Invoke) -> None:
     assert invoke("routes", "--check", "--dir", project).exit_code == 0
@@ -182,6 +192,26 @@ def test_orphans_are_states_without_a_function(project: Path, stocked: Path, inv
     rows = [json.loads(line) for line in invoke("states", "orphans", "--json", "--dir", project).stdout.splitlines()]
     # "orders" is the machine of the store's own past: no module of that name is loaded.
     assert {(row["key"], row["state"]) for row in rows} == {("orders", "ASKED"), (key, "RENAMED")}
+
+
+@pytest.mark.rule("routing.B8", "state.B7")
+def test_a_state_is_renamed_for_all_machines_or_for_one(project: Path, stocked: Path, invoke: Invoke) -> None:
+    key = handlers_of(project).stem
+    for machine, sender in ((key, ANN), (key, "bob@example.net"), ("lost", ANN)):
+        invoke("states", "set", machine, sender, "PICKED", "--force", "--dir", project)
+    dry = invoke("states", "rename", "PICKED", "ASKED", "--force", "--dry-run", "--dir", project)
+    assert dry.exit_code == 0
+    assert f"2 conversations of {key} " in dry.stdout
+    assert "1 conversation of lost " in dry.stdout
+    assert "nothing was changed; 3 conversations" in dry.stdout
+    # "lost" is nobody's machine: that is asked about, and nothing was changed.
+    assert invoke("states", "rename", "PICKED", "ASKED", "--dir", project).exit_code == 64
+    one = invoke("states", "rename", key, "PICKED", "ASKED", "--dir", project)
+    assert one.stdout == "2 conversations are now in ASKED\n"
+    every = invoke("states", "rename", "PICKED", "ASKED", "--force", "--dir", project)
+    assert every.stdout == "1 conversation is now in ASKED\n"
+    assert invoke("states", "rename", "PICKED", "ASKED", "--dir", project).exit_code == 1
+    assert invoke("states", "rename", "PICKED", "--dir", project).exit_code == 64
 
 
 # -- code that cannot be used

@@ -38,12 +38,12 @@ def _serving(control: ControlServer, factory: Callable[[], asyncio.AbstractEvent
     thread = threading.Thread(target=run)
     thread.start()
     try:
-        ready.result(10)
+        ready.result(60)
         yield control
     finally:
-        loop, stop = end.result(10)
+        loop, stop = end.result(60)
         loop.call_soon_threadsafe(stop.set)
-        thread.join(10)
+        thread.join(60)
         assert not thread.is_alive()
 
 

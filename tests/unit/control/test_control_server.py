@@ -76,7 +76,7 @@ def control_at(path: Path, **options: Any) -> ControlServer:
 
 def raw(path: Path) -> socket.socket:
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    connection.settimeout(10)
+    connection.settimeout(60)
     with socket_name(str(path)) as name:
         connection.connect(name)
     return connection

@@ -101,7 +101,7 @@ class FakeStore:
     async def until(self, condition: Callable[[], bool]) -> None:
         while not condition():
             self.changed.clear()
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(60):
                 await self.changed.wait()
 
     def statuses(self) -> list[str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import threading
-import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -75,7 +74,7 @@ def test_coroutines_run_on_a_loop_of_their_own() -> None:
             await asyncio.sleep(0)
             return current(), asyncio.get_running_loop()
 
-        outcome = await runner.run(handler, turn=turn, is_async=True, deadline=5)
+        outcome = await runner.run(handler, turn=turn, is_async=True, deadline=60)
         assert outcome.value[0] is turn
         assert outcome.value[1] is not here
 
@@ -92,7 +91,7 @@ def test_errors_come_back_with_the_handlers_own_traceback(is_async: bool) -> Non
 
     async def story(runner: Runner) -> None:
         function = broken_async if is_async else broken
-        outcome = await runner.run(function, turn=a_turn(), is_async=is_async, deadline=5)
+        outcome = await runner.run(function, turn=a_turn(), is_async=is_async, deadline=60)
         assert isinstance(outcome.error, ValueError)
         assert "on purpose" in outcome.detail
         assert "conversation/runner.py" not in outcome.detail
@@ -105,9 +104,9 @@ def test_even_system_exit_ends_only_the_turn() -> None:
         raise SystemExit(3)
 
     async def story(runner: Runner) -> None:
-        outcome = await runner.run(leave, turn=a_turn(), deadline=5)
+        outcome = await runner.run(leave, turn=a_turn(), deadline=60)
         assert isinstance(outcome.error, SystemExit)
-        assert (await runner.run(lambda: 7, deadline=5)).value == 7
+        assert (await runner.run(lambda: 7, deadline=60)).value == 7
 
     run(story)
 
@@ -121,7 +120,7 @@ def test_a_hanging_handler_blocks_nobody_but_its_own_turn() -> None:
         while not turn.closed:
             await asyncio.sleep(0.01)
         # Its thread was the only one; another took its place.
-        assert (await runner.run(lambda: 7, turn=a_turn(2), deadline=5)).value == 7
+        assert (await runner.run(lambda: 7, turn=a_turn(2), deadline=60)).value == 7
         assert runner.statistics().stuck == 1
         assert not stuck.done()
         with pytest.raises(TurnError, match="deadline"):
@@ -155,7 +154,7 @@ def test_a_coroutine_that_blocks_its_loop_is_left_behind() -> None:
     async def story(runner: Runner) -> None:
         stuck = asyncio.ensure_future(runner.run(blocking, turn=a_turn(), is_async=True, deadline=0.05))
         await asyncio.sleep(0)
-        waiting = asyncio.ensure_future(runner.run(fine, turn=a_turn(2), is_async=True, deadline=20))
+        waiting = asyncio.ensure_future(runner.run(fine, turn=a_turn(2), is_async=True, deadline=60))
         assert (await waiting).value == 7
         release.set()
         assert isinstance((await stuck).error, DeadlineExceeded)
@@ -180,10 +179,20 @@ def test_too_many_stuck_handlers_stop_the_intake_of_new_ones() -> None:
 
 
 def test_waiting_for_a_thread_is_not_the_handlers_fault() -> None:
+    begun, release = threading.Event(), threading.Event()
+
+    def long() -> None:
+        begun.set()
+        release.wait()
+
     async def story(runner: Runner) -> None:
-        calls = [runner.run(lambda: time.sleep(0.06), turn=a_turn(row), deadline=0.2) for row in range(8)]
-        outcomes = await asyncio.gather(*calls)
-        assert [outcome.error for outcome in outcomes] == [None] * 8
+        first = asyncio.ensure_future(runner.run(long, turn=a_turn(1), deadline=60))
+        await asyncio.to_thread(begun.wait)
+        # It waits for longer than it may take, and then takes no time at all.
+        waiting = asyncio.ensure_future(runner.run(lambda: 7, turn=a_turn(2), deadline=1.5))
+        await asyncio.sleep(2.0)
+        release.set()
+        assert [outcome.error for outcome in await asyncio.gather(first, waiting)] == [None, None]
 
     run(story, threads=1)
 
@@ -212,7 +221,7 @@ def test_an_error_that_is_hard_to_put_into_words_is_an_outcome_all_the_same(erro
         async def coroutine() -> None:
             raise error
 
-        outcome = await runner.run(coroutine if is_async else plain, turn=a_turn(), is_async=is_async, deadline=5)
+        outcome = await runner.run(coroutine if is_async else plain, turn=a_turn(), is_async=is_async, deadline=60)
         assert outcome.error is error
         assert type(error).__name__ in outcome.text
         assert len((outcome.text + outcome.detail).encode()) < 300_000

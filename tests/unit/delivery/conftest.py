@@ -88,7 +88,7 @@ class Peer:
         """Wait until something has come true here."""
         while not condition():
             self.changed.clear()
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(60):
                 await self.changed.wait()
 
     def said(self, start: str) -> list[str]:

@@ -147,7 +147,7 @@ def run(request: pytest.FixtureRequest) -> Callable[[Callable[[], Awaitable[None
     def go(test: Callable[[], Awaitable[None]]) -> None:
         async def within_time() -> None:
             try:
-                async with asyncio.timeout(20):
+                async with asyncio.timeout(60):
                     await test()
             finally:
                 for client in Client.left_open:

@@ -2,30 +2,43 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
-from monsal.mail import Auth, Envelope, Message
+from monsal.mail import Auth, Checks, Envelope, Message, Upstream, Verdict
 
 US = "mx.example.com"
 FROM = "From: Alice <Alice@Example.org>\n"
 
 
 def auth(
-    header: str, *, user: str | None = None, authserv_id: str | None = US, correspondent: str = "alice@example.org"
+    header: str,
+    *,
+    user: str | None = None,
+    authserv_id: str | None = US,
+    correspondent: str = "alice@example.org",
+    **more: Any,
 ) -> Auth:
     return Message(
         raw=f"{header}\n\n".encode(),
         recipient="orders@example.com",
         correspondent=correspondent,
-        envelope=Envelope(sender="alice@example.org", recipients=("orders@example.com",), user=user),
-        authserv_id=authserv_id,
+        envelope=Envelope(
+            sender="alice@example.org",
+            recipients=("orders@example.com",),
+            user=user,
+            checks=more.pop("checks", None),
+            confirmed=more.pop("confirmed", False),
+        ),
+        upstream=Upstream(authserv_id=authserv_id, **more),
     ).auth
 
 
 def test_a_login_proves() -> None:
     found = auth(FROM, user="alice", authserv_id=None)
 
-    assert found == Auth(method="smtp", user="alice")
+    assert found == Auth(method="smtp", user="alice", source="smtp auth")
     assert found.authenticated
 
 
@@ -74,7 +87,8 @@ def test_only_the_topmost_field_of_the_upstream_is_believed() -> None:
     )
 
     found = auth(header)
-    assert (found.method, found.dmarc) == ("", "fail")
+    assert (found.method, found.dmarc) == ("", Verdict("fail", "example.org"))
+    assert found.source == f"authentication-results of {US}"
 
 
 @pytest.mark.parametrize(
@@ -91,3 +105,95 @@ def test_a_correspondent_out_of_the_envelope_is_proved_by_spf_alone() -> None:
     by_spf = auth(header.format("spf=pass smtp.mailfrom=alice@example.org"))
     assert not by_dkim.authenticated
     assert by_spf.method == "spf"
+
+
+PASS = f"Authentication-Results: {US}; dmarc=pass header.from=example.org\n"
+OWN, FOREIGN = f"Received: from x by {US}\n", "Received: from y by evil.example\n"
+
+
+@pytest.mark.parametrize(
+    ("header", "hops", "method"),
+    [
+        (PASS + OWN, 1, "dmarc"),
+        # Some filters write below the Received line of their own MTA.
+        (OWN + PASS + FOREIGN, 1, "dmarc"),
+        (OWN + FOREIGN + PASS, 1, ""),
+        # Who writes a Received line in our name only pushes their own words further down.
+        (OWN + OWN + PASS, 1, ""),
+        (OWN + OWN + PASS, 2, "dmarc"),
+        (OWN + PASS, 0, ""),
+        (PASS + OWN + FOREIGN * 40, 0, "dmarc"),
+    ],
+)
+def test_results_below_a_received_line_of_strangers_are_not_believed(header: str, hops: int, method: str) -> None:
+    assert auth(header + FROM, hops=hops).method == method
+
+
+def test_two_filters_of_the_border_may_write_a_field_each() -> None:
+    found = auth(
+        f"Authentication-Results: {US}; dmarc=none header.from=example.org\n"
+        f"Authentication-Results: {US};\n\tdkim=pass (2048-bit key)\n header.d=example.org header.s=a\n"
+        f"Authentication-Results: {US}; arc=none; spf=softfail smtp.mailfrom=x@evil.example\n{FROM}"
+    )
+
+    assert found.method == "dkim"
+    assert (found.dmarc, found.dkim) == (Verdict("none", "example.org"), Verdict("pass", "example.org"))
+    assert (found.spf, found.arc) == (Verdict("softfail", "evil.example"), Verdict("none"))
+
+
+def test_of_two_fields_the_upper_one_has_the_word_about_a_method() -> None:
+    """The border did not strip a forged field: what it said itself holds."""
+    found = auth(
+        f"Authentication-Results: {US}; dkim=fail header.d=example.org; spf=fail smtp.mailfrom=a@example.org\n"
+        f"Authentication-Results: {US}; dkim=pass header.d=example.org; spf=pass smtp.mailfrom=a@example.org\n{FROM}"
+    )
+    assert not found.authenticated
+
+
+def test_the_policy_of_the_domain_has_the_last_word() -> None:
+    """It may ask for strict alignment, which the border knows and we do not."""
+    results = "dmarc=fail header.from=example.org; dkim=pass header.d=example.org; spf=pass smtp.mailfrom=example.org"
+    assert not auth(f"Authentication-Results: {US}; {results}\n{FROM}").authenticated
+
+
+def _registered(domain: str) -> str:
+    labels = domain.split(".")
+    return ".".join(labels[-3:]) if domain.endswith(".co.uk") and len(labels) > 2 else ".".join(labels[-2:])
+
+
+@pytest.mark.parametrize(
+    ("domain", "correspondent", "narrow", "relaxed"),
+    [
+        ("example.org", "a@example.org", True, True),
+        ("example.org", "a@sub.example.org", True, True),
+        ("mail.example.org", "a@example.org", False, True),
+        ("mail.example.org", "a@sub.example.org", False, True),
+        ("evil.co.uk", "a@good.co.uk", False, False),
+        ("evil.co.uk", "a@co.uk", False, False),
+        ("org", "a@example.org", False, False),
+        ("", "a@example.org", False, False),
+    ],
+)
+def test_alignment(domain: str, correspondent: str, narrow: bool, relaxed: bool) -> None:
+    header = f"Authentication-Results: {US}; dkim=pass header.d={domain}\nFrom: {correspondent}\n"
+
+    assert auth(header, correspondent=correspondent).authenticated == narrow
+    assert auth(header, correspondent=correspondent, organization=_registered).authenticated == relaxed
+
+
+def test_our_own_check_counts_where_nobody_we_believe_has_said_anything() -> None:
+    checks = Checks(dkim=Verdict("pass", "example.org"), dmarc=Verdict("pass", "example.org"))
+
+    own = auth(FROM, checks=checks)
+    assert (own.method, own.source, own.dkim) == ("dmarc", "own check", checks.dkim)
+    said = auth(f"Authentication-Results: {US}; dmarc=fail header.from=example.org\n{FROM}", checks=checks)
+    assert (said.method, said.source) == ("", f"authentication-results of {US}")
+    other = auth(FROM.replace("Example.org", "other.example"), checks=checks, correspondent="alice@other.example")
+    assert not other.authenticated
+
+
+def test_the_correspondent_s_own_word() -> None:
+    found = auth(FROM, confirmed=True)
+    assert (found.method, found.source) == ("confirmed", "confirmation")
+    assert auth(FROM).source == "none"
+    assert auth(PASS + FROM, confirmed=True).method == "dmarc"

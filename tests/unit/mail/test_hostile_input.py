@@ -12,13 +12,14 @@ import pytest
 
 from monsal.mail import Envelope, Message
 from monsal.mail.addresses import first_address, mailboxes
-from monsal.mail.auth import authenticate
+from monsal.mail.auth import Upstream, authenticate
 from monsal.mail.automatic import automatic_reason
 from monsal.mail.charset import decode_header
 from monsal.mail.dates import parse_date
+from monsal.mail.filenames import safe_filename
 from monsal.mail.header import digest_below_received, scan
 from monsal.mail.htmltext import html_to_text
-from monsal.mail.mime import parameters, parse, safe_filename
+from monsal.mail.mime import parameters, parse
 from monsal.mail.replytext import reply_text
 
 SHORT, TIMES = 2_500, 8
@@ -59,7 +60,7 @@ def read_raw(text: str) -> None:
 
 def read_auth(text: str) -> None:
     found = scan(field("Authentication-Results", f"x; {text}"))
-    authenticate(found, None, "d@e.f", "x")
+    authenticate(found, None, "d@e.f", Upstream(authserv_id="x"))
 
 
 def read_automatic(text: str) -> None:

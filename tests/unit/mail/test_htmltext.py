@@ -19,7 +19,7 @@ from monsal.mail.htmltext import html_to_text
         ("a\n  b\t&nbsp;c", "a b c"),
         ("&lt;b&gt; &amp; &#228;&#xe4; &bogus;", "<b> & ää &bogus;"),
         ("<ul><li>one<li>two</ul>end", "- one\n- two\n\nend"),
-        ("<table><tr><td>a</td><td>b</td></tr><tr><td>c</td></tr></table>", "a b\nc"),
+        ("<table><tr><td>a</td><td>b</td></tr><tr><td>c</td></tr></table>", "a\tb\nc"),
         ("<pre>  x\n    y</pre>", "  x\n    y"),
         ("<head><title>no</title></head><body>yes", "yes"),
         ("<head><style>no<body>yes</body>", "yes"),

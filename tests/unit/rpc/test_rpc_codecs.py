@@ -309,7 +309,7 @@ def test_the_examples_of_the_specification_over_a_socket(said: str, answered: st
             # The answer to this one is the last.
             writer.write(b'{"jsonrpc": "2.0", "method": "get_data", "id": "end"}\n')
             lines = []
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(60):
                 while b'"end"' not in (line := await reader.readline()):
                     lines.append(msgspec.json.decode(line))
             writer.close()

@@ -262,7 +262,7 @@ def test_plain_functions_run_in_threads_in_order_for_each_peer_and_beside_each_o
     async def scenario() -> None:
         server = Desk()
         pairs = [Both(server, Desk.peer()()) for _ in range(2)]
-        barrier = threading.Barrier(2, timeout=10)
+        barrier = threading.Barrier(2, timeout=60)
         seen: list[str] = []
 
         @server.work.handler
@@ -737,7 +737,7 @@ def test_a_handler_that_swallows_its_cancelling_leaves_its_lane_in_order() -> No
 
             @pair.server.echo.handler
             async def echo(sender: str, value: Any) -> Any:
-                async with asyncio.timeout(5):
+                async with asyncio.timeout(60):
                     await asyncio.sleep(0)
                 return value
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 from store_links import join, setup_of
 
 from monsal.errors import StatementError, StoreError, StoreUnavailable
@@ -28,7 +29,7 @@ class Worker:
 
     def __init__(self, name: str, place: Path) -> None:
         self.name = name
-        self.store = RemoteStore(patience=0.2)
+        self.store = RemoteStore(patience=1.0)
         self.lab = Lab(lambda _: self.store, place, None)
         # So that two workers' mails are not each other's duplicates.
         self.lab._count = 1000 * (1 + sum(name.encode()))
@@ -724,8 +725,8 @@ def test_what_nobody_claims_is_swept_when_it_is_old_enough(run: Run, tmp_path: P
         bodies.write((b"left behind",))
         await one.store.close()
         await house.host.close()
-        await house.come_back()
         assert len(files(tmp_path)) == 2
+        await house.come_back()
         # The host does it by itself, a second after the youngest can have become old enough.
         while len(files(tmp_path)) == 2:
             await asyncio.sleep(0.05)
@@ -776,5 +777,22 @@ def test_replies_of_all_workers_are_counted_for_each(run: Run) -> None:
         two.lab.now += 3601.0
         await two.lab.accept("ann@x")
         assert (await two.claim())[0].replies == 0
+
+    run(body)
+
+
+@pytest.mark.rule("state.B8")
+def test_a_worker_tidies_up_and_erases_as_the_owner_would(run: Callable[..., None]) -> None:
+    async def body(house: House) -> None:
+        worker = await house.worker("w1")
+        await worker.lab.accept()
+        await worker.lab.done(await worker.lab.claim_one(), to="A", mails=[worker.lab.outgoing("ann@example.net")])
+        later = NOW + 100 * 86400.0
+        assert await worker.store.prune_bodies(later, 86400.0) == 1
+        counted = await worker.store.erase("ann@example.net", NOW, True)
+        assert (counted.messages, counted.states, counted.mails) == (1, 1, 1)
+        assert await worker.store.erase("ann@example.net", NOW) == replace(counted, bodies=1)
+        assert await worker.store.prune(later, 86400.0) == 0
+        await worker.lab.balanced()
 
     run(body)

@@ -24,7 +24,7 @@ def run(request: pytest.FixtureRequest) -> Run:
 
     def run(coroutine: Coroutine[Any, Any, Any]) -> Any:
         async def limited() -> Any:
-            async with asyncio.timeout(10.0):
+            async with asyncio.timeout(60):
                 return await coroutine
 
         factory = uvloop.new_event_loop if request.param == "uvloop" else asyncio.new_event_loop

@@ -83,7 +83,7 @@ class TestBuses:
         async def elsewhere() -> None:
             place = await open_endpoint("internal:threads:far", SERVER)
             there.set()
-            await asyncio.to_thread(leave.wait, 10.0)
+            await asyncio.to_thread(leave.wait, 120)
             await place.close()
 
         def other() -> None:
@@ -97,7 +97,7 @@ class TestBuses:
         thread.start()
 
         async def scene() -> None:
-            assert there.wait(10.0)
+            assert there.wait(60)
             near = await open_endpoint("internal:threads:near", SERVER)
             far = link_to(near, "far")
             answers = await asyncio.gather(*(far.call("echo", {"n": number}) for number in range(1000)))
@@ -114,7 +114,7 @@ class TestBuses:
             run(scene())
         finally:
             leave.set()
-            thread.join(10.0)
+            thread.join(60)
         assert not errors
 
     def test_a_place_whose_loop_is_gone_is_forgotten(self, run: Run) -> None:

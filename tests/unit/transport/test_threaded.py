@@ -65,7 +65,7 @@ def test_a_wait_that_is_given_up_cancels_what_was_waited_for() -> None:
 
     with pytest.raises(TimeoutError):
         run(long(), timeout=0.01)
-    assert ended.wait(5.0)
+    assert ended.wait(60)
 
 
 def test_what_it_raises_is_raised_here() -> None:
@@ -94,7 +94,7 @@ def test_a_forked_child_has_its_own() -> None:
     child = os.fork()
     if child == 0:
         try:
-            os.write(write, run(asyncio.sleep(0, b"fine"), timeout=5.0))
+            os.write(write, run(asyncio.sleep(0, b"fine"), timeout=60.0))
         finally:
             os._exit(0)
     os.close(write)

@@ -20,6 +20,7 @@ from monsal.store.engine.codes import DEAD, DONE, DROPPED, HELD, SOURCES, WAITIN
 from monsal.store.engine.database import PATIENCE, Guard, is_own_fault, select
 from monsal.store.engine.place import EngineSettings, Place
 from monsal.store.engine.schedule import Head, Schedule
+from monsal.store.engine.suppressed import Suppressed
 from monsal.store.engine.text import load_text, store_text
 
 __all__ = ["Counters", "Data", "Fresh", "Locked", "Tally", "flushed_group"]
@@ -121,6 +122,7 @@ class Data:
         self.schedule = Schedule()
         self.states = StateCache(settings.cached_states)
         self.fresh = Fresh(settings.fresh_bytes)
+        self.suppressed = Suppressed()
         self.counters = Counters(0, 0, 0, 0, 0)
         self.ledger = Tally([])
         self.outbox_counts = [0, 0, 0, 0]
@@ -129,13 +131,14 @@ class Data:
         self.sending: dict[int, int] = {}
         #: Outgoing rows up to this id are on the disk.
         self.durable_mail = 0
-        #: No timer, and no outgoing row that is not being sent, is due before these; they may be too early.
+        #: No timer, no message that stands aside, and no outgoing row that is not being sent, is due before these; they
+        #: may be too early.
         self.next_timer = _NEVER
         self.next_mail = _NEVER
         #: The same for rows that are not on the disk yet.
         self.undurable_mail = _NEVER
-        #: Rows of the spool and of the outbox up to these ids were looked at for pruning.
-        self.pruned_to = [0, 0]
+        #: Rows of the spool and the outbox, and bodies, up to these ids were looked at for pruning.
+        self.pruned_to = [0, 0, 0]
         #: Told to those who wait for work, or for outgoing mail, when the operation is over or on the disk.
         self.more_work = False
         self.more_mail = False
@@ -297,8 +300,14 @@ class Data:
             self.schedule.restore(load_text(key), count, _head(row, due, held, received))
 
     def _load_dues(self) -> None:
-        self.next_timer = _first(self.db, "SELECT min(due) FROM monsal_timers")
+        self.look_for_timers()
         self.next_mail = _first(self.db, "SELECT min(due) FROM monsal_outbox WHERE status < 2")
+        for address, until, reason in self.select("SELECT address, until, reason FROM monsal_suppressed"):
+            self.suppressed.put(load_text(address), until, load_text(reason))
+
+    def look_for_timers(self) -> None:
+        """See on the disk when the next timer is due, or the next message that stands aside expires."""
+        self.next_timer = _first(self.db, _NEXT_TIMER)
 
     def _note_wal(self, _db: apsw.Connection, _name: str, pages: int) -> int:
         self.wal_pages = pages
@@ -332,6 +341,9 @@ _SAVE_LEDGER = (
     " WHERE source = ?"
 )
 _SAVE_OUTBOX_COUNTS = "UPDATE monsal_outbox_counts SET rows = ? WHERE status = ?"
+_NEXT_TIMER = (
+    "SELECT min(at) FROM (SELECT min(due) AS at FROM monsal_timers UNION ALL SELECT min(expires) FROM monsal_aside)"
+)
 _READ_STATE = "SELECT state, version, entered, since, previous FROM monsal_states WHERE key = ? AND sender = ?"
 # The index holds only rows that are waiting or held, by lease key and then by id: this reads one entry of it.
 _READ_HEAD = (

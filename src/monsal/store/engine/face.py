@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 from monsal.errors import StoreUnavailable
+from monsal.store.bounced import SentMail
 from monsal.store.contract import (
     Accept,
     Capabilities,
@@ -23,7 +24,7 @@ from monsal.store.contract import (
     StateValue,
     TurnCommit,
 )
-from monsal.store.engine import looking, operator, outbox, pruning, spool, turns
+from monsal.store.engine import erasing, looking, operator, outbox, pruning, returned, spool, turns
 from monsal.store.engine.bodies import BodyFiles, BodyWriters, Filed
 from monsal.store.engine.codes import SOURCES
 from monsal.store.engine.core import Core
@@ -34,8 +35,15 @@ from monsal.store.engine.opening import sweep
 from monsal.store.engine.operation import APPLIED, ASIDE, ASIDE_DURABLE, DURABLE, How, InDoubt
 from monsal.store.engine.place import EngineSettings, Place
 from monsal.store.engine.statistics import StoreStatistics
+from monsal.store.engine.text import store_text
+from monsal.store.upkeep import Erased
 
 __all__ = ["SqlStore", "how_to_claim", "how_to_commit", "read_states"]
+
+#: Rows that one step of an erasure takes away.
+_AT_ONCE: Final = 100
+#: The columns of `erasing.COUNT`.
+_COUNTED: Final = ("messages", "unhandled", "turns", "mails", "unsent", "states", "timers", "elsewhere")
 
 
 class SqlStore:
@@ -195,6 +203,17 @@ class SqlStore:
     async def cancel_outgoing(self, row: int, now: float) -> bool:
         return await self._core.run(DURABLE, outbox.cancel_outgoing, row, now)
 
+    # -- mail that came back ------------------------------------------------------------------------------------
+
+    async def sent(self, token: str) -> SentMail | None:
+        return await self._core.run(APPLIED, returned.sent, token)
+
+    async def suppress(self, address: str, reason: str, now: float, until: float | None = None) -> None:
+        await self._core.run(DURABLE, returned.suppress, address, reason, now, until)
+
+    async def unsuppress(self, address: str) -> bool:
+        return await self._core.run(DURABLE, returned.unsuppress, address)
+
     # -- for people -------------------------------------------------------------------------------------------
 
     async def ledger(self) -> dict[Source, Ledger]:
@@ -222,24 +241,71 @@ class SqlStore:
         return await self._core.run(ASIDE_DURABLE, operator.set_all, sender, name, now)
 
     async def rename_state(self, key: str, old: str, new: str, now: float) -> int:
-        return await self._core.run(ASIDE_DURABLE, operator.rename_state, key, old, new, now)
+        changed, after = await self._core.run(ASIDE_DURABLE, operator.rename_state, key, old, new, None)
+        while after is not None:
+            step, after = await self._core.run(ASIDE_DURABLE, operator.rename_state, key, old, new, after)
+            changed += step
+        return changed
 
     async def clear_states(self) -> None:
         await self._core.run(ASIDE_DURABLE, operator.clear_states)
 
-    async def prune(self, now: float, keep: float, limit: int = 500) -> int:
-        """Forget rows that were done, dropped, sent or failed more than `keep` seconds ago, with their turns; how many.
+    # -- upkeep -----------------------------------------------------------------------------------------------
 
-        One call takes a step of `limit`; ask again until it is 0. Duplicates are known as long as their rows are
-        kept, so nothing younger than their three days goes. The ledger does not move.
-        """
-        before = now - max(keep, self._settings.duplicates_for)
-        pruned = await self._core.run(ASIDE_DURABLE, pruning.prune, before, limit)
-        bodies = self._place.bodies
-        if pruned.files and bodies is not None:
-            for token in pruned.files:
-                self._forget_body(bodies, token)
-        return pruned.rows
+    async def prune(self, now: float, keep: float, limit: int = 500) -> int:
+        return await self._prune(pruning.prune, now - max(keep, self._settings.duplicates_for), limit)
+
+    async def prune_bodies(self, now: float, keep: float, limit: int = 500) -> int:
+        return await self._prune(pruning.prune_bodies, now - keep, limit)
+
+    async def _prune(self, step: Callable[[Data, float, int], pruning.Pruned], before: float, limit: int) -> int:
+        """Take steps until one finds something, or there is nothing more."""
+        while True:
+            pruned = await self._core.run(ASIDE_DURABLE, step, before, limit)
+            self._forget_files(pruned.files)
+            if pruned.rows or pruned.is_over:
+                return pruned.rows
+
+    async def erase(self, sender: str, now: float, dry_run: bool = False) -> Erased:
+        known = (await self._core.read(erasing.COUNT, (store_text(sender),)))[0]
+        counted = Erased(**dict(zip(_COUNTED, known, strict=True)))
+        if dry_run:
+            return counted
+        messages = await self._erase_rows(erasing.MESSAGES, erasing.erase_messages, sender)
+        mails = await self._erase_rows(erasing.MAILS, erasing.erase_mails, sender)
+        states = await self._core.run(ASIDE_DURABLE, erasing.erase_states, sender)
+        self._forget_files(states.files)
+        return Erased(
+            messages=messages.rows,
+            unhandled=messages.open,
+            turns=messages.turns,
+            mails=mails.rows,
+            unsent=mails.open,
+            states=states.rows,
+            timers=states.open,
+            bodies=messages.bodies + mails.bodies + states.bodies,
+            running=messages.busy + mails.busy,
+            elsewhere=counted.elsewhere,
+        )
+
+    async def _erase_rows(
+        self, ids: str, step: Callable[[Data, list[int]], erasing.Taken], sender: str
+    ) -> erasing.Taken:
+        """Take away, some at a time, the rows that a statement finds for a correspondent; the sum of all steps."""
+        rows = [row for (row,) in await self._core.read(ids, (store_text(sender),))]
+        total = erasing.Taken()
+        for start in range(0, len(rows), _AT_ONCE):
+            taken = await self._core.run(ASIDE_DURABLE, step, rows[start : start + _AT_ONCE])
+            self._forget_files(taken.files)
+            for name in ("rows", "open", "turns", "bodies", "busy"):
+                setattr(total, name, getattr(total, name) + getattr(taken, name))
+        return total
+
+    def _forget_files(self, files: Sequence[str]) -> None:
+        """Their rows are gone, on the disk: nothing points to these files any more."""
+        if self._place.bodies is not None:
+            for token in files:
+                self._forget_body(self._place.bodies, token)
 
     async def sweep(self) -> int:
         """Remove large bodies that belong to no mail, as at the opening; how many are still too young to tell."""

@@ -8,6 +8,7 @@ from typing import Final
 from monsal.store.contract import StateChange, StateKey
 from monsal.store.engine.codes import DEAD, DROPPED, HELD, WAITING
 from monsal.store.engine.data import Data
+from monsal.store.engine.identity import release_aside
 from monsal.store.engine.text import load_text, store_text, store_time
 from monsal.store.engine.turns import Origin, Writes, change_state
 
@@ -47,6 +48,8 @@ def drop(data: Data, row: int, now: float) -> bool:
 
 def release(data: Data, lease_key: str, now: float) -> int:
     """The held rows of a queue wait again, as if they had never been tried."""
+    if lease_key[:1] == "?" and lease_key[1:].isdecimal():
+        return release_aside(data, int(lease_key[1:]))
     data.begin()
     sources = data.select(
         "UPDATE monsal_spool SET status = 0, attempts = 0, kills = 0, due = received"
@@ -99,19 +102,23 @@ def _force(data: Data, changes: Sequence[StateChange], now: float) -> None:
         data.states.put(state, value)
 
 
-def rename_state(data: Data, key: str, old: str, new: str, now: float) -> int:
-    """A handler was renamed: its conversations stay where they are, under the new name, and so do their timers."""
+def rename_state(data: Data, key: str, old: str, new: str, after: str | None) -> tuple[int, str | None]:
+    """A step of a renaming: its conversations stay where they are, under the new name, and so do their timers.
+
+    It begins after the correspondent `after` (as it is stored), None is before all. How many were renamed, and after
+    whom the next step begins (None: that was the last one).
+    """
     stored = store_text(key)
-    rows = data.select("SELECT sender FROM monsal_states WHERE key = ? AND state = ?", (stored, store_text(old)))
-    if old == new:
-        return 0
+    rows = data.select(_IN_STATE, (stored, after, store_text(old), _STEP))
+    if old == new or not rows:
+        return 0, None
     data.begin()
     for (sender,) in rows:
         data.counters.version += 1
         data.write(_RENAME, (store_text(new), data.counters.version, stored, sender))
     for (sender,) in rows:
         data.states.drop(StateKey(key, load_text(sender)))
-    return len(rows)
+    return len(rows), rows[-1][0] if len(rows) == _STEP else None
 
 
 def clear_states(data: Data) -> None:
@@ -120,8 +127,14 @@ def clear_states(data: Data) -> None:
     data.write("DELETE FROM monsal_states")
     data.write("DELETE FROM monsal_timers")
     data.states.clear()
-    data.next_timer = float("inf")
+    data.look_for_timers()
 
 
+#: Conversations of one step: a few milliseconds, for mail waits meanwhile (P7).
+_STEP: Final = 500
+_IN_STATE: Final = (
+    "SELECT sender FROM monsal_states WHERE key = ?1 AND sender >= ifnull(?2, '')"
+    " AND sender IS NOT ?2 AND state = ?3 ORDER BY sender LIMIT ?4"
+)
 # `entered` stays, because a timer is bound to it; the version grows, so that a turn under way meets a Conflict.
 _RENAME: Final = "UPDATE monsal_states SET state = ?, version = ? WHERE key = ? AND sender = ?"

@@ -19,6 +19,7 @@ from __future__ import annotations
 import heapq
 from collections import deque
 from collections.abc import Iterable
+from random import Random
 from typing import Final, NamedTuple
 
 from monsal.store.engine.codes import SOURCES
@@ -100,6 +101,19 @@ class Schedule:
 
     def take(self, limit: int, now: float) -> list[Queue]:
         """Up to `limit` ready queues; the caller leases each of them, or settles it, before anything else."""
+        self._look(now)
+        taken: list[Queue] = []
+        ready = self._ready
+        while ready and len(taken) < limit:
+            queue = ready.popleft()
+            # A queue that went elsewhere while it stood here left its entry behind.
+            if queue.place == _READY:
+                queue.place = _GONE
+                taken.append(queue)
+        return taken
+
+    def _look(self, now: float) -> None:
+        """Find what became ready by the time alone."""
         if now >= self._first_end:
             self._expire(now)
         if now >= self.kept.first_end:
@@ -110,15 +124,15 @@ class Schedule:
             if queue.place == _LATER and queue.serial == serial:
                 queue.place = _READY
                 self._ready.append(queue)
-        taken: list[Queue] = []
-        ready = self._ready
-        while ready and len(taken) < limit:
-            queue = ready.popleft()
-            # A queue that went elsewhere while it stood here left its entry behind.
-            if queue.place == _READY:
-                queue.place = _GONE
-                taken.append(queue)
-        return taken
+
+    def shuffle(self, random: Random, now: float) -> None:
+        """Put the ready queues in an order that `random` decides, for runs that are to be repeated (mailbox.B17)."""
+        self._look(now)
+        # Rows are numbered as they came; keys may be drawn at random.
+        ready = {queue.head: queue for queue in self._ready if queue.place == _READY}
+        order = sorted(ready)
+        random.shuffle(order)
+        self._ready = deque(ready[row] for row in order)
 
     def lease(self, queue: Queue, counter: int, source: int, until: float) -> None:
         """Lease a taken queue: its head runs."""

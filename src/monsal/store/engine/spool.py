@@ -15,6 +15,7 @@ from monsal.store.contract import Accept, Claimed, DoneTurn, Fence, Receipt, Sta
 from monsal.store.engine.bodies import Filed
 from monsal.store.engine.codes import DEAD, SOURCE_CODES, SOURCES, TIMER, WAITING
 from monsal.store.engine.data import Data
+from monsal.store.engine.identity import expire_aside
 from monsal.store.engine.schedule import Head, Queue
 from monsal.store.engine.text import load_text, load_text_or_none, store_text, store_text_or_none, store_time
 
@@ -270,8 +271,8 @@ def _fire_timers(data: Data, now: float) -> None:
         data.write(_INSERT_TIMER_ROW, (data.counters.row, TIMER, now, key, sender, target))
         data.write("DELETE FROM monsal_timers WHERE key = ? AND sender = ? AND target = ?", (key, sender, target))
         added.append((data.counters.row, load_text(timer[3])))
-    first: float | None = data.select("SELECT min(due) FROM monsal_timers")[0][0]
-    data.next_timer = float("inf") if first is None else first
+    expire_aside(data, now, data.settings.timers_at_once)
+    data.look_for_timers()
     for row, lease_key in added:
         data.ledger.accepted(TIMER)
         data.schedule.add(lease_key, row)

@@ -26,8 +26,10 @@ from monsal.store.contract import (
     TurnRow,
 )
 from monsal.store.engine.bodies import Filed
-from monsal.store.engine.codes import DEAD, DONE, DROPPED, HELD, OUT_WAITING, WAITING
+from monsal.store.engine.codes import DEAD, DONE, DROPPED, HELD, OUT_FAILED, OUT_WAITING, WAITING
 from monsal.store.engine.data import Data
+from monsal.store.engine.identity import is_refused, plan_identity, remember_identity
+from monsal.store.engine.returned import note_bounced
 from monsal.store.engine.schedule import Head, Queue
 from monsal.store.engine.spool import KEEP_DETAIL
 from monsal.store.engine.text import store_text, store_time
@@ -52,7 +54,7 @@ def commit(data: Data, turn: TurnCommit, files: dict[str, Filed]) -> CommitResul
         if done is not None:
             return Applied(done[0])
     stale = _stale(data, turn.expected)
-    if stale:
+    if stale or is_refused(data, turn):
         return Conflict(stale)
     number, values, writes = _plan(data, turn, files)
     if turn.statements:
@@ -64,8 +66,11 @@ def commit(data: Data, turn: TurnCommit, files: dict[str, Filed]) -> CommitResul
             write(sql, params)
     for mail in turn.outgoing:
         files.pop(mail.token, None)
+    remember_identity(data, turn)
     head = _head_after(data, turn, queue)
     _remember(data, turn, queue, values, head)
+    if turn.bounced:
+        note_bounced(data, turn)
     return Applied(number)
 
 
@@ -125,12 +130,13 @@ def _plan(data: Data, turn: TurnCommit, files: Mapping[str, Filed]) -> tuple[int
     number = 0
     if turn.turn is not None:
         number = data.counters.turn = data.counters.turn + 1
-        writes.append(_history(turn, turn.turn, number, now))
+        writes.append(_history(turn, turn.turn, number, now, _kept_back(data, turn)))
     for mail in turn.outgoing:
         _plan_outgoing(data, turn, mail, Filing(number, now, files.get(mail.token)), writes)
     for timer in turn.timers:
         writes.append(_timer(turn, timer, values.get(timer.state) or data.state(timer.state)))
     _plan_ack(turn, now, writes)
+    plan_identity(turn, writes)
     return number, values, writes
 
 
@@ -147,27 +153,43 @@ def change_state(data: Data, change: StateChange, origin: Origin, writes: Writes
     key, sender = store_text(change.state.key), store_text(change.state.sender)
     now, message, before = origin
     name, reason = store_text(change.name), store_text(change.reason)
+    stays = change.name == before.state or (change.renames and before.version > 0)
     # What it waited for belongs to the state that it leaves (rule state.B15). With no due time there is no timer.
-    if change.name != before.state and data.next_timer != _NEVER:
+    if not stays and data.next_timer != _NEVER:
         writes.append(("DELETE FROM monsal_timers WHERE key = ? AND sender = ?", (key, sender)))
     if change.name == ROUTE_FIRST_STATE:
         if before.version:
             writes.append(("DELETE FROM monsal_states WHERE key = ? AND sender = ?", (key, sender)))
         return StateValue()
     version = data.counters.version = data.counters.version + 1
-    if change.name == before.state:
+    if stays:
         value = StateValue(change.name, version, before.entered, before.since, before.previous)
     else:
         value = StateValue(change.name, version, version, now, before.state)
     entered, since = value.entered, value.since
     if before.version:
-        writes.append((_UPDATE_STATE, (name, version, entered, since, reason, message, key, sender)))
+        former = store_text(value.previous)
+        writes.append((_UPDATE_STATE, (name, version, entered, since, reason, message, key, sender, former)))
     else:
         writes.append((_INSERT_STATE, (key, sender, name, version, entered, since, ROUTE_FIRST_STATE, reason, message)))
     return value
 
 
-def _history(turn: TurnCommit, row: TurnRow, number: int, now: float) -> tuple[str, tuple[Any, ...]]:
+def _kept_back(data: Data, turn: TurnCommit) -> list[str]:
+    """Notes of the mails that are not sent, because their addresses are suppressed."""
+    return [
+        f"mail to {recipient} suppressed: {why}"
+        for mail in turn.outgoing
+        if not mail.forced
+        for recipient in dict.fromkeys(mail.recipients)
+        if (why := data.suppressed.why(recipient, turn.now)) is not None
+    ]
+
+
+def _history(
+    turn: TurnCommit, row: TurnRow, number: int, now: float, notes: Sequence[str]
+) -> tuple[str, tuple[Any, ...]]:
+    note = "; ".join([row.note, *notes] if row.note else notes) if notes else row.note
     return _INSERT_HISTORY, (
         number,
         turn.message,
@@ -177,7 +199,7 @@ def _history(turn: TurnCommit, row: TurnRow, number: int, now: float) -> tuple[s
         store_text(row.state.sender),
         store_text(row.before),
         store_text(row.after),
-        store_text(row.note),
+        store_text(note),
         now,
         turn.fence.epoch,
         turn.fence.counter,
@@ -202,7 +224,11 @@ def _plan_outgoing(data: Data, turn: TurnCommit, mail: OutgoingMail, filing: Fil
     for recipient in dict.fromkeys(mail.recipients):
         row = data.counters.mail = data.counters.mail + 1
         values = (row, number, turn.message, body, token, message_id, sender, store_text(recipient), due, now)
-        writes.append((_INSERT_MAIL, values))
+        why = None if mail.forced else data.suppressed.why(recipient, turn.now)
+        if why is None:
+            writes.append((_INSERT_MAIL, values))
+        else:
+            writes.append((_INSERT_SUPPRESSED, (*values, store_text(f"suppressed: {why}"))))
 
 
 def _timer(turn: TurnCommit, timer: SetTimer, value: StateValue) -> tuple[str, tuple[Any, ...]]:
@@ -222,7 +248,7 @@ def _timer(turn: TurnCommit, timer: SetTimer, value: StateValue) -> tuple[str, t
     )
 
 
-_STATUS_AFTER: Final = {"done": DONE, "dead": DEAD, "hold": HELD, "drop": DROPPED}
+_STATUS_AFTER: Final = {"done": DONE, "dead": DEAD, "hold": HELD, "aside": HELD, "drop": DROPPED}
 
 
 def _plan_ack(turn: TurnCommit, now: float, writes: Writes) -> None:
@@ -248,7 +274,7 @@ def _plan_ack(turn: TurnCommit, now: float, writes: Writes) -> None:
 def _head_after(data: Data, turn: TurnCommit, queue: Queue) -> Head | None:
     """The head of the queue from now on; None if it has no row left, or keeps its lease."""
     kind = turn.ack.kind
-    if kind == "continue" or (queue.count == 1 and kind in ("done", "dead", "drop")):
+    if kind == "continue" or (queue.count == 1 and kind in ("done", "dead", "aside", "drop")):
         return None
     return data.head(queue.key)
 
@@ -259,8 +285,9 @@ def _remember(
     for state, value in values.items():
         data.states.put(state, value)
     for mail in turn.outgoing:
-        for _ in dict.fromkeys(mail.recipients):
-            data.outgoing_moved(None, OUT_WAITING)
+        for recipient in dict.fromkeys(mail.recipients):
+            is_kept = not mail.forced and data.suppressed.why(recipient, turn.now) is not None
+            data.outgoing_moved(None, OUT_FAILED if is_kept else OUT_WAITING)
         data.undurable_mail = min(data.undurable_mail, mail.due)
     for timer in turn.timers:
         if timer.due is not None and timer.due < data.next_timer:
@@ -272,22 +299,24 @@ def _remember(
         return
     after = _STATUS_AFTER.get(ack.kind)
     source = queue.source
-    if data.schedule.settle(queue, removed=int(after is not None and after != HELD), head=head) or head is not None:
+    leaves = after is not None and ack.kind != "hold"
+    if data.schedule.settle(queue, removed=int(leaves), head=head) or head is not None:
         data.more_work = True
     if after is not None:
         data.ledger.moved(source, WAITING, after)
 
 
 _READ_HISTORY: Final[str] = "SELECT id, epoch, counter FROM monsal_history WHERE message = ? AND handler = ?"
-# The state before is kept as long as the name stays (rule state.B6).
+# The state before is kept as long as the state stays (rule state.B6).
 _UPDATE_STATE: Final[str] = (
-    "UPDATE monsal_states SET previous = CASE WHEN state = ?1 THEN previous ELSE state END, state = ?1, version = ?2,"
+    "UPDATE monsal_states SET previous = ?9, state = ?1, version = ?2,"
     " entered = ?3, since = ?4, reason = ?5, message = ?6 WHERE key = ?7 AND sender = ?8"
 )
 _INSERT_STATE: Final[str] = "INSERT INTO monsal_states VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _INSERT_HISTORY: Final[str] = "INSERT INTO monsal_history VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _INSERT_BODY: Final[str] = "INSERT INTO monsal_bodies VALUES (?, ?, ?, ?)"
 _INSERT_MAIL: Final[str] = "INSERT INTO monsal_outbox VALUES (?, ?, ?, ?, ?, ?, ?, ?, 0, 0, ?, '', ?)"
+_INSERT_SUPPRESSED: Final[str] = "INSERT INTO monsal_outbox VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, 3, 0, ?9, ?11, ?10)"
 _SET_TIMER: Final[str] = (
     "INSERT OR REPLACE INTO monsal_timers"
     " SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, sender, message_id, body, envelope FROM monsal_spool WHERE id = ?9"

@@ -22,7 +22,7 @@ import pytest
 
 from monsal.bus import Autoreloader, Bus, Phase, PollingWatcher, State
 
-PATIENCE = 30.0
+PATIENCE = 60.0
 NOTHING = "no module has this name$"
 
 

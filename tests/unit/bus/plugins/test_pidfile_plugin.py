@@ -17,7 +17,7 @@ import pytest
 
 from monsal.bus import Bus, ChannelFailures, PIDFile, PIDFileHeld, PIDLock
 
-PATIENCE = 30.0
+PATIENCE = 60.0
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ from monsal.bus import Bus, ChannelFailures, Phase, State
 from monsal.bus.plugins import ServerAdapter, servers
 from monsal.bus.plugins.servers import port_answers, wait_free, wait_occupied
 
-PATIENCE = 30.0
+PATIENCE = 60.0
 HERE = "127.0.0.1"
 
 

@@ -14,7 +14,7 @@ from fake_manager import FakeManager
 
 from monsal.bus import ChannelFailures, LaunchFailed, Notifier, Phase, Successor, TransitionError
 
-PATIENCE = 30.0
+PATIENCE = 60.0
 
 READY = "import signal; from monsal.bus import notify; notify('READY=1'); signal.pause()"
 

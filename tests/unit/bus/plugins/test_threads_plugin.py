@@ -11,7 +11,7 @@ import pytest
 
 from monsal.bus import Bus, ChannelFailures, ThreadManager
 
-PATIENCE = 30.0
+PATIENCE = 60.0
 InThread = Callable[[Callable[[], object]], threading.Thread]
 
 

@@ -25,7 +25,7 @@ def run(lab: Lab, body: Callable[[Lab], Awaitable[None]]) -> None:
     async def whole() -> None:
         await lab.store.open()
         try:
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(60):
                 await body(lab)
         finally:
             await lab.store.close()

@@ -1,0 +1,204 @@
+"""Who is proved, on the way of one row: its capabilities, and the sender's word for it (see `confirming.py`).
+
+What `Passage` asks here it commits itself.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from monsal.conversation.confirming import ask_draft, ask_reason, confirmed_row
+from monsal.conversation.result import Outcome
+from monsal.conversation.surroundings import Surroundings
+from monsal.conversation.turn import failure_commit, outgoing
+from monsal.errors import CapabilityError, TurnError
+from monsal.mail import Checks, Envelope, Message, Verdict
+from monsal.routing import Handler, Match
+from monsal.store.contract import Ack, Claimed, OutgoingMail, TurnCommit
+from monsal.store.identity import Aside, Consumed, Identity, Released
+
+__all__ = ["Proving", "understand"]
+
+log = logging.getLogger("monsal.turns")
+
+NOT_AUTHENTICATED = "not_authenticated"
+
+
+def understand(row: Claimed, around: Surroundings) -> Message:
+    """The message of a row; nothing of it is parsed yet."""
+    body = row.body
+    return Message(
+        raw=body.read_bytes if isinstance(body, Path) else body,
+        recipient=row.recipient,
+        correspondent=row.correspondent,
+        envelope=None if row.envelope == b"{}" else msgspec.json.decode(row.envelope, type=Envelope),
+        id=row.id,
+        source=row.source,
+        received=row.received,
+        upstream=around.upstream,
+    )
+
+
+class Proving:
+    """What is asked about one row. `ask` calls what may wait or fail where handlers run."""
+
+    def __init__(self, row: Claimed, around: Surroundings, message: Message) -> None:
+        self.row = row
+        self.around = around
+        self.message = message
+        #: Capabilities that only this message may use, with the time they expire.
+        self.once: tuple[tuple[str, float], ...] = ()
+
+    # -- our own check ------------------------------------------------------------------------------------------
+
+    async def check(self, ask: Callable[[Callable[[], Any]], Any]) -> TurnCommit | None:
+        """Find out what nobody we believe has said of the message; the commit that keeps it with the row.
+
+        It is kept before any handler runs, so that the message means the same however often it is handled, and the DNS
+        is not asked again. None if there is nothing to find out.
+        """
+        checker, envelope = self.around.checker, self.message.envelope
+        if checker is None or envelope is None or self.row.source not in ("mail", "bounce"):
+            return None
+        if envelope.user or envelope.checks is not None or envelope.confirmed:
+            return None
+
+        def look() -> Checks | None:
+            return checker(self.message) if self.message.auth.source == "none" else None
+
+        made: Outcome = await ask(look)
+        if made.error is not None:
+            log.error("a check failed: %s", made.text.strip(), extra={"action": "auth_error", "row": self.row.id})
+        checks = _UNKNOWN if made.error is not None else made.value
+        if checks is None:
+            return None
+        self.message = self.with_envelope(msgspec.structs.replace(envelope, checks=checks))
+        commit = failure_commit(self.row, ack=Ack(kind="continue"), now=self.around.clock.now())
+        kept = msgspec.json.encode(self.message.envelope)
+        return msgspec.structs.replace(commit, identity=Identity(envelope=kept))
+
+    def with_envelope(self, envelope: Envelope) -> Message:
+        """The same message, nothing of it read yet."""
+        row = msgspec.structs.replace(self.row, envelope=msgspec.json.encode(envelope))
+        return understand(row, self.around)
+
+    # -- capabilities -------------------------------------------------------------------------------------------
+
+    def screen(self, matches: Sequence[Match]) -> tuple[tuple[Match, ...], str]:
+        """The matches with the values of their capabilities, and why there are none.
+
+        What was valid when the message was accepted stays so: a message may be tried again for days.
+        """
+        row, capabilities = self.row, self.around.capabilities
+        if row.source == "timer":
+            # Whoever set the timer had the capability; the keys may be gone since.
+            return capabilities.screen(matches, row.recipient, at=None).matches, ""
+        found = capabilities.screen(matches, row.recipient, at=row.received, correspondent=row.correspondent)
+        self.once = found.once
+        return found.matches, found.refusal
+
+    async def used_before(self) -> str:
+        """Which message used a capability that only one may use, in words; empty if none did."""
+        for token, _ in self.once:
+            used = await self.around.store.read("SELECT message FROM monsal_consumed WHERE token = ?", (token,))
+            if used and used[0][0] != self.row.id:
+                return f"capability: it was used before, by message {used[0][0]}"
+        return ""
+
+    def uses_up(self) -> Identity | None:
+        """What a turn of this message uses up."""
+        if not self.once:
+            return None
+        return Identity(consumes=tuple(Consumed(token, expires) for token, expires in self.once))
+
+    # -- the sender's word --------------------------------------------------------------------------------------
+
+    async def set_aside(
+        self, handler: Handler, replies: int, ask: Callable[[Callable[[], Any]], Any]
+    ) -> TurnCommit | Outcome:
+        """The commit that lets the message wait for its sender's word, or the failure if nobody can be asked."""
+        around, row = self.around, self.row
+        confirming, now = around.confirming, around.clock.now()
+
+        def mail() -> OutgoingMail | str:
+            sent = max(around.tools.replies(row.correspondent), replies)
+            reason = ask_reason(self.message, around.tools, replies=sent, limit=confirming.limit)
+            if reason is not None:
+                return reason
+            draft = ask_draft(
+                self.message,
+                row.id,
+                around.capabilities,
+                within=confirming.within,
+                now=now,
+                render=self._render,
+            )
+            return outgoing(
+                draft, secret=around.store.secret, row=row.id, handler="(confirmation)", number=row.attempts, now=now
+            )
+
+        made: Outcome = await ask(mail)
+        if made.error is not None:
+            return made
+        if isinstance(made.value, str):
+            return self.unproven(handler, made.value)
+        commit = failure_commit(
+            row,
+            ack=Ack(kind="aside", reason=f"waits for {row.correspondent} to confirm it"),
+            now=now,
+            bounce=made.value,
+        )
+        aside = Aside(row.correspondent, now + confirming.within, confirming.limit)
+        return msgspec.structs.replace(commit, identity=Identity(aside=aside), replies=1)
+
+    def _render(self, template: str, variables: Mapping[str, Any]) -> str | None:
+        templates = self.around.tools.templates
+        if templates.folder is None or not (templates.folder / template).is_file():
+            return None
+        return templates.render(template, variables).text
+
+    def unproven(self, handler: Handler, why: str) -> Outcome:
+        """The failure of a handler that asks for a proved sender."""
+        return Outcome(error=TurnError(f"{NOT_AUTHENTICATED}: {handler.id} asks for a proved sender; {why}"))
+
+    async def confirmation(self, ask: Callable[[Callable[[], Any]], Any]) -> TurnCommit:
+        """The commit that releases the message which this row confirms, or makes the row a dead letter."""
+        row, now = self.row, self.around.clock.now()
+
+        def dead(reason: str) -> TurnCommit:
+            return failure_commit(row, ack=Ack(kind="dead", reason=f"confirmation: {reason}"), now=now)
+
+        try:
+            target = confirmed_row(
+                self.around.capabilities, row.recipient, at=row.received, correspondent=row.correspondent
+            )
+        except CapabilityError as error:
+            return dead(str(error))
+        # It may have to read the message from its file.
+        asked: Outcome = await ask(lambda: self.message.automatic)
+        if asked.error is not None:
+            return dead(asked.text.strip() or "it cannot be read")
+        if asked.value is not None:
+            return dead(f"it was sent by a machine ({asked.value})")
+        found = await self.around.store.read(_WAITING, (target,))
+        if not found:
+            return dead(f"message {target} does not wait for it (any more)")
+        kept = found[0][0]
+        envelope = Envelope(sender="", recipients=()) if kept == b"{}" else msgspec.json.decode(kept, type=Envelope)
+        proved = msgspec.json.encode(msgspec.structs.replace(envelope, confirmed=True))
+        commit = failure_commit(row, ack=Ack(kind="done", reason=f"confirmed message {target}"), now=now)
+        return msgspec.structs.replace(commit, identity=Identity(releases=(Released(int(target or 0), proved),)))
+
+
+_TROUBLE = Verdict("temperror")
+#: What is found out by a check that breaks or takes too long: nothing, and never a pass.
+_UNKNOWN = Checks(spf=_TROUBLE, dkim=_TROUBLE, dmarc=_TROUBLE, arc=_TROUBLE)
+
+_WAITING = (
+    "SELECT s.envelope FROM monsal_aside a JOIN monsal_spool s ON s.id = a.message WHERE a.message = ? AND s.status = 1"
+)

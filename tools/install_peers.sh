@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs from Debian the foreign programs that tests/interop needs, and only those that are missing.
-# Postfix comes without configuration and is not started: its smtp-source and smtp-sink are all that is used. systemd is
-# not started either: of it come the program that passes sockets and the one that checks units.
+# Postfix comes without configuration and is not started; tests run one of their own, from a directory of theirs.
+# systemd is not started either: of it come the program that passes sockets and the one that checks units.
 set -euo pipefail
 
 # Each line: a program, and the package that has it.

@@ -26,8 +26,10 @@ from monsal.conversation import (
     Janitor,
     Keeping,
     OutboxPump,
+    OutboxSettings,
     Relay,
     Runner,
+    Sign,
     Spool,
     SpoolSettings,
     Templates,
@@ -119,6 +121,7 @@ class Engine:
         store: Store,
         relay: Relay,
         page: Path | None = None,
+        sign: Sign | None = None,
         keys: Path | None = None,
     ) -> None:
         """`page` is the file of the turn page, `keys` that of the keys of capability addresses; None for a store in
@@ -153,9 +156,13 @@ class Engine:
             templates=Templates(directory / parts.templates),
             settings=_worker_settings(settings),
             states=parts.states,
+            sign=sign,
             checker=checker(settings) if settings.check_auth else None,
         )
-        self.pump = OutboxPump(store, relay, clock)
+        limit = settings.max_mails_per_minute
+        # Each worker process has a pump of its own, and its share of the rate.
+        share = None if limit is None else limit / max(1, settings.workers)
+        self.pump = OutboxPump(store, relay, clock, OutboxSettings(per_minute=share))
         self._tasks: dict[str, asyncio.Task[None]] = {}
         #: When a drain began, with the turns and mails there were until then.
         self._drained_from = (time.monotonic(), 0, 0)

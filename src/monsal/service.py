@@ -25,12 +25,22 @@ import msgspec
 
 from monsal.clock import Clock
 from monsal.config import Settings, mask_secrets
+from monsal.conversation import Sign
 from monsal.conversation.keys import keys_of
 from monsal.delivery import open_relay
 from monsal.engine import DrainReport, Engine, OnFailure, Parts
 from monsal.errors import ReloadFailed, StoreLocked, StoreUnavailable
 from monsal.gates import check_gate, gate_of
-from monsal.ingress import Doors, IngressSettings, LmtpIngress, MemoryBudget, SmtpIngress
+from monsal.ingress import (
+    Doors,
+    Ingress,
+    IngressSettings,
+    LmtpIngress,
+    MaildirIngress,
+    MemoryBudget,
+    SmtpIngress,
+    parse_maildir,
+)
 from monsal.memory import memory_of
 from monsal.smtp.settings import ServerSettings
 from monsal.store import Store
@@ -205,6 +215,7 @@ class LocalService:
         self.engine: Engine | None = None
         self.troupe: Troupe | None = None
         self.ingresses: list[SmtpIngress] = []
+        self.maildirs: list[MaildirIngress] = []
         self.report: DrainReport | None = None
 
     @property
@@ -245,6 +256,7 @@ class LocalService:
             store=store,
             relay=relay,
             page=self._page,
+            sign=_signer(settings, self._directory),
             keys=keys_of(settings.store, self._directory),
         )
         await self._open_when_free(engine)
@@ -316,9 +328,19 @@ class LocalService:
             except OSError as error:
                 raise OSError(error.errno, f"cannot listen on {door.url}: {error.strerror or error}") from error
             self.ingresses.append(ingress)
+        for url in settings.ingress:
+            if url.startswith("maildir:"):
+                size = settings.max_message_size
+                maildir = MaildirIngress(parse_maildir(url), engine.spool, base=self._directory, max_size=size)
+                await maildir.start()
+                self.maildirs.append(maildir)
 
     async def start_apis(self) -> None:
         await self.opened().apis.listen(self._directory)
+
+    def ways_in(self) -> list[Ingress]:
+        """All that mail comes in by, with and without a door."""
+        return [*self.ingresses, *self.maildirs]
 
     # Drain and stop
 
@@ -326,7 +348,7 @@ class LocalService:
         await self.opened().drain_apis(grace)
 
     async def stop_ingresses(self, grace: float) -> None:
-        await asyncio.gather(*(ingress.stop(grace) for ingress in self.ingresses))
+        await asyncio.gather(*(ingress.stop(grace) for ingress in self.ways_in()))
 
     async def drain_workers(self, grace: float) -> None:
         await self.opened().drain_workers(grace)
@@ -345,6 +367,16 @@ class LocalService:
     def hurry(self) -> None:
         if self.engine is not None:
             self.engine.hurry.set()
+
+
+def _signer(settings: Settings, directory: Path) -> Sign | None:
+    """Who signs what leaves, if the settings name a key. Raises ConfigError for what is none."""
+    if settings.dkim_key is None:
+        return None
+    # Not before: it needs the extra `dkim`.
+    from monsal.delivery.dkim import open_signer
+
+    return open_signer(directory / settings.dkim_key, domain=settings.dkim_domain, selector=settings.dkim_selector)
 
 
 class LocalView:
@@ -377,7 +409,7 @@ class LocalView:
         return {
             "ingress": {
                 address: msgspec.structs.asdict(ingress.statistics())
-                for ingress in self._service.ingresses
+                for ingress in self._service.ways_in()
                 for address in ingress.addresses
             },
             "worker": msgspec.structs.asdict(engine.worker.statistics()),

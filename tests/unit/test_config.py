@@ -160,16 +160,20 @@ def test_secrets_are_masked_in_rows_and_in_errors() -> None:
     assert "hush" not in repr(resolved.describe())
     for name in ("workers", "relay", "ingress", "store"):
         with pytest.raises(ConfigError) as caught:
-            resolve({name: "smtp://u:hush@h"})
+            resolve({name: "smtp://u:hush@h:0"})
         assert "hush" not in str(caught.value)
 
 
 EXPRESSIONS = [
     f"{scheme}{rest}"
-    for scheme in ("smtp:", "lmtp:", "unix:", "capture:", "sqlite:", "memory:", "http:", "SMTP:", "")
+    for scheme in (
+        "smtp:", "lmtp:", "smtps:", "smtp+starttls:", "unix:", "capture:", "sqlite:", "memory:", "http:", "SMTP:", "",
+    )
     for rest in (
         "", "//", "//h", "//h:25", "//h:0", "//h:65536", "//h:x", "//h:25/", "//h:25/x", "//[::1]:25", "//[::1]",
-        "//::1:25", "///run/x", "///", "run/x", "/run/x", "x", "run/", "//u:p@h:25", "h:25", "//h?x", "//:25",
+        "//::1:25", "///run/x", "///", "run/x", "/run/x", "x", "run/", "//u:p@h:25",
+        "//u:p@127.0.0.1:25", "//u@h", "//h?tls=off", "//h?tls=require&verify=no",
+        "h:25", "//h?x", "//:25",
         "//h h:25",
     )
 ]  # fmt: skip

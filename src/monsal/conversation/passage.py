@@ -280,7 +280,7 @@ class Passage:
         arguments = handler.arguments(captures) | self._given(handler)
 
         def finish(result: Any) -> TurnResult:
-            render(turn, now=self.around.clock.now())
+            render(turn, now=self.around.clock.now(), sign=self.around.sign)
             if handler.stateless:
                 return TurnResult(None, stateful=False)
             target = router.next_state(result, handler)
@@ -462,6 +462,7 @@ class Passage:
             handler="(rejection)",
             number=0,
             now=self.around.clock.now(),
+            sign=self.around.sign,
         )
 
     async def _commit(self, commit: TurnCommit) -> None:

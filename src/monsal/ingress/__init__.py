@@ -12,6 +12,7 @@ from monsal.ingress.hosts import Hosts
 from monsal.ingress.limits import IngressSettings, MemoryBudget
 from monsal.ingress.listen import Bind, parse_bind
 from monsal.ingress.logins import Logins
+from monsal.ingress.maildir import MaildirIngress, MaildirPlace, parse_maildir
 from monsal.ingress.pipe import EX_DATAERR, EX_OK, EX_TEMPFAIL, Ingested, ingest, read_mail
 from monsal.ingress.smtp import LmtpIngress, SmtpIngress
 from monsal.ingress.tls import TlsStream, server_context
@@ -35,6 +36,8 @@ __all__ = [
     "Intake",
     "LmtpIngress",
     "Logins",
+    "MaildirIngress",
+    "MaildirPlace",
     "MemoryBudget",
     "Screening",
     "SmtpIngress",
@@ -42,6 +45,7 @@ __all__ = [
     "Users",
     "ingest",
     "parse_bind",
+    "parse_maildir",
     "read_mail",
     "server_context",
     "user_line",

@@ -89,7 +89,8 @@ class Doors:
     """
 
     def __init__(self, urls: Sequence[str], directory: Path, given: Mapping[str, Sequence[socket.socket]]) -> None:
-        self._urls = [_below(url, directory) for url in urls]
+        # A maildir has no socket; who serves the doors reads it beside them.
+        self._urls = [_below(url, directory) for url in urls if not url.startswith("maildir:")]
         self._given = dict(given)
         self._foreign: set[str] = set()
         self._doors: list[Door] = []

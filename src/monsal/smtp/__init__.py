@@ -12,6 +12,7 @@ from monsal.smtp.dialogue import (
     Answer,
     Awaited,
 )
+from monsal.smtp.endpoint import Credentials, Endpoint, Tls, is_loopback, parse_endpoint
 from monsal.smtp.events import (
     Closing,
     Event,
@@ -98,6 +99,7 @@ from monsal.smtp.transaction import (
     ConnectionGivenUp,
     RecipientResult,
     Stage,
+    TlsWanted,
     Transaction,
     TransactionDone,
 )
@@ -164,7 +166,9 @@ __all__ = [
     "ClientSettings",
     "Closing",
     "ConnectionGivenUp",
+    "Credentials",
     "DotStuffer",
+    "Endpoint",
     "Event",
     "Hello",
     "Input",
@@ -186,8 +190,12 @@ __all__ = [
     "SessionState",
     "Stage",
     "StartTls",
+    "Tls",
+    "TlsWanted",
     "Transaction",
     "TransactionDone",
     "XClient",
+    "is_loopback",
+    "parse_endpoint",
     "session_table_defects",
 ]

@@ -11,7 +11,8 @@ import pytest
 from ancestor_program import make_ancestor
 from harness import Server, wait_until
 
-PEOPLE = 40
+#: Two rounds of ten: a message that is there at three kills would count as one that kills (P6).
+PEOPLE = 20
 ENVIRON = {"MONSAL_RELAY": "capture:run/sent", "MONSAL_MAX_REPLIES_PER_HOUR": "none"}
 
 
@@ -25,7 +26,7 @@ def write(server: Server, number: int) -> None:
 @pytest.mark.rule("routing.B2", "routing.B3", "state.B10")
 @pytest.mark.parametrize("workers", ["0", "2"])
 def test_it_is_durable(home: Path, workers: str) -> None:
-    """Given kill -9 right after an acknowledgement, again and again, each mail is answered once."""
+    """Given kill -9 right after an acknowledgement, twice, each mail is answered once."""
     make_ancestor(home)
     with Server(home, environ=ENVIRON) as server:
         for first in range(0, PEOPLE, 10):

@@ -32,7 +32,7 @@ def test_swaks_sends_a_mail_and_the_reply_is_filed(server: Server, program: Call
         ],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=120,
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
@@ -51,7 +51,7 @@ def test_swaks_is_told_that_an_address_is_unknown(server: Server, program: Calla
         [program("swaks"), "--server", f"127.0.0.1:{server.port}", "--from", "a@example.net", "--to", "no@example.org"],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=120,
         check=False,
     )
     # 24: swaks' own code for a refused RCPT
@@ -72,7 +72,7 @@ def test_smtp_source_500_mails_10_sessions(
         ],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=120,
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr

@@ -25,7 +25,7 @@ def test_the_same_scripts_end_the_same_in_otp(program: Callable[[str], str], tmp
     for name, some in (("quick", quick), ("slow", slow)):
         files.append(tmp_path / f"{name}.terms")
         files[-1].write_text("\n".join(script.erlang() for script in some) + "\n", encoding="ascii")
-    done = subprocess.run([program("escript"), JUDGE, *files], capture_output=True, text=True, timeout=100, check=False)
+    done = subprocess.run([program("escript"), JUDGE, *files], capture_output=True, text=True, timeout=250, check=False)
     assert done.returncode == 0, done.stderr or done.stdout
     otp = _split(done.stdout)
     assert len(otp) == len(quick) + len(slow)

@@ -283,7 +283,7 @@ def test_a_deadline_of_ours_reaches_its_handler_as_a_cancel(node: Node) -> None:
     async def scenario() -> None:
         async with our_link(node) as (server, link):
             with pytest.raises(CallExpired):
-                await link.call("wait", [], timeout=0.2)
+                await link.call("wait", [], timeout=2.0)
             assert await server.heard() == {"event": "waiting"}
             assert await server.heard() == {"event": "cancelled"}
 

@@ -103,6 +103,11 @@ class Message(Fields):
         return self.sender
 
     @property
+    def reply_address(self) -> str:
+        """Where its author wants the answer: the first valid address of Reply-To, else `sender_address`."""
+        return first_address(self.header.get("reply-to") or "") or self.sender_address
+
+    @property
     def received(self) -> datetime:
         """When it was accepted, in UTC."""
         return datetime.fromtimestamp(self._received, UTC)

@@ -84,6 +84,7 @@ class Module(msgspec.Struct, frozen=True, kw_only=True):
     error: Handler | None = None
     failed: Handler | None = None
     otherwise: Handler | None = None
+    on_bounce: Handler | None = None
     key_generator: Callable[[str, Any], str] | None = None
     shared: bool = False
     on_failure: OnFailure = "dead"

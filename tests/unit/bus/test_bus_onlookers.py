@@ -134,7 +134,7 @@ def test_sockets_are_kept_for_a_restart_only(bus: Any, monkeypatch: pytest.Monke
     before = len(os.listdir("/proc/self/fd"))
     with socket.create_server(("127.0.0.1", 0)) as listening:
         bus.keep_for_restart({"smtp": [listening]})
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert len(os.listdir("/proc/self/fd")) <= before
 
     bus.execv_environ["GENERATION"] = "2"
     with socket.create_server(("127.0.0.1", 0)) as listening:

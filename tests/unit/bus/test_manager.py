@@ -90,7 +90,7 @@ def test_the_socket_is_kept_and_not_inherited(manager: FakeManager) -> None:
     kept.send("STATUS=1")
     before = len(os.listdir("/proc/self/fd"))
     kept.send("STATUS=2")
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert len(os.listdir("/proc/self/fd")) <= before  # what earlier tests left may go meanwhile
     [descriptor] = [
         int(number)
         for number in os.listdir("/proc/self/fd")

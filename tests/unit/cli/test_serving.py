@@ -20,7 +20,7 @@ DESK = "order@example.com"
 def monsal(*arguments: str, **options: object) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "monsal.cli", *arguments]
     return subprocess.run(  # type: ignore[call-overload,no-any-return]
-        command, capture_output=True, text=True, check=False, timeout=60, env=ENVIRON, **options
+        command, capture_output=True, text=True, check=False, timeout=120, env=ENVIRON, **options
     )
 
 
@@ -43,7 +43,7 @@ def test_a_day_of_an_operator(server: Server) -> None:
     server.start()
     hint = f' say {DESK} --dir {server.directory.resolve()} "Hello"'
     wait_until(lambda: hint in server.log(), f"the hint what to type next; the server says:\n{server.log()}")
-    said = monsal("say", DESK, "Hello", "--from", ANN, *where)
+    said = monsal("say", DESK, "Hello", "--from", ANN, "--wait", "60", *where)
     assert said.returncode == 0, said.stderr
     assert "What would you like?" in said.stdout
     piped = monsal("ingest", "--to", DESK, "--from", ANN, *where, input=f"From: {ANN}\nSubject: hi\n\nSome tea\n")
@@ -62,7 +62,7 @@ def test_a_day_of_an_operator(server: Server) -> None:
 
     assert monsal("stop", *where).returncode == 0
     assert server.process is not None
-    assert server.process.wait(10) == 0
+    assert server.process.wait(60) == 0
     assert monsal("stop", *where).returncode == 75
     [again] = monsal("states", "show", ANN, "--json", *where).stdout.splitlines()
     assert again == ann
@@ -75,7 +75,7 @@ def test_a_taken_port_is_told_without_a_traceback(server: Server) -> None:
     taken = {**ENVIRON, "MONSAL_INGRESS": f"smtp://{server.ready['smtp'][0]}"}
     ended = subprocess.run(
         [sys.executable, "-m", "monsal.cli", "run", "--dir", str(other)],
-        capture_output=True, text=True, check=False, timeout=60, env=taken,
+        capture_output=True, text=True, check=False, timeout=120, env=taken,
     )  # fmt: skip
     assert ended.returncode == 69
     url = taken["MONSAL_INGRESS"]

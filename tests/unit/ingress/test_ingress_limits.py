@@ -144,7 +144,7 @@ class TestPlaces:
 class TestTime:
     @pytest.mark.parametrize(
         "settings",
-        [IngressSettings(first_mail_timeout=0.1), IngressSettings(idle_timeout=0.1)],
+        [IngressSettings(first_mail_timeout=1.0), IngressSettings(idle_timeout=1.0)],
     )
     def test_who_says_nothing(
         self, run: Any, smtp: Any, client: Any, fake_intake: Any, settings: IngressSettings
@@ -162,7 +162,7 @@ class TestTime:
         """NOOP does not prolong the time to the first MAIL."""
 
         async def test() -> None:
-            settings = IngressSettings(first_mail_timeout=0.2)
+            settings = IngressSettings(first_mail_timeout=1.0)
             async with smtp(fake_intake(), settings=settings) as ingress:
                 it = await client.greeted(ingress.addresses[0])
                 reply = "250"
@@ -181,7 +181,7 @@ class TestTime:
                 await asyncio.sleep(0.02)  # the pace of the client, nothing is waited for
 
         async def test() -> None:
-            async with smtp(fake_intake(), settings=IngressSettings(idle_timeout=0.2)) as ingress:
+            async with smtp(fake_intake(), settings=IngressSettings(idle_timeout=1.0)) as ingress:
                 it = await client.greeted(ingress.addresses[0])
                 task = asyncio.create_task(trickle(it))
                 assert await it.rest() == LATE
@@ -189,7 +189,7 @@ class TestTime:
 
         run(test)
 
-    @pytest.mark.parametrize("settings", [IngressSettings(data_timeout=0.2), IngressSettings(idle_timeout=0.2)])
+    @pytest.mark.parametrize("settings", [IngressSettings(data_timeout=1.0), IngressSettings(idle_timeout=1.0)])
     def test_content_that_does_not_end(
         self, run: Any, smtp: Any, client: Any, fake_intake: Any, settings: IngressSettings
     ) -> None:
@@ -210,7 +210,7 @@ class TestTime:
         async def test() -> None:
             intake = fake_intake()
             intake.gate = asyncio.Event()
-            settings = IngressSettings(idle_timeout=0.1, data_timeout=0.1, first_mail_timeout=0.1)
+            settings = IngressSettings(idle_timeout=1.0, data_timeout=1.0, first_mail_timeout=1.0)
             async with smtp(intake, settings=settings) as ingress:
                 it, idle = [await client.greeted(ingress.addresses[0]) for _ in range(2)]
                 await it.start_mail()

@@ -609,7 +609,7 @@ def test_with_async_processing_calls_run_on_one_extra_thread_and_replies_keep_co
     seen: list[Any] = []
     api.note.connect(consult)
     wire.feed(cast("note", {"text": "why"}))
-    for _ in range(1000):
+    for _ in range(6000):
         if wire.sent:
             break
         threading.Event().wait(0.01)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -65,7 +66,8 @@ def make() -> Iterator[Make]:
 
 
 def until(condition: Callable[[], Any]) -> None:
-    for _ in range(5000):
+    end = time.monotonic() + 60
+    while time.monotonic() < end:
         if condition():
             return
         threading.Event().wait(0.002)

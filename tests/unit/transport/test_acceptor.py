@@ -430,7 +430,7 @@ def test_what_waits_for_one_that_does_not_read_is_bounded_and_ends(run: Run) -> 
         deaf.bind(("127.0.0.1", 0))
         deaf.listen(5)
         watcher = Watcher()
-        setup = watcher.setup(hello=None, slow_reader=0.1, limits=PeerLimits(write_buffer=65536))
+        setup = watcher.setup(hello=None, slow_reader=1.5, limits=PeerLimits(write_buffer=65536))
         link = await connect(f"tcp:127.0.0.1:{deaf.getsockname()[1]}", setup)
         with pytest.raises(Busy):
             await talk(link)

@@ -96,7 +96,7 @@ def test_clients_may_have_to_show_a_certificate(run: Run, files: dict[str, Any])
 def test_who_speaks_no_tls_is_let_go(run: Run, files: dict[str, Any]) -> None:
     async def scene() -> None:
         server, ca = files["server"], files["authority"].cert
-        accept = AcceptSetup(handshake=0.2)
+        accept = AcceptSetup(handshake=1.5)
         acceptor = await listen(f"tcps://127.0.0.1:0?cert={server.cert}&key={server.key}", SERVER, accept=accept)
         host, port = acceptor.addresses[0].split(":")
         reader, writer = await asyncio.open_connection(host, int(port))

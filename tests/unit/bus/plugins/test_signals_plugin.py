@@ -104,7 +104,7 @@ def test_the_handler_may_interrupt_code_that_starts_a_thread(bus: Bus, handler: 
     with threading._active_limbo_lock:  # type: ignore[attr-defined] - what the module holds while it starts a thread
         signal.raise_signal(signal.SIGUSR2)
         # The new thread needs the lock, too, so its work begins when this code goes on.
-    assert done.wait(20)
+    assert done.wait(60)
     bus.exit()
 
 
@@ -128,7 +128,7 @@ def test_a_second_signal_hurries(bus: Bus, handler: SignalHandler) -> None:
     def stops() -> None:
         # On another thread than the main one, which waits for this and gets the signal.
         os.kill(os.getpid(), signal.SIGINT)
-        if bus.hurry.wait(20):
+        if bus.hurry.wait(60):
             told.set()
 
     bus.subscribe("stop", stops)
@@ -179,7 +179,7 @@ def test_when_the_process_cannot_be_replaced_nothing_is_held_back_any_more(
     assert sorted(held) == sorted([signal.SIGHUP, signal.SIGINT, signal.SIGUSR1, signal.SIGTERM])
     assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) == mask
     assert "MONSAL_SIGNALS" not in os.environ
-    assert heard.wait(20)
+    assert heard.wait(60)
 
 
 @pytest.mark.rule("bus.B10")
@@ -246,24 +246,24 @@ def test_a_storm_of_one_signal_is_no_storm_of_threads_and_none_is_forgotten(bus:
 
     def listener() -> None:
         busy.set()
-        go_on.wait(20)
+        go_on.wait(60)
         told.release()
 
     handler.set_handler("SIGUSR2", listener)
     bus.start()
     before = threading.active_count()
     signal.raise_signal(signal.SIGUSR2)
-    assert busy.wait(20)
+    assert busy.wait(60)
     for _ in range(100):
         signal.raise_signal(signal.SIGUSR2)
     # One whose listener is busy, and few that have just been started, or are just ending.
     assert threading.active_count() <= before + 10
     go_on.set()
-    assert told.acquire(timeout=20), "the first one"
-    assert told.acquire(timeout=20), "those that came meanwhile, as one"
+    assert told.acquire(timeout=60), "the first one"
+    assert told.acquire(timeout=60), "those that came meanwhile, as one"
     busy.clear()
     signal.raise_signal(signal.SIGUSR2)
-    assert busy.wait(20), "one that comes later"
+    assert busy.wait(60), "one that comes later"
     bus.exit()
 
 

@@ -46,7 +46,7 @@ def notifier(bus: Any, manager: FakeManager, monkeypatch: pytest.MonkeyPatch) ->
     for one in made:
         one.unsubscribe()
     for thread in threading.enumerate():
-        if thread.name == "monsal-watchdog":
+        if thread.name.startswith("monsal-watchdog"):
             thread.join(PATIENCE)
 
 

@@ -463,38 +463,51 @@ def test_system_exit_in_a_callback_shuts_the_bus_down_and_keeps_its_code(bus: An
 
 def test_system_exit_shuts_the_bus_down_also_if_nobody_waits_in_it(bus: Any) -> None:
     """As in a program of others, which owns the main thread."""
-    ended = threading.Event()
+    started, ended = threading.Event(), threading.Event()
 
     def leaves() -> None:
+        # Else `start` itself may raise it, in its last moment.
+        started.wait(PATIENCE)
         raise SystemExit(3)
 
     bus.subscribe("exit", ended.set)
     PeriodicTask(bus, leaves, SOON).subscribe()
     bus.start()
+    started.set()
     assert ended.wait(PATIENCE)
+    while bus.phase is not Phase.EXITED:
+        threading.Event().wait(SOON)
 
 
 def test_an_interrupt_in_a_callback_shuts_the_bus_down(bus: Any) -> None:
+    blocking = threading.Event()
+
     def interrupts() -> None:
+        blocking.wait(PATIENCE)
         raise KeyboardInterrupt
 
     told = Told(interrupts)
     PeriodicTask(bus, told, SOON).subscribe()
+    bus.subscribe("main", blocking.set)
     bus.start()
-    bus.block()
+    bus.block(SOON)
     assert bus.phase is Phase.EXITED
     assert len(told.threads) == 1
 
 
 def test_a_shutdown_that_a_callback_asks_for_and_that_fails_is_raised_by_block(bus: Any) -> None:
+    blocking = threading.Event()
+
     def leaves() -> None:
+        blocking.wait(PATIENCE)
         raise SystemExit
 
     bus.subscribe("exit", fails)
     PeriodicTask(bus, leaves, SOON).subscribe()
+    bus.subscribe("main", blocking.set)
     bus.start()
     with pytest.raises((ChannelFailures, SystemExit)):
-        bus.block()
+        bus.block(SOON)
     assert bus.phase is Phase.EXITED
     assert "no luck" in bus.text_of("Error in 'exit' listener")
 

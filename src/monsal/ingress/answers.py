@@ -67,6 +67,12 @@ async def screen(screening: Screening, envelope: Envelope) -> Reply | None:
         return ABORTED
 
 
+async def ask_about(intake: Intake, envelope: Envelope) -> Reply | None:
+    """Both of the above about a mail's one recipient, for the ways in that have no session: None, or the refusal."""
+    verdict = ask_accepts(intake, envelope.recipients[0], envelope.peer)
+    return verdict if verdict is None or isinstance(verdict, Reply) else await screen(verdict, envelope)
+
+
 async def hand_over(intake: Intake, envelope: Envelope, body: tuple[bytes, ...]) -> Answer:
     """`Intake.accept`, and what came of it."""
     try:

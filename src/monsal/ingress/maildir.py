@@ -25,7 +25,7 @@ import msgspec
 
 from monsal.address import is_address
 from monsal.errors import ConfigError
-from monsal.ingress.answers import Answer, ask_accepts, hand_over
+from monsal.ingress.answers import Answer, ask_about, hand_over
 from monsal.ingress.base import IngressStatistics, Intake
 from monsal.mail import Envelope, first_address, scan
 from monsal.smtp.replies import BAD_ADDRESS, MESSAGE_TOO_BIG, Reply
@@ -174,8 +174,6 @@ class MaildirIngress:
                 break
         if not recipient:
             return Answer(refusal=BAD_ADDRESS)
-        if (refusal := ask_accepts(self._intake, recipient, "maildir")) is not None:
-            return Answer(refusal=refusal)
         # Without the field it is not known to be a bounce, which nobody would answer.
         named = head.get("return-path")
         sender = first_address(head.get("from") or "") if named is None else named.strip().strip("<>")
@@ -190,6 +188,8 @@ class MaildirIngress:
             peer="maildir",
             protocol="LOCAL",
         )
+        if (refusal := await ask_about(self._intake, envelope)) is not None:
+            return Answer(refusal=refusal)
         return await hand_over(self._intake, envelope, (body,))
 
     # In threads

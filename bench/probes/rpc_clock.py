@@ -86,7 +86,7 @@ def one_by_one(call: Callable[[], object], pid: int, seconds: float) -> dict[str
     """Calls that block, one after the other."""
     for _ in range(_WARM):
         _check(call())
-    waits = []
+    waits: list[float] = []
     meter = Meter(pid)
     until = now = meter.began
     until += seconds

@@ -27,7 +27,17 @@ __all__ = ["check_file", "check_project", "documents", "main"]
 
 ROOT = Path(__file__).resolve().parent.parent
 #: Directories that hold no documents of ours.
-FOREIGN = {".git", ".venv", ".hypothesis", ".pytest_cache", ".mypy_cache", ".ruff_cache", "node_modules", "run"}
+FOREIGN = {
+    ".git",
+    ".venv",
+    ".hypothesis",
+    ".peers",
+    ".pytest_cache",
+    ".mypy_cache",
+    ".ruff_cache",
+    "node_modules",
+    "run",
+}
 #: Directories of the project that a path in backticks may begin with.
 OURS = ("src", "tests", "tools", "bench", "docs", "examples", "requirements")
 

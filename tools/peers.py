@@ -2,6 +2,7 @@
 
     python = environment("cherrypy")            # requirements/peers/cherrypy.txt, made once, below .peers/
     modules = npm_environment("jsonrpc")        # requirements/peers/jsonrpc/package-lock.json; for NODE_PATH
+    tests = sources("salmon", "salmon-mail")    # what of it is in no wheel: the version that salmon.txt pins, unpacked
     python -m tools.peers cherrypy jsonrpc      # beforehand: a test that installs one may not be done in its time
 
 Neither the project nor its tests are installed there; what a peer needs of ours is put on its PYTHONPATH.
@@ -14,11 +15,12 @@ import os
 import shutil
 import subprocess
 import sys
+import tarfile
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-__all__ = ["environment", "main", "npm_environment"]
+__all__ = ["environment", "main", "npm_environment", "sources"]
 
 ROOT = Path(__file__).resolve().parent.parent
 #: Where the environments are; `make clean` removes it.
@@ -41,6 +43,33 @@ def environment(name: str) -> Path:
     # Its interpreter is called by its path, never its scripts, whose first lines name the place where they were made.
     _make_once(home, make)
     return home / "bin" / "python"
+
+
+def sources(name: str, project: str) -> Path:
+    """The source distribution of a project, in the version that `requirements/peers/<name>.txt` pins, unpacked.
+
+    Raises FileNotFoundError if there is no such list, LookupError if it does not pin the project, RuntimeError with
+    pip's words if it cannot be had.
+    """
+    pins = ROOT / "requirements" / "peers" / f"{name}.txt"
+    lines = pins.read_text(encoding="utf-8").splitlines()
+    pinned = next((line.split()[0] for line in lines if line.lower().startswith(f"{project}==")), None)
+    if pinned is None:
+        raise LookupError(f"{pins.relative_to(ROOT)} does not pin {project}")
+    home = _home(f"{name}-source", pinned.encode())
+
+    def make(place: Path) -> None:
+        command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
+        # pip builds the metadata of what it downloads, and would compile more than is needed for that.
+        _install([*command, "--no-binary", ":all:", "--dest", str(place), pinned], pins)
+        (archive,) = place.glob("*.tar.gz")
+        with tarfile.open(archive) as opened:
+            opened.extractall(place, filter="data")
+        archive.unlink()
+
+    _make_once(home, make)
+    (unpacked,) = (path for path in home.iterdir() if path.is_dir())
+    return unpacked
 
 
 def npm_environment(name: str) -> Path:

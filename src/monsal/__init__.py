@@ -31,12 +31,14 @@ if TYPE_CHECKING:
     from monsal.conversation.entrance import read_async as read_async
     from monsal.errors import Reject as Reject
     from monsal.errors import Retry as Retry
+    from monsal.mail import Bounce as Bounce
     from monsal.mail import Draft as Draft
     from monsal.mail import Message as Message
     from monsal.routing import Capability as Capability
     from monsal.routing import days as days
     from monsal.routing import hours as hours
     from monsal.routing import literal as literal
+    from monsal.routing import on_bounce as on_bounce
     from monsal.routing import otherwise as otherwise
     from monsal.routing import requires_authenticated as requires_authenticated
     from monsal.routing import route as route
@@ -48,6 +50,7 @@ __version__ = "0.1.0"
 
 _HOME = {
     "App": "monsal.app",
+    "Bounce": "monsal.mail",
     "Capability": "monsal.routing",
     "Draft": "monsal.mail",
     "Message": "monsal.mail",
@@ -61,6 +64,7 @@ _HOME = {
     "hours": "monsal.routing",
     "literal": "monsal.routing",
     "notify": "monsal.conversation.entrance",
+    "on_bounce": "monsal.routing",
     "otherwise": "monsal.routing",
     "read": "monsal.conversation.entrance",
     "read_async": "monsal.conversation.entrance",

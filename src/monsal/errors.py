@@ -3,7 +3,8 @@
     MonsalError
     ├─ UsageError            the author of the application: wrong at load or at start
     │   ├─ ConfigError           a setting
-    │   └─ RouteError            a route, capture or mark
+    │   ├─ RouteError            a route, capture or mark
+    │   └─ TemplateError         a template of a mail
     ├─ AddressError          whoever gave an address that is none
     ├─ CapabilityError       a capability address that is not (any more) valid, or a value that makes none
     ├─ ProtocolError         the peer on the other end of a socket
@@ -58,6 +59,7 @@ __all__ = [
     "StoreLocked",
     "StoreNewer",
     "StoreUnavailable",
+    "TemplateError",
     "TurnError",
     "Unauthenticated",
     "UsageError",
@@ -81,6 +83,10 @@ class RouteError(UsageError, TypeError):
 
     It is a `TypeError` too, because contract rules routing.R11 and R12 promise that.
     """
+
+
+class TemplateError(UsageError):
+    """A template of a mail is wrong, or lacks a variable; the message begins with its name and the line."""
 
 
 class AddressError(MonsalError, ValueError):

@@ -158,6 +158,7 @@ KEPT = [
         "answer",
     ),
     ("signature before quote", "answer\n\n-- \nAlice\n\nOn 21.11.2025 10:00, Bob wrote:\n> old\n", "answer"),
+    ("a name alone", "Alice Example wrote:\n> old\nnew\n", "new"),
     ("only a quotation", "> old\n", ""),
     ("quoted separator", "> -----Original Message-----\nanswer below\n", "answer below"),
     ("CRLF", "answer\r\n\r\nOn 21.11.2025 10:00, Alice wrote:\r\n> old\r\n", "answer"),

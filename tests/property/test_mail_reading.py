@@ -8,6 +8,7 @@ import time
 from email.message import EmailMessage
 from email.message import Message as StdlibMessage
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -102,6 +103,8 @@ PIECES = st.sampled_from(
         b"Content-Disposition: attachment; filename*0*=utf-8''%", b"filename*1=", b"name=", b"=3D", b"=\xff",
         b"%zz", b"\0", b"\xc3\xa4", b"\xff\xfe", b"<a href=", b"<!--", b"<script>", b"<blockquote>",
         b"&#99999999999;", b"> ", b"-- \n", b"On 1, a@b wrote:\n",
+        b"Content-Type: text/plain; format=flowed; delsp=yes\r\n\r\n", b"Reply-To: <a@b>\r\n", b"\x1b$B",
+        b"<div class=gmail_quote>", b"<p hidden>", b"</div>", b"##- above this line -##\n",
         b"Authentication-Results: mail.example.com; dmarc=pass", b"References: <a@b> <",
     ]
 )  # fmt: skip
@@ -135,6 +138,7 @@ def read_everything(raw: bytes) -> None:
     )
     texts = [message.subject, message.sender_name, message.text, message.reply_text, message.html or ""]
     texts += [text for pair in message.headers for text in pair] + message.get_all("received")
+    texts += [message.thread or "", message.reply_address]
     texts += [message.message_id or "", message.in_reply_to or "", *message.references, message.automatic or ""]
     texts += [mailbox.address + mailbox.name for name in ("From", "To", "Cc") for mailbox in message.mailboxes(name)]
     assert isinstance(message.authenticated, bool)
@@ -185,6 +189,16 @@ def test_the_undamaged_sample_reads_well() -> None:
         ("", "message/rfc822"),
     ]
     assert [m.address for m in message.mailboxes("To")] == ["orders@example.com", "bc@example.com"]
+
+
+def test_the_test_mails_of_the_standard_library() -> None:
+    """Where Python came with its own tests: some fifty mails that were broken on purpose."""
+    mails = [path for path in (Path(email.__file__).parents[1] / "test").glob("test_email/data/*") if path.is_file()]
+
+    for path in mails:
+        read_everything(path.read_bytes())
+
+    assert not mails or len(mails) > 30
 
 
 @settings(deadline=None, max_examples=200)

@@ -20,6 +20,8 @@ def directory_option(command: _Command) -> _Command:
         "directory",
         type=click.Path(exists=True, file_okay=False, path_type=Path),
         default=".",
+        # An application may change to its directory while it is imported; it must still be found by its path then.
+        callback=lambda context, parameter, value: value if value == Path() else value.absolute(),
         envvar="MONSAL_DIR",
         help="Directory of the application (default: this one; or MONSAL_DIR).",
     )(command)

@@ -44,7 +44,7 @@ __all__ = [
 _REPLACING = 5.0
 _LOOK_AGAIN = 0.05
 
-What = Literal["queue", "dead", "states", "outbox"]
+What = Literal["queue", "dead", "states", "outbox", "suppressed"]
 
 #: The columns of a ledger and the states of outgoing mail, in the order of docs/interface.md.
 LEDGER = ("accepted", "done", "waiting", "running", "held", "dead", "dropped", "duplicates")

@@ -39,6 +39,7 @@ COMMANDS = {
     "queue": "Messages that wait, run or are held.",
     "outbox": "Mail that has not left.",
     "dead": "Dead letters.",
+    "suppressed": "Addresses that are not written to any more.",
     "erase": "Erase all that is stored of one correspondent.",
     "store": "Back up the file with everything in it.",
     "release": "Let a held conversation go on.",

@@ -100,6 +100,9 @@ def check_here(app: App, directory: Path, settings: Resolved, log_file: Path | N
     """
     # A process that serves leaves the code of actors to theirs; but a reload must not find out when it is too late.
     _load(app, with_actors=True)
+    from monsal.conversation.templates import Templates
+
+    Templates(directory / app.parts().templates).check()
     if not os.environ.get("NOTIFY_SOCKET", "").startswith("@monsal-launch-"):
         return
     from monsal.bus import listen_fds, notify

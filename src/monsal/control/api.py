@@ -22,7 +22,7 @@ MAX_ROWS = 100_000
 #: Octets of a dead letter's raw message that are shown; the rest stays in the store.
 MAX_RAW = 1024 * 1024
 
-What = Literal["queue", "dead", "states", "outbox"]
+What = Literal["queue", "dead", "states", "outbox", "suppressed"]
 #: Turns and mails of one message that are told; more than that nobody reads at a prompt.
 _TOLD = 50
 _ROW = "SELECT m.status, s.attempts, s.due, s.reason FROM v_messages m JOIN monsal_spool s USING (id) WHERE m.id = ?"
@@ -134,6 +134,18 @@ class StoreApi(RemoteAPI):
     async def cancel_outgoing(self, caller: str, row: int) -> bool:
         """Never send a waiting or deferred outgoing mail; False if there is none with this id."""
         return await self._store.cancel_outgoing(row, self._clock.now())
+
+    @_asked
+    async def suppress(self, caller: str, address: str, reason: str, days: float | None = None) -> bool:
+        """Do not write to an address any more, for some days or for good."""
+        now = self._clock.now()
+        await self._store.suppress(address, reason, now, None if days is None else now + days * 86400.0)
+        return True
+
+    @_asked
+    async def unsuppress(self, caller: str, address: str) -> bool:
+        """Write to an address again; False if it was not on the list."""
+        return await self._store.unsuppress(address)
 
     @_asked
     async def state(self, caller: str, key: str, sender: str) -> dict[str, Any]:

@@ -14,11 +14,11 @@ from typing import Any, NoReturn
 import msgspec
 
 from monsal.address import fold, is_address, split_address
-from monsal.conversation.policy import suppression
-from monsal.conversation.templates import Templates
+from monsal.conversation.policy import MAX_HOPS, is_ping_pong, suppression
+from monsal.conversation.templates import Content, Templates, content
 from monsal.errors import AddressError, Reject, TurnError
 from monsal.ids import stable_token
-from monsal.mail import Attachment, Draft, Message, ascii_domain, reply_draft
+from monsal.mail import HOPS, Attachment, Draft, Message, ascii_domain, own_hops, reply_draft
 from monsal.store.contract import OutgoingMail, StateKey, Statement
 
 __all__ = ["PendingTimer", "Turn", "TurnTools", "after", "canonical", "current", "reject", "reply", "send", "start"]
@@ -78,7 +78,7 @@ class Turn:
 
     `state` is the name of the conversation's state before the turn; `attempts` counts failed tries before this one;
     `error` is what an ERROR handler has to deal with. `replies` counts the mails of the last hour to the correspondent
-    that the store knows of, which serves other workers too.
+    that the store knows of, which serves other workers too; `elsewhere` the answers of this turn that go to a Reply-To.
     """
 
     message: Message
@@ -91,6 +91,8 @@ class Turn:
     tools: TurnTools
     attempts: int = 0
     replies: int = 0
+    quick: int = 0
+    lease_key: str = ""
     error: BaseException | None = None
     drafts: list[Draft] = field(default_factory=list)
     outgoing: tuple[OutgoingMail, ...] = ()
@@ -102,6 +104,9 @@ class Turn:
     suppressed: int = 0
     minted: int = 0
     once: tuple[tuple[str, float], ...] = ()
+    parked: str = ""
+    forced_drafts: set[int] = field(default_factory=set)
+    elsewhere: int = 0
     closed: str = ""
 
     @property
@@ -208,7 +213,7 @@ class Turn:
         """
         self.check_open()
         self.minted += 1
-        # The same when the turn is run again, another one for each address of it.
+        # Another one for each address: one that may be used once is not used up by another one's use.
         nonce = bytes.fromhex(stable_token(self.secret, "address", self.message.id, self.handler, self.minted))
         given = {**self.captures, **captures}
         return self.tools.address(value, given, nonce, correspondent or self.message.sender)
@@ -218,24 +223,49 @@ class Turn:
         self.check_open()
         self.casts.append(cast)
 
-    def add_draft(self, draft: Draft, *, even_if_automatic: bool) -> Draft | None:
-        """Add a mail to the turn unless the rules against loops forbid it; None if so, with a note in the history."""
+    def add_draft(
+        self, draft: Draft, *, even_if_automatic: bool, even_if_suppressed: bool = False, is_answer: bool = False
+    ) -> Draft | None:
+        """Add a mail to the turn unless the rules against loops forbid it; None if so, with a note in the history.
+
+        An answer is one to the correspondent, also where Reply-To had it sent elsewhere.
+        """
         self.check_open()
         correspondent = self.message.sender
-        if not even_if_automatic and _goes_to(draft, correspondent):
-            pending = sum(_goes_to(other, correspondent) for other in self.drafts)
-            reason = suppression(
-                automatic=self.message.automatic,
-                from_ourselves=self.tools.is_own(correspondent),
-                replies=max(self.tools.replies(correspondent), self.replies) + pending,
-                limit=self.tools.max_replies,
-            )
-            if reason is not None:
-                self.suppressed += 1
-                self.notes.append(f"mail to {correspondent} suppressed: {reason}")
-                return None
+        here = _goes_to(draft, correspondent)
+        hops = own_hops(self.message.header)
+        reason = None
+        if hops >= MAX_HOPS:
+            # Whatever its code says: nobody has read any of these.
+            reason = f"{hops} programs have answered each other"
+        elif not even_if_automatic and (here or is_answer):
+            reason = self._forbidden(correspondent)
+        if reason is not None:
+            self.suppressed += 1
+            self.notes.append(f"mail to {', '.join(draft.recipients)} suppressed: {reason}")
+            return None
+        draft = msgspec.structs.replace(draft, headers={**draft.headers, HOPS: str(hops + 1)})
+        if even_if_suppressed:
+            self.forced_drafts.add(len(self.drafts))
         self.drafts.append(draft)
+        self.elsewhere += is_answer and not here
         return draft
+
+    def _forbidden(self, correspondent: str) -> str | None:
+        """Why the rules against loops forbid a mail to the correspondent; None if they do not."""
+        replies = max(self.tools.replies(correspondent), self.replies)
+        limit = self.tools.max_replies
+        reason = suppression(
+            automatic=self.message.automatic,
+            from_ourselves=self.tools.is_own(correspondent),
+            replies=replies + sum(_goes_to(other, correspondent) for other in self.drafts) + self.elsewhere,
+            limit=limit,
+        )
+        if reason is not None and is_ping_pong(
+            quick=self.quick, replies=replies, limit=limit, lease_key=self.lease_key
+        ):
+            self.parked = f"{correspondent} looks like another program: {self.quick} answers in a row came at once"
+        return reason
 
 
 def canonical(address: str) -> str:
@@ -265,16 +295,17 @@ def _target(run: Callable[..., Any]) -> str:
     return name
 
 
-def _text(
+def _content(
     turn: Turn, text: str | None, html: str | None, template: str | None, variables: Mapping[str, Any]
-) -> tuple[str | None, str | None]:
+) -> Content:
+    """What a mail says: what a handler gave comes before what its template makes."""
     if template is None:
         if variables:
             names = ", ".join(sorted(variables))
             raise TypeError(f"without a template there is no use for {names}")
-        return text, html
-    rendered = turn.tools.templates.render(template, {"message": turn.message, "turn": turn, **variables})
-    return (text, rendered) if template.endswith((".html", ".htm")) else (rendered, html)
+        return content(text, html)
+    made = turn.tools.templates.render(template, {"message": turn.message, "turn": turn, **variables})
+    return Content(made.text if text is None else text, made.html if html is None else html, made.subject)
 
 
 def reply(
@@ -287,75 +318,100 @@ def reply(
     attachments: Sequence[Attachment] = (),
     headers: Mapping[str, str] | None = None,
     even_if_automatic: bool = False,
+    even_if_suppressed: bool = False,
     **variables: Any,
 ) -> Draft | None:
     """Answer the correspondent; leaves only if this turn commits.
 
-    Give the `text`, `html` or both, or a `template` (below the application's folder of templates) with its
-    `variables`. `subject` is otherwise "Re: " and that of the message, `sender` the address that was written to; give
-    another one of yours to have the conversation go on there. Returns the Draft, or None if nobody is named as the
-    sender or the rules against loops forbid it (DESIGN 4); `even_if_automatic` overrides the latter.
+    Give the `text`, `html` (of which a text is made) or both, or a `template` (below the application's folder of
+    templates) with its `variables`. `subject` is otherwise that of the template, or "Re: " and that of the message;
+    `sender` the address that was written to; give another one of yours to have the conversation go on there. If the
+    correspondent is proved, the answer goes to the Reply-To of the message: else anybody could have our answers to
+    somebody sent to himself. Nobody else among its recipients gets it.
 
-    Raises ValueError for CR, LF or NUL in a header value, ConfigError for an unknown template.
+    Returns the Draft, or None if nobody is named as the sender or the rules against loops forbid it (DESIGN 4);
+    `even_if_automatic` overrides the latter. To an address that is suppressed because its mail bounced it is noted and
+    not sent; `even_if_suppressed` overrides that.
+
+    Raises ValueError for CR, LF or NUL in a header value, ConfigError for an unknown template, TemplateError for one
+    that is wrong or lacks a variable.
     """
     turn = current()
     if not is_address(turn.message.sender):
         turn.note("reply suppressed: nobody is named as the sender")
         return None
-    body, markup = _text(turn, text, html, template, variables)
+    made = _content(turn, text, html, template, variables)
     draft = reply_draft(
         turn.message,
-        text=body,
-        html=markup,
-        subject=subject,
+        to=_answer_address(turn),
+        text=made.text,
+        html=made.html,
+        subject=made.subject if subject is None else subject,
         attachments=tuple(attachments),
         headers=headers or {},
     )
     if sender is not None:
         draft = msgspec.structs.replace(draft, sender=sender)
-    return turn.add_draft(draft, even_if_automatic=even_if_automatic)
+    return turn.add_draft(
+        draft, even_if_automatic=even_if_automatic, even_if_suppressed=even_if_suppressed, is_answer=True
+    )
+
+
+def _answer_address(turn: Turn) -> str:
+    """Whom an answer goes to: not to ourselves, and to another one than From only if From is proved."""
+    message = turn.message
+    if "reply-to" in message and message.authenticated and not turn.tools.is_own(message.reply_address):
+        return message.reply_address
+    return message.sender_address
 
 
 def send(
-    to: str | Sequence[str],
+    to: str | Sequence[str] = (),
     *,
-    subject: str,
+    subject: str | None = None,
     text: str | None = None,
     html: str | None = None,
     template: str | None = None,
     sender: str | None = None,
     reply_to: str | None = None,
+    bcc: Sequence[str] = (),
     attachments: Sequence[Attachment] = (),
     headers: Mapping[str, str] | None = None,
     even_if_automatic: bool = False,
+    even_if_suppressed: bool = False,
     **variables: Any,
 ) -> Draft | None:
     """Write a new mail to anybody; leaves only if this turn commits.
 
-    `sender` is otherwise the address that was written to. Returns and raises as `reply`; the rules against loops
-    apply when it goes to the correspondent.
+    `subject` may be that of the template. `sender` is otherwise the address that was written to. Those in `bcc` get the
+    same mail, stored once, and are not named in it. Returns and raises as `reply`, and TypeError without a subject; the
+    rules against loops apply when it goes to the correspondent.
     """
     turn = current()
-    body, markup = _text(turn, text, html, template, variables)
+    made = _content(turn, text, html, template, variables)
+    subject = made.subject if subject is None else subject
+    if subject is None:
+        raise TypeError("send needs a subject, or a template with {% subject %}")
     draft = Draft(
         to=(to,) if isinstance(to, str) else tuple(to),
         sender=sender or turn.message.recipient,
         subject=subject,
-        text=body,
-        html=markup,
+        text=made.text,
+        html=made.html,
         reply_to=reply_to,
+        bcc=tuple(bcc),
         attachments=tuple(attachments),
         headers=dict(headers or {}),
         auto_submitted="auto-generated",
     )
-    return turn.add_draft(draft, even_if_automatic=even_if_automatic)
+    return turn.add_draft(draft, even_if_automatic=even_if_automatic, even_if_suppressed=even_if_suppressed)
 
 
 def start(
     correspondent: str,
     state: Callable[..., Any],
     *,
-    subject: str,
+    subject: str | None = None,
     text: str | None = None,
     html: str | None = None,
     template: str | None = None,

@@ -62,7 +62,10 @@ class Keyring:
     def keys(self) -> tuple[Key, ...]:
         """All keys, oldest first; the first use of a new application makes one."""
         if self._path is None:
-            return (Key(id=0, secret=self._secret(), made=0.0),)
+            secret = self._secret()
+            if not secret:
+                raise ConfigError("the store is not open yet, so there is no key for capability addresses")
+            return (Key(id=0, secret=secret, made=0.0),)
         seen = _identity(self._path)
         if seen is None:
             _make(self._path, self._now())
@@ -99,7 +102,7 @@ def rotate_keys(path: Path, now: float, *, keep: float) -> tuple[Key, ...]:
         start = before[-1].id + 1
         number = next(n % _IDS for n in range(start, start + _IDS) if n % _IDS not in used)
         keys = (*kept, Key(id=number, secret=new_secret(), made=now))
-        _write(path, keys, replace=True)
+        _write(path, keys)
     return keys
 
 
@@ -127,25 +130,27 @@ def read_keys(path: Path) -> tuple[Key, ...]:
 
 
 def _make(path: Path, now: float) -> None:
-    """The first key. Several processes may begin at once: the first to write wins."""
+    """The first key. Several processes may begin at once: one of them makes it."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    _write(path, (Key(id=0, secret=new_secret(), made=now),), replace=False)
+    with _locked(path):
+        if _identity(path) is None:
+            _write(path, (Key(id=0, secret=new_secret(), made=now),))
 
 
-def _write(path: Path, keys: tuple[Key, ...], *, replace: bool) -> None:
+def _write(path: Path, keys: tuple[Key, ...]) -> None:
     """Write the file whole, and on the disk before it has its name: an address that left needs its key for ever."""
     draft = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
     handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
+        if os.geteuid() == 0:
+            # An operator's own command must not take the file away from the server's user.
+            owner = (path if path.exists() else path.parent).stat()
+            os.fchown(handle, owner.st_uid, owner.st_gid)
         with open(handle, "wb") as out:
             out.write(msgspec.json.format(msgspec.json.encode(_File(keys=keys)), indent=1) + b"\n")
             out.flush()
             os.fsync(out.fileno())
-        if replace:
-            os.replace(draft, path)
-        else:
-            with contextlib.suppress(FileExistsError):
-                os.link(draft, path)
+        os.replace(draft, path)
     finally:
         draft.unlink(missing_ok=True)
     folder = os.open(path.parent, os.O_RDONLY)

@@ -15,6 +15,7 @@ import msgspec
 
 from monsal.backoff import OUTBOX_RETRIES, Schedule, exponential
 from monsal.clock import Clock
+from monsal.conversation.bounces import with_report
 from monsal.conversation.ports import Deferred, Delivered, Failed, Outcome, Relay, RelayMail
 from monsal.errors import StoreError
 from monsal.store.contract import Outgoing, Settled, Store
@@ -192,7 +193,7 @@ class OutboxPump:
             pairs = [pair for group, row in zip(groups, outcomes, strict=True) for pair in zip(group, row, strict=True)]
             self._watch_relay([outcome for _, outcome in pairs], mails=len(groups))
             now = self._clock.now()
-            await self._settle([self._judge(row, outcome, now) for row, outcome in pairs])
+            await self._settle([with_report(row, self._judge(row, outcome, now), now) for row, outcome in pairs])
         finally:
             self._in_flight -= len(rows)
 

@@ -17,10 +17,8 @@ from monsal.conversation.orphans import ack_of_nobody, rename_in
 from monsal.conversation.policy import Failure, after_failure, final_ack
 from monsal.conversation.proving import Proving, understand
 from monsal.conversation.result import Outcome, refused
-from monsal.conversation.spool import BOUNCE_ADDRESS
 from monsal.conversation.surroundings import Surroundings
 from monsal.conversation.turn import (
-    BOUNCE_PURPOSE,
     NextState,
     TurnResult,
     build_commit,
@@ -30,7 +28,6 @@ from monsal.conversation.turn import (
     render,
 )
 from monsal.errors import Reject, RouteError, StatementError
-from monsal.ids import mac_matches
 from monsal.routing import ERROR_STATE, Call, Handler, Match, next_call
 from monsal.store.contract import (
     Ack,
@@ -43,7 +40,7 @@ from monsal.store.contract import (
     TurnCommit,
 )
 
-__all__ = ["Passage"]
+__all__ = ["MAX_CONFLICTS", "ConflictError", "Passage", "captures_of"]
 
 log = logging.getLogger("monsal.turns")
 
@@ -51,7 +48,7 @@ log = logging.getLogger("monsal.turns")
 MAX_CONFLICTS = 20
 
 
-class _ConflictError(Exception):
+class ConflictError(Exception):
     """The commit met a state that had changed since it was read: choose and run again."""
 
 
@@ -59,7 +56,8 @@ class _FencedError(Exception):
     """The lease was lost: somebody else handles the row."""
 
 
-def _captures_of(matches: Sequence[Match], module: str) -> Mapping[str, Any]:
+def captures_of(matches: Sequence[Match], module: str) -> Mapping[str, Any]:
+    """The captures of the first matching route that calls a handler of the module."""
     for match in matches:
         if any(handler.module == module for handler in match.handlers):
             return match.captures
@@ -82,6 +80,7 @@ class Passage:
         self.stateful_done = any(turn.stateful for turn in row.done)
         self.chosen = len(row.done)
         self.replies = row.replies
+        self.quick = row.quick
         self.failures: list[Failure] = []
         self.resumed: set[StateKey] = set()
         self.renamed: set[StateKey] = set()
@@ -93,19 +92,17 @@ class Passage:
         try:
             if self.row.source == "timer":
                 await self._timer()
-            elif BOUNCE_ADDRESS.match(self.row.recipient):
-                await self._bounce()
-            elif self.proving.confirms():
-                await self._confirm()
             else:
                 await self._mail()
         except _FencedError:
             self.around.counts.fenced += 1
             log.warning("a turn came too late: its lease was lost", extra=self._ids("fenced"))
 
-    # -- the three kinds of rows --------------------------------------------------------------------------------
+    # -- the kinds of rows --------------------------------------------------------------------------------------
 
     async def _mail(self) -> None:
+        arrived = self.around.budget.arrived(canonical(self.row.correspondent), self.row.received)
+        self.quick = max(self.quick, arrived)
         self.matches = tuple(self.table.match(self.row.recipient))
         if self.table.capable and self.matches:
             self.matches, refusal = self.proving.screen(self.matches)
@@ -129,7 +126,7 @@ class Passage:
                 await self._read_view()
                 await self._plan()
                 return
-            except _ConflictError:
+            except ConflictError:
                 self.around.counts.conflicts += 1
         await self._settle(Ack(kind="again", reason="its states kept changing"))
 
@@ -144,7 +141,7 @@ class Passage:
             return
         self.matches, _ = self.proving.screen(self.table.match(row.recipient))
         self.keys[handler.module] = row.state
-        call = Call(handler, _captures_of(self.matches, handler.module))
+        call = Call(handler, captures_of(self.matches, handler.module))
         for _ in range(MAX_CONFLICTS):
             await self._read_view()
             if self.view[row.state].entered != row.entered:
@@ -154,32 +151,9 @@ class Passage:
                 if not await self._turn(call, only=True):
                     await self._settle(self._final_ack(stateful_done=True))
                 return
-            except _ConflictError:
+            except ConflictError:
                 self.around.counts.conflicts += 1
         await self._settle(Ack(kind="again", reason="its states kept changing"))
-
-    async def _bounce(self) -> None:
-        """Mail to an envelope sender of ours. A forged one is a dead letter, and so is a genuine one nobody handles."""
-        match = BOUNCE_ADDRESS.match(self.row.recipient)
-        assert match is not None
-        token, proof = match.group(1).lower(), match.group(2)
-        if mac_matches(self.around.store.secret, BOUNCE_PURPOSE, token, proof):
-            reason = f"bounce: our mail {token} came back"
-        else:
-            reason = "forged bounce address"
-        await self._settle(Ack(kind="dead", reason=reason))
-
-    async def _confirm(self) -> None:
-        """Mail to an address that releases a message of its sender. Settled in one commit with that message (P2)."""
-        for _ in range(MAX_CONFLICTS):
-            commit = await self.proving.confirmation(self._ask)
-            try:
-                await self._commit(commit)
-            except _ConflictError:
-                continue
-            level = logging.INFO if commit.identity else logging.ERROR
-            log.log(level, "%s: %s", commit.ack.kind, commit.ack.reason, extra=self._ids("confirmation"))
-            return
 
     # -- 7: choose ----------------------------------------------------------------------------------------------
 
@@ -260,6 +234,10 @@ class Passage:
             if refusal is None:
                 return True
         outcome = refusal or await self._call(handler, turn, call.captures)
+        if outcome.error is None and turn.parked:
+            # Nothing of it is committed: the handler runs again when somebody has looked at it.
+            await self._settle(Ack(kind="hold", reason=turn.parked))
+            return True
         if outcome.error is None:
             try:
                 settled = await self._commit_turn(call, turn, outcome.value, only=only)
@@ -289,11 +267,17 @@ class Passage:
             tools=self.around.tools,
             attempts=self.row.attempts,
             replies=self.replies,
+            quick=self.quick,
+            lease_key=self.row.lease_key,
         )
+
+    def _given(self, handler: Handler) -> dict[str, Any]:
+        """What a handler is given beside the message and its captures."""
+        return {}
 
     async def _call(self, handler: Handler, turn: Turn, captures: Mapping[str, Any]) -> Outcome:
         router, message = self.around.router, self.message
-        arguments = handler.arguments(captures)
+        arguments = handler.arguments(captures) | self._given(handler)
 
         def finish(result: Any) -> TurnResult:
             render(turn, now=self.around.clock.now())
@@ -323,7 +307,7 @@ class Passage:
             return made
         try:
             await self._commit(made)
-        except _ConflictError:
+        except ConflictError:
             limit = self.around.confirming.limit
             return self.proving.unproven(
                 handler, f"{limit} messages of {self.row.correspondent} wait for a confirmation"
@@ -335,7 +319,7 @@ class Passage:
     async def _error_turn(self, handler: Handler, captures: Mapping[str, Any], failure: Failure, *, only: bool) -> bool:
         """Call the module's ERROR handler with the message that is given up (rule routing.B7)."""
         module = self.table.modules.get(handler.module)
-        error_handler = None if module is None else module.error
+        error_handler = None if module is None else module.failed or module.error
         if error_handler is None or error_handler.id == handler.id or error_handler.id in self.committed:
             return False
         for _ in range(MAX_CONFLICTS):
@@ -357,7 +341,7 @@ class Passage:
             except StatementError as error:
                 outcome = refused(error)
                 break
-            except _ConflictError:
+            except ConflictError:
                 self.around.counts.conflicts += 1
                 await self._read_view()
         if outcome.error is not None:
@@ -415,7 +399,7 @@ class Passage:
         if bounce is not None:
             commit = msgspec.structs.replace(commit, outgoing=(*commit.outgoing, bounce))
         correspondent = canonical(self.row.correspondent)
-        replies = sum(correspondent in map(canonical, mail.recipients) for mail in commit.outgoing)
+        replies = sum(correspondent in map(canonical, mail.recipients) for mail in commit.outgoing) + turn.elsewhere
         await self._commit(msgspec.structs.replace(commit, replies=replies))
         if turn.casts:
             self.around.announce(turn.casts)
@@ -487,7 +471,7 @@ class Passage:
     async def _commit(self, commit: TurnCommit) -> None:
         result = await self.around.store.commit(commit)
         if isinstance(result, Conflict):
-            raise _ConflictError
+            raise ConflictError
         if isinstance(result, Fenced):
             raise _FencedError
 

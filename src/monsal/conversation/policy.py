@@ -13,8 +13,10 @@ from monsal.backoff import HANDLER_RETRIES, Schedule
 from monsal.errors import Reject, Retry
 from monsal.store.contract import Ack
 
-__all__ = ["Failure", "after_failure", "final_ack", "is_transient", "suppression"]
+__all__ = ["MAX_HOPS", "Failure", "after_failure", "final_ack", "is_ping_pong", "is_transient", "suppression"]
 
+#: Programs that answer each other, one mail after the other, before the next one says nothing, whatever its code says.
+MAX_HOPS = 8
 #: Kills of the process by one message after which it is a dead letter (P6).
 MAX_KILLS = 3
 
@@ -101,3 +103,13 @@ def suppression(*, automatic: str | None, from_ourselves: bool, replies: int, li
     if limit is not None and replies >= limit:
         return f"{replies} mails went to this correspondent within an hour"
     return None
+
+
+def is_ping_pong(*, quick: int, replies: int, limit: int | None, lease_key: str) -> bool:
+    """Whether a correspondent looks like another program, although its mails look like a person's.
+
+    That is: the limit of mails within an hour is reached, and as many times in a row the answer came at once (`quick`,
+    see `ReplyBudget.arrived`). Such a conversation is held for a person to look at. Not where all correspondents stand
+    in one queue (`@...`): the others must not wait for one.
+    """
+    return limit is not None and 0 < limit <= replies and quick >= limit and not lease_key.startswith("@")

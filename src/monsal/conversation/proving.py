@@ -160,15 +160,11 @@ class Proving:
         templates = self.around.tools.templates
         if templates.folder is None or not (templates.folder / template).is_file():
             return None
-        return templates.render(template, variables)
+        return templates.render(template, variables).text
 
     def unproven(self, handler: Handler, why: str) -> Outcome:
         """The failure of a handler that asks for a proved sender."""
         return Outcome(error=TurnError(f"{NOT_AUTHENTICATED}: {handler.id} asks for a proved sender; {why}"))
-
-    def confirms(self) -> bool:
-        """Whether the row was sent to an address that confirms a message, valid when it was accepted."""
-        return confirmed_row(self.around.capabilities, self.row.recipient, at=self.row.received) is not None
 
     async def confirmation(self, ask: Callable[[Callable[[], Any]], Any]) -> TurnCommit:
         """The commit that releases the message which this row confirms, or makes the row a dead letter."""

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import logging
-import re
 from pathlib import Path
 
 import msgspec
 
 from monsal.address import fold
 from monsal.clock import Clock
+from monsal.conversation.bounces import BOUNCE_ADDRESS, genuine_token
 from monsal.conversation.capabilities import Capabilities
 from monsal.conversation.confirming import CONFIRM_ADDRESS, is_confirmation
 from monsal.conversation.keys import Keyring
 from monsal.errors import ConfigError
-from monsal.ids import MAC_LENGTH, TOKEN_LENGTH, new_token
+from monsal.ids import new_token
 from monsal.mail import Envelope, digest_below_received, first_bytes, scan
 from monsal.routing import Router
 from monsal.smtp.replies import NO_ROUTES, TOO_MANY_HOPS, UNKNOWN_RECIPIENT, Refused, Reply
@@ -23,9 +23,6 @@ from monsal.store.contract import Accept, Receipt, Recipient, Source, Store
 __all__ = ["BOUNCE_ADDRESS", "NOBODY", "CallMark", "Spool", "SpoolSettings", "SpoolStatistics", "is_postmaster"]
 
 log = logging.getLogger("monsal.spool")
-
-#: The local part of the envelope senders that we sign: b+<token>.<mac> (DESIGN 4, *Bounces*).
-BOUNCE_ADDRESS = re.compile(rf"b\+([0-9a-f]{{{TOKEN_LENGTH}}})\.([0-9a-f]{{{MAC_LENGTH}}})@", re.IGNORECASE)
 
 #: Stands for who writes when neither a From field nor the envelope names anybody.
 NOBODY = "<>"
@@ -135,9 +132,7 @@ class Spool:
             Accept(
                 sender=envelope.sender,
                 correspondent=correspondent,
-                recipients=tuple(
-                    Recipient(address, self.lease_key(address, correspondent)) for address in envelope.recipients
-                ),
+                recipients=tuple([await self._recipient(address, correspondent) for address in envelope.recipients]),
                 body=body,
                 received=self._clock.now(),
                 message_id=message_id,
@@ -164,6 +159,12 @@ class Spool:
                 },
             )
         return receipt
+
+    async def _recipient(self, address: str, correspondent: str) -> Recipient:
+        """The row of an address, and its queue: a bounce waits for its turn in the conversation that sent (P3)."""
+        token = genuine_token(address, self._store.secret)
+        sent = None if token is None else await self._store.sent(token)
+        return Recipient(address, self.lease_key(address, correspondent) if sent is None else sent.lease_key)
 
     def lease_key(self, address: str, correspondent: str) -> str:
         """The queue that mail for `address` stands in: fixed here, for good (DESIGN 2).

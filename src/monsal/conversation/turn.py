@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
+from monsal.conversation.bounces import BOUNCE_PURPOSE
 from monsal.conversation.context import Turn
 from monsal.ids import mac, stable_token
 from monsal.mail import Draft, Message
@@ -33,9 +34,6 @@ __all__ = [
     "render",
 ]
 
-#: What the mac in an envelope sender is bound to (DESIGN 4, *Bounces*).
-BOUNCE_PURPOSE = "bounce"
-
 View = Mapping[StateKey, StateValue]
 
 
@@ -59,19 +57,23 @@ class TurnResult:
     reason: str = ""
 
 
-def outgoing(draft: Draft, *, secret: bytes, row: int, handler: str, number: int, now: float) -> OutgoingMail:
+def outgoing(
+    draft: Draft, *, secret: bytes, row: int, handler: str, number: int, now: float, forced: bool = False
+) -> OutgoingMail:
     """Render a draft for good: its bytes and its Message-ID are fixed here (P2)."""
     token = stable_token(secret, "mail", row, handler, number)
     host = draft.sender.rpartition("@")[2]
     message_id = f"<{token}@{host}>"
+    signed = f"b+{token}.{mac(secret, BOUNCE_PURPOSE, token)}@{host}"
     return OutgoingMail(
         token=token,
         message_id=message_id,
         # Nobody may answer a bounce with a bounce: what has a null sender keeps it (RFC 5321, section 4.5.5).
-        sender="" if draft.null_sender else f"b+{token}.{mac(secret, BOUNCE_PURPOSE, token)}@{host}",
+        sender="" if draft.null_sender else draft.envelope_sender or signed,
         recipients=draft.recipients,
         body=draft.render(message_id=message_id, date=now),
         due=now,
+        forced=forced,
     )
 
 
@@ -162,7 +164,15 @@ def build_commit(
 def render(turn: Turn, *, now: float) -> None:
     """Make the bytes of all that the turn sends; on the handler's thread, because it may be much."""
     turn.outgoing = tuple(
-        outgoing(draft, secret=turn.secret, row=turn.message.id, handler=turn.handler, number=number, now=now)
+        outgoing(
+            draft,
+            secret=turn.secret,
+            row=turn.message.id,
+            handler=turn.handler,
+            number=number,
+            now=now,
+            forced=number in turn.forced_drafts,
+        )
         for number, draft in enumerate(turn.drafts)
     )
 

@@ -19,13 +19,13 @@ from monsal.conversation.confirming import Confirming
 from monsal.conversation.context import TurnTools, canonical
 from monsal.conversation.entrance import Entrance
 from monsal.conversation.orphans import UnknownState
-from monsal.conversation.passage import Passage
 from monsal.conversation.policy import after_failure
 from monsal.conversation.runner import Runner
 from monsal.conversation.spool import Spool
 from monsal.conversation.surroundings import Surroundings
 from monsal.conversation.templates import Templates
 from monsal.conversation.turn import failure_commit
+from monsal.conversation.ways import passage_of
 from monsal.errors import StoreError, StoreUnavailable
 from monsal.mail import Checks, Message, Upstream
 from monsal.routing import Router
@@ -217,7 +217,7 @@ class Worker:
             if row.kills:
                 await self._process_suspect(row)
             else:
-                await Passage(row, self._around).run()
+                await passage_of(row, self._around).run()
         except StoreError as error:
             # Nothing was committed: the row is still in the store and is claimed again.
             log.error(
@@ -246,10 +246,10 @@ class Worker:
         try:
             await asyncio.wait_for(self._suspects.acquire(), self._settings.deadline + 5.0)
         except TimeoutError:
-            await Passage(row, self._around).run()
+            await passage_of(row, self._around).run()
             return
         try:
-            await Passage(row, self._around).run()
+            await passage_of(row, self._around).run()
         finally:
             self._suspects.release()
 

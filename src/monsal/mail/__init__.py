@@ -6,10 +6,12 @@ library, of which not its package `email`: that one recurses on nested parts and
     envelope                    what SMTP said about a message
     header  automatic           what is read before 250: one pass over at most 64 kB
     message  fields  mime       what a handler gets; parts are cut out when they are asked for
-    dsn  dsnrecord  dsnreport  dsntext  dsnstatus      reports of what could not be delivered
-    replytext  htmltext  auth   what was written anew; HTML as text; who is proved
+    dsn  dsnrecord  dsnreport  dsntext  dsnstatus  dsnwrite      reports of what could not be delivered
+    replytext  replywords       what was written anew, in many languages
+    htmltext  htmlmarks  flowed HTML as text, and what its clients mark; broken lines made whole
+    auth                        who is proved
     draft  compose              what a handler writes, and its bytes
-    addresses  charset  dates  attachment     the small things
+    addresses  charset  dates  attachment  filenames     the small things
 
 Nothing that reads raises for what a stranger sent; everything that writes checks what it is given. Start reading at
 `message.py` and `draft.py`.
@@ -20,7 +22,7 @@ from __future__ import annotations
 from monsal.mail.addresses import Mailbox, first_address, mailboxes, read_comment
 from monsal.mail.attachment import Attachment, is_content_id
 from monsal.mail.auth import Auth, Upstream, authenticate
-from monsal.mail.automatic import automatic_reason, bounce_reason
+from monsal.mail.automatic import HOPS, automatic_reason, bounce_reason, own_hops
 from monsal.mail.charset import clean, decode_base64, decode_header, decode_quoted_printable, decode_text, encode_words
 from monsal.mail.compose import (
     Entity,
@@ -38,15 +40,18 @@ from monsal.mail.dates import format_date, parse_date
 from monsal.mail.draft import PROTECTED_HEADERS, Draft, reply_draft
 from monsal.mail.dsn import parse_bounce
 from monsal.mail.dsnrecord import Bounce, BouncedRecipient, BounceKind
+from monsal.mail.dsnwrite import delivery_report
 from monsal.mail.envelope import Checks, Envelope, Verdict
 from monsal.mail.fields import Fields
+from monsal.mail.filenames import safe_filename
 from monsal.mail.header import MAX_FIELDS, MAX_HEADER, HeaderScan, digest_below_received, first_bytes, scan
 from monsal.mail.htmltext import html_to_text
 from monsal.mail.message import Message
-from monsal.mail.mime import MAX_DEPTH, MAX_PARTS, Part, parameters, parse, safe_filename
+from monsal.mail.mime import MAX_DEPTH, MAX_PARTS, Part, parameters, parse
 from monsal.mail.replytext import reply_from_html, reply_text
 
 __all__ = [
+    "HOPS",
     "MAX_DEPTH",
     "MAX_FIELDS",
     "MAX_HEADER",
@@ -79,6 +84,7 @@ __all__ = [
     "decode_header",
     "decode_quoted_printable",
     "decode_text",
+    "delivery_report",
     "digest_below_received",
     "encode_words",
     "file_entity",
@@ -90,6 +96,7 @@ __all__ = [
     "is_content_id",
     "mailboxes",
     "multipart_entity",
+    "own_hops",
     "parameters",
     "parse",
     "parse_bounce",

@@ -1,7 +1,8 @@
 """Text out of bytes that nobody vouches for, and words in headers (RFC 2047).
 
 No encoding is trusted: what the sender declared is tried first, then UTF-8, then Windows-1252 with replacement, which
-takes any byte. No function here raises for what a foreigner sent.
+takes any byte. A declared set in which every byte is a character proves nothing by fitting: text that reads as UTF-8 is
+UTF-8 then. No function here raises for what a foreigner sent.
 """
 
 from __future__ import annotations
@@ -41,6 +42,20 @@ _ALIASES = {
     "x-mac-roman": "mac-roman",
     "macintosh": "mac-roman",
     "utf8": "utf-8",
+    "unicode-1-1-utf-7": "utf-7",
+    "x-gbk": "gb18030",
+    "gb_2312-80": "gb18030",
+    "gb2312-80": "gb18030",
+    "cn-big5": "big5",
+    "big5-hkscs": "big5hkscs",
+    "x-euc-jp": "euc_jp",
+    "x-unknown": "utf-8",
+    "unknown-8bit": "utf-8",
+    "koi8": "koi8-r",
+    "cp-850": "cp850",
+    "x-cp1252": "cp1252",
+    "x-cp1251": "cp1251",
+    "ansi": "cp1252",
     "ascii": "us-ascii",
 }
 
@@ -59,6 +74,14 @@ _NOT_ASCII_BASED = (
     "cp1026",
     "cp1140",
 )
+
+# Codecs of one byte per character, which fit almost any bytes. Not those of several bytes: short Chinese text can be
+# valid in both.
+_BYTEWISE = re.compile(
+    r"(?:cp(?:125\d|437|85\d|86\d|866)|iso8859(?:-\d+)?|koi8-[rut]|mac-\w+|latin\w*|tis-620|cp874)\Z"
+)
+# Bytes that ISO-2022-JP switches its sets with (RFC 1468); nobody else writes them into mail.
+_JAPANESE = (b"\x1b$B", b"\x1b$@", b"\x1b(J")
 
 _UNFIT = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 _SURROGATE = re.compile("[\ud800-\udfff]")
@@ -84,9 +107,13 @@ def decode_text(data: bytes, charset: str | None = None) -> str:
     """The text of `data`, which is said to be in `charset`. Never raises; holds no surrogates and no leading BOM."""
     codec = _codec(charset) if charset else None
     plain = data.isascii()
+    if codec in (None, "ascii") and plain and b"\x1b" in data and any(escape in data for escape in _JAPANESE):
+        codec = "iso2022_jp"
     if plain and (codec is None or not codec.startswith(_NOT_ASCII_BASED)):
         return data.decode("ascii")
-    text = _attempt(data, codec, "strict") if codec else None
+    text = _attempt(data, "utf-8", "strict") if codec and _BYTEWISE.match(codec) else None
+    if text is None:
+        text = _attempt(data, codec, "strict") if codec else None
     if text is None and codec and plain:
         # Bytes below 128 would pass as UTF-8 and show their escape sequences.
         text = _attempt(data, codec, "replace")

@@ -65,18 +65,23 @@ _MESSAGE_ID = re.compile(r"<[!-;=?-~]{1,900}>\Z")
 _PARAMETER = r'[ \t]*;[ \t]*[A-Za-z0-9\-]+=(?:[A-Za-z0-9!#$&+.^_`~\-]+|"[ !#-\[\]-~]*")'
 _CONTENT_TYPE = re.compile(rf"[A-Za-z0-9!#$&^_.+\-]+/[A-Za-z0-9!#$&^_.+\-]+(?:{_PARAMETER}){{0,10}}\Z")
 _CHARSET = re.compile(r"[A-Za-z0-9._:\-]{1,40}\Z")
-# "Re:" and what clients of other languages write for it, however often.
-_REPLY_PREFIX = re.compile(r"\s*+(?:(?:re|aw|sv|vs|antw|odp|res|rif)(?:\[\d{1,3}\])?\s*+[:：]\s*+)+", re.IGNORECASE)
+# "Re:" and what clients of other languages write for it, however often: German, Scandinavian, Finnish, Dutch, Polish,
+# Portuguese, Italian, Turkish, Greek, Hungarian, Russian, Latvian, Indonesian, Chinese, Japanese, Korean.
+_REPLY_WORDS = (
+    "re|aw|sv|vs|antw|odp|res|rif|ynt|yan|απ|σχετ|vá|отв|ответ|відп|atb|bls|ré|回复|回覆|答复|答覆|返信|회신|답장"
+)
+_REPLY_PREFIX = re.compile(rf"\s*+(?:(?:{_REPLY_WORDS})(?:[\[(]\d{{1,3}}[\])])?\s*+[:：]\s*+)+", re.IGNORECASE)
 
 
 class Draft(msgspec.Struct, frozen=True, kw_only=True):
     """A mail as the application means it; `render` makes its bytes.
 
-    `to`, `cc`, `reply_to` and `sender` are bare addresses; `sender` is kept with its domain in ASCII. `text`, `html` or
-    both are the body. `attachments` are `Attachment`s or (filename, data, content type); those that are inline and have
-    a content id are put beside the HTML that shows them. `auto_submitted` is the keyword of RFC 3834, None for mail
-    that a person wrote. `headers` are further fields, none of PROTECTED_HEADERS. With `null_sender` the envelope's
-    sender is to be empty, as a bounce needs it.
+    `to`, `cc`, `bcc`, `reply_to` and `sender` are bare addresses; who is in `bcc` is in the envelope alone; `sender` is
+    kept with its domain in ASCII. `text`, `html` or both are the body. `attachments` are `Attachment`s or (filename,
+    data, content type); those that are inline and have a content id are put beside the HTML that shows them.
+    `auto_submitted` is the keyword of RFC 3834, None for mail that a person wrote. `headers` are further fields, none
+    of PROTECTED_HEADERS. With `null_sender` the envelope's sender is to be empty, as a bounce needs it.
+    `envelope_sender` is one that the application gives, so that bounces come to an address of its own.
 
     All of it is checked when it is made, so that a wrong value fails in the handler that gave it (DESIGN 4, *Relay*):
     `render` raises nothing for a Draft that could be made.
@@ -94,12 +99,14 @@ class Draft(msgspec.Struct, frozen=True, kw_only=True):
     html: str | None = None
     attachments: tuple[Attachment | tuple[str, bytes, str], ...] = ()
     cc: tuple[str, ...] = ()
+    bcc: tuple[str, ...] = ()
     reply_to: str | None = None
     in_reply_to: str | None = None
     references: tuple[str, ...] = ()
     auto_submitted: Literal["auto-replied", "auto-generated"] | None = None
     headers: Mapping[str, str] = {}
     null_sender: bool = False
+    envelope_sender: str | None = None
 
     def __post_init__(self) -> None:
         for name in ("sender", "sender_name", "subject"):
@@ -107,7 +114,7 @@ class Draft(msgspec.Struct, frozen=True, kw_only=True):
         for name in ("text", "html", "reply_to", "in_reply_to"):
             if getattr(self, name) is not None:
                 _check_text(name, getattr(self, name))
-        for name in ("to", "cc", "references"):
+        for name in ("to", "cc", "bcc", "references"):
             force_setattr(self, name, _texts(name, getattr(self, name)))
         if not isinstance(self.headers, Mapping):
             raise TypeError(f"headers must be a mapping of names to values, not {type(self.headers).__name__}")
@@ -120,10 +127,10 @@ class Draft(msgspec.Struct, frozen=True, kw_only=True):
 
     def _check_header(self) -> None:
         """What all the fields hold; the types are known to be right."""
-        if not self.to and not self.cc:
+        if not self.to and not self.cc and not self.bcc:
             raise ValueError("a mail needs a recipient")
         force_setattr(self, "sender", ascii_domain(self.sender))
-        for address in (*self.to, *self.cc):
+        for address in (*self.to, *self.cc, *self.bcc):
             ascii_domain(address)
         if self.reply_to is not None:
             ascii_domain(self.reply_to)
@@ -143,7 +150,7 @@ class Draft(msgspec.Struct, frozen=True, kw_only=True):
     def recipients(self) -> tuple[str, ...]:
         """The addresses for the envelope, each once, domains in ASCII."""
         found: dict[str, str] = {}
-        for address in map(ascii_domain, (*self.to, *self.cc)):
+        for address in map(ascii_domain, (*self.to, *self.cc, *self.bcc)):
             found.setdefault(fold(address), address)
         return tuple(found.values())
 
@@ -199,6 +206,7 @@ class Draft(msgspec.Struct, frozen=True, kw_only=True):
 def reply_draft(
     message: Message,
     *,
+    to: str | None = None,
     text: str | None = None,
     html: str | None = None,
     subject: str | None = None,
@@ -206,20 +214,23 @@ def reply_draft(
     attachments: Sequence[Attachment | tuple[str, bytes, str]] = (),
     headers: Mapping[str, str] | None = None,
 ) -> Draft:
-    """The answer to `message`: to its correspondent, from the address it was sent to, in its thread.
+    """The answer to `message`: to its correspondent unless `to` says otherwise, from the address it was sent to, in its
+    thread (RFC 5322, section 3.6.4).
 
     The subject is that of the message with one "Re: " before it, unless `subject` is given. It counts as
     `auto-replied` (RFC 3834, section 5), so that no other program answers it. Raises as Draft does.
     """
     message_id = message.message_id
     in_reply_to = message.in_reply_to
-    thread = message.references or ((in_reply_to,) if in_reply_to else ())
+    # Of several that it answers none is the parent that the thread goes on from.
+    parent = in_reply_to if in_reply_to and (message.get("in-reply-to") or "").count("<") == 1 else None
+    thread = message.references or ((parent,) if parent else ())
     if message_id is not None:
         thread = (*(known for known in thread if known != message_id), message_id)
     if len(thread) > MAX_REFERENCES:
         thread = (thread[0], *thread[1 - MAX_REFERENCES :])
     return Draft(
-        to=(message.sender_address,),
+        to=(to or message.sender_address,),
         sender=message.recipient,
         sender_name=sender_name,
         subject=_reply_subject(message.subject) if subject is None else subject,

@@ -102,7 +102,10 @@ class Bounce(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def first(self) -> BouncedRecipient:
         """The first recipient; one that says nothing if none is named."""
-        return self.recipients[0] if self.recipients else BouncedRecipient(address="", action=_ACTIONS[self.kind])
+        if self.recipients:
+            return self.recipients[0]
+        reason: Reason = "complaint" if self.kind == "complaint" else "other"
+        return BouncedRecipient(address="", action=_ACTIONS[self.kind], reason=reason)
 
     @property
     def is_hard(self) -> bool:

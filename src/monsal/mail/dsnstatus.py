@@ -162,7 +162,7 @@ _PATTERNS: Final[tuple[tuple[Reason, str], ...]] = (
         r"|insufficient (?:disk|system) space"
         r"|exceeded? (?:the |its |his |their )?(?:storage|disk|allocated|space)|storage (?:space|allocation)"
         r"|not enough"
-        r" (?:storage|disk|space)|out of (?:disk )?space|full mailbox|mailfolder is full|inbox is full|disk full",
+        r" (?:storage|disk|space)|out of (?:disk )?space|full mailbox|mailfolder is full|inbox is full|disk full|一杯",
     ),
     (
         "too_large",
@@ -226,7 +226,9 @@ _PATTERNS: Final[tuple[tuple[Reason, str], ...]] = (
         r"|not listed in|couldn't be found|not in (?:our|the|my)|unknown-|no account|not a (?:user|member|valid)"
         r"|recipnotfound|unknown:|address error|mailbox unavailable|this user doesn't have|unbekannt|inconnu"
         r"|desconocid"
-        r"|nie istnieje|no user|is not (?:a|an) .{0,20}(?:address|account|user)|couldn't find|cannot find"
+        r"|nie istnieje"
+        r"|見つかりません|リストにありません"
+        r"|no user|is not (?:a|an) .{0,20}(?:address|account|user)|couldn't find|cannot find"
         r"|not find"
         r"|can't be found|badrcpt|no valid recipients|has been deleted|bad destination",
     ),

@@ -110,7 +110,7 @@ _TO_LINE = re.compile(r"^[\s>]*(?:to|cc|an|para|a)\s*:", re.IGNORECASE)
 _OTHER_FIELD = re.compile(r"^[\s>]*(?:subject|sent|date|from|message-id|betreff|objet|asunto)\s*:", re.IGNORECASE)
 
 _DAEMONS = re.compile(
-    r"^(?:mailer-?daemon|mail-?daemon|maildaemon|mailer|postmaster|mail-?deliver[a-z]*|mail-?system|mdaemon|daemon"
+    r"^(?:mailer-?daemon|mail-?daemon|maildaemon|mailer|post_?master|mail-?deliver[a-z]*|mail-?system|mdaemon|daemon"
     r"|mailsystem"
     r"|autodaemon|bounce[sd]?|bounce-.*|.*-bounces?|mail\.?daemon.*|smtpd?|mta|mailsrv|microsoftexchange[0-9a-f]*"
     r"|no-?reply|"

@@ -101,6 +101,15 @@ class Fields(ABC):
         return tuple(found if len(found) <= MAX_REFERENCES else [found[0], *found[1 - MAX_REFERENCES :]])
 
     @property
+    def thread(self) -> str | None:
+        """The Message-ID that its thread began with, its own if it answers nothing; None without one.
+
+        Whoever answers can write any: it sorts mails, and proves nothing.
+        """
+        references = self.references
+        return references[0] if references else self.in_reply_to or self.message_id
+
+    @property
     def date(self) -> datetime | None:
         """When its sender says to have sent it, None if that is no date."""
         return parse_date(self.header.get("date") or "")

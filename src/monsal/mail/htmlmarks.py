@@ -25,17 +25,14 @@ _QUOTED = frozenset(
     {
         "gmail_attr", "moz-cite-prefix", "moz-forward-container", "moz-email-headers-table", "yahoo_quoted",
         "protonmail_quote", "tutanota_quote", "zmail_extra", "zmail_extra_hr", "hs_reply", "outlookmessageheader",
-        "reply-intro", "replyintro", "forwardintro", "front-quote", "nylas-quote", "cite_prefix", "aolreplyheader",
-        "mailquote", "reply-quote", "quoted-reply", "bloop_quote", "sh-quoted-content", "isforwardcontent",
-        "isreplycontent", "mcntquote", "quotedtext", "quote-header", "quoted_text", "unibox-quote", "edo-reply-quote",
+        "reply-intro", "replyintro", "forwardintro", "nylas-quote", "isforwardcontent", "isreplycontent",
     }
 )  # fmt: skip
 #: Those below which nothing is new: everything up to the end is quoted.
 _REST = frozenset(
     {
-        "appendonsend", "divrplyfwdmsg", "olk_src_body_section", "zwchr", "stopspelling", "replysplit",
-        "mail-editor-reference-message-container", "ms-outlook-mobile-reference-message", "divtagdefaultwrapper_quote",
-        "lk-quoted", "reply_above_this_line", "reply-above-this-line",
+        "appendonsend", "divrplyfwdmsg", "olk_src_body_section", "zwchr", "stopspelling",
+        "mail-editor-reference-message-container", "ms-outlook-mobile-reference-message",
     }
 )  # fmt: skip
 #: Those that hold a signature.
@@ -43,8 +40,6 @@ _SIGNATURE = frozenset(
     {
         "gmail_signature", "gmail_signature_prefix", "moz-signature", "protonmail_signature_block",
         "protonmail_signature_block-user", "applemailsignature", "ms-outlook-mobile-signature", "signature",
-        "tutanota_signature", "sh-signature", "front-signature", "hs_signature", "missive_signature", "yahoo_signature",
-        "ydpsignature", "edo-signature", "divtagdefaultsignature",
     }
 )  # fmt: skip
 

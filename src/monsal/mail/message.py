@@ -36,6 +36,7 @@ class Message(Fields):
     """
 
     __slots__ = (
+        "__weakref__",
         "_auth",
         "_header",
         "_raw",
@@ -100,6 +101,11 @@ class Message(Fields):
             if written and fold(written) == self.sender:
                 return written
         return self.sender
+
+    @property
+    def reply_address(self) -> str:
+        """Where its author wants the answer: the first valid address of Reply-To, else `sender_address`."""
+        return first_address(self.header.get("reply-to") or "") or self.sender_address
 
     @property
     def received(self) -> datetime:

@@ -13,11 +13,13 @@ import re
 from collections.abc import Iterator
 
 from monsal.mail.attachment import is_content_id
-from monsal.mail.charset import clean, decode_base64, decode_header, decode_quoted_printable, decode_text
+from monsal.mail.charset import decode_base64, decode_header, decode_quoted_printable, decode_text
 from monsal.mail.fields import Fields
+from monsal.mail.filenames import safe_filename
+from monsal.mail.flowed import unflow
 from monsal.mail.header import MAX_HEADER, HeaderScan, scan
 
-__all__ = ["MAX_DEPTH", "MAX_PARTS", "Part", "parameters", "parse", "safe_filename"]
+__all__ = ["MAX_DEPTH", "MAX_PARTS", "Part", "parameters", "parse"]
 
 #: Most parts of one message, containers counted.
 MAX_PARTS = 1000
@@ -40,9 +42,6 @@ _CHARSET = re.compile(r"[A-Za-z0-9._:\-]{1,40}\Z")
 _PERCENT = re.compile(rb"%([0-9A-Fa-f]{2})")
 _END_OF_DELIMITER = re.compile(rb"(--)?[ \t]*\r?\Z")
 _LINE_ENDS = re.compile(r"\r\n|\r")
-
-# Signs that turn the direction of text or show nothing: they make "gpj.exe" read as "exe.jpg".
-_INVISIBLE = re.compile("[\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff]")
 
 
 class Part(Fields):
@@ -120,11 +119,14 @@ class Part(Fields):
 
     @property
     def text(self) -> str:
-        """The body as text: lines end with LF, no NUL."""
+        """The body as text: lines end with LF, no NUL; lines that were broken on the way are whole (RFC 3676)."""
         text = decode_text(self.data, self.charset)
         if "\r" in text:
             text = _LINE_ENDS.sub("\n", text)
-        return text.replace("\0", "")
+        text = text.replace("\0", "")
+        if self.content_type == "text/plain" and self.params.get("format", "").strip().lower() == "flowed":
+            text = unflow(text, delsp=self.params.get("delsp", "").strip().lower() == "yes")
+        return text
 
     def walk(self) -> Iterator[Part]:
         """This part and all below it, from the top down."""
@@ -330,18 +332,3 @@ def _join_sections(pieces: list[tuple[int, str, bool]]) -> str:
         raw = text.encode("utf-8", "replace")
         data += _PERCENT.sub(lambda match: bytes([int(match.group(1), 16)]), raw) if extended else raw
     return decode_text(data, charset)
-
-
-def safe_filename(name: str) -> str:
-    """A file name that stays in its folder: the last part of a path, without control or invisible characters.
-
-    At most 200 characters, of which the extension is kept. Empty if nothing is left.
-    """
-    name = _INVISIBLE.sub("", clean(name)).replace("\\", "/").rpartition("/")[2]
-    name = " ".join(name.split()).rstrip(". ")
-    if len(name.encode("utf-8")) > 200:
-        stem, dot, extension = name.rpartition(".")
-        extension = f"{dot}{extension}" if dot and len(extension) <= 20 and extension.isascii() else ""
-        kept = (stem if extension else name).encode("utf-8")[: 200 - len(extension)]
-        name = kept.decode("utf-8", "ignore") + extension
-    return name

@@ -328,6 +328,8 @@ def _by_what_follows(lines: list[str], start: int, end: int) -> bool:
     """Whether lines that no client is known to write are one, because a quotation follows."""
     if not lines[end - 1].rstrip().endswith(_COLONS) or not _quotation_follows(lines, end):
         return False
+    if end - start == 1 and len(lines[start].split()) <= 5 and _VERB.search(lines[start]):
+        return True  # "Alice Example wrote:"
     return end - start == _foreign_introduction(lines, end - 1)
 
 

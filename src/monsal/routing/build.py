@@ -115,7 +115,8 @@ class _Builder:
             stateless=MappingProxyType(stateless),
             functions=MappingProxyType(source.functions),
             error=self._unrouted(source, ERROR_STATE, handlers, captures),
-            otherwise=self._unrouted(source, self._otherwise(source), handlers, captures),
+            otherwise=self._unrouted(source, self._only(source, "otherwise"), handlers, captures),
+            on_bounce=self._unrouted(source, self._only(source, "on_bounce"), handlers, captures | {"bounce"}),
             key_generator=None if key is None else source.functions[key[0]],
             shared=key is not None and key[1].shared,
             on_failure=self._on_failure(source),
@@ -130,12 +131,11 @@ class _Builder:
                 self._problems.append(f"{source.name}:{name} is a handler; state_key_generator marks a helper (R10)")
         return max(found, key=lambda entry: entry[1].serial, default=None)
 
-    def _otherwise(self, source: Source) -> str | None:
-        names = [name for name, marks in source.marks.items() if marks.otherwise]
+    def _only(self, source: Source, mark: str) -> str | None:
+        """The name of the one function with a mark of which a module has one."""
+        names = [name for name, marks in source.marks.items() if getattr(marks, mark)]
         if len(names) > 1:
-            self._problems.append(
-                f"{source.name} has {len(names)} @otherwise handlers ({', '.join(names)}); one counts"
-            )
+            self._problems.append(f"{source.name} has {len(names)} @{mark} handlers ({', '.join(names)}); one counts")
         return names[0] if names else None
 
     def _unrouted(

@@ -167,7 +167,9 @@ def _redefined(module: Module) -> Iterator[Finding]:
 def _marks_without_route(module: Module) -> Iterator[Finding]:
     for name, func in module.functions.items():
         marks = marks_of(func)
-        if marks is None or marks.routes or marks.otherwise or marks.state_key is not None or name == ERROR_STATE:
+        if marks is None or marks.routes or marks.otherwise or marks.on_bounce:
+            continue
+        if marks.state_key is not None or name == ERROR_STATE:
             continue
         yield Finding(
             kind="mark_without_route",

@@ -26,6 +26,7 @@ __all__ = [
     "StateKeyMark",
     "marks_of",
     "nolocking",
+    "on_bounce",
     "otherwise",
     "requires_authenticated",
     "route",
@@ -70,6 +71,7 @@ class Marks(msgspec.Struct, frozen=True, kw_only=True):
     stateless: bool = False
     nolocking: bool = False
     otherwise: bool = False
+    on_bounce: bool = False
     requires_authenticated: bool = False
     state_key: StateKeyMark | None = None
 
@@ -196,6 +198,15 @@ def nolocking(func: F) -> F:
 def otherwise(func: F) -> F:
     """The module's handler for messages to its addresses that no handler takes in the conversation's state."""
     return _mark(func, otherwise=True)
+
+
+def on_bounce(func: F) -> F:
+    """The module's handler for bounces of the mail that its turns sent: `(message, bounce)`, in their conversation.
+
+    It is called for mail that was given up, by our relay or by any system after it, and for complaints; what it
+    returns is the next state. `bounce` is a `monsal.Bounce`; captures are those of the address that had sent.
+    """
+    return _mark(func, on_bounce=True)
 
 
 def requires_authenticated(func: F) -> F:

@@ -73,7 +73,8 @@ class Module(msgspec.Struct, frozen=True, kw_only=True):
 
     `handlers` are the routed stateful ones by the name of their state, `stateless` the other routed ones; `renamed`
     leads from former names to present ones. `key_generator` is None if the key is the module's name; `shared` is one
-    state for all correspondents. `functions` are all that the module defines, for timers.
+    state for all correspondents. `functions` are all that the module defines, for timers. `failed` is called instead of
+    `error` for a message that fails, where ERROR is a state like any other and takes the next message.
     """
 
     name: str
@@ -81,7 +82,9 @@ class Module(msgspec.Struct, frozen=True, kw_only=True):
     stateless: Mapping[str, Handler]
     functions: Mapping[str, Callable[..., Any]]
     error: Handler | None = None
+    failed: Handler | None = None
     otherwise: Handler | None = None
+    on_bounce: Handler | None = None
     key_generator: Callable[[str, Any], str] | None = None
     shared: bool = False
     on_failure: OnFailure = "dead"

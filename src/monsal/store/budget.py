@@ -11,13 +11,16 @@ class ReplyBudget:
     It lives in memory: after a restart a loop gets one more hour's worth of replies, and is stopped again.
     """
 
-    __slots__ = ("_sent", "_size")
+    __slots__ = ("_quick", "_sent", "_size")
 
     HOUR = 3600.0
+    #: Seconds within which an answer to a mail of ours counts as quick.
+    AT_ONCE = 60.0
 
     def __init__(self, size: int = 10_000) -> None:
         self._size = size
         self._sent: dict[str, list[float]] = {}
+        self._quick: dict[str, tuple[int, float]] = {}
 
     def count(self, correspondent: str, now: float) -> int:
         """How many mails left for this correspondent within the hour before `now`."""
@@ -39,3 +42,21 @@ class ReplyBudget:
         # Above this many the decision is the same; the list must not grow with a loop.
         del times[:-1000]
         self._sent[correspondent] = times
+
+    def arrived(self, correspondent: str, received: float) -> int:
+        """How many mails in a row, up to the one that was `received` then, came at once after a mail to their writer.
+
+        Programs that answer each other do so for ever; a person needs longer, or stops. A mail that is looked at again
+        counts from 0: somebody released it.
+        """
+        times = self._sent.get(correspondent)
+        if times is None:
+            return 0
+        count, last = self._quick.get(correspondent, (0, -1.0))
+        earlier = [at for at in times[-20:] if at <= received]
+        is_quick = received > last and bool(earlier) and received - earlier[-1] <= self.AT_ONCE
+        count = count + 1 if is_quick else 0
+        if len(self._quick) >= self._size:
+            del self._quick[next(iter(self._quick))]
+        self._quick[correspondent] = (count, received)
+        return count

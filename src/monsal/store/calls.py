@@ -35,6 +35,7 @@ from monsal.errors import (
     StoreNewer,
     StoreUnavailable,
 )
+from monsal.store.bounced import SentMail
 from monsal.store.contract import (
     Accept,
     Capabilities,
@@ -175,7 +176,7 @@ WAKE: Final = "wake"
 GIVE_BACK: Final = "give_back"
 PUT_BACK: Final = "put_back"
 
-What = Literal["queue", "dead", "states", "outbox"]
+What = Literal["queue", "dead", "states", "outbox", "suppressed"]
 Leases = list[tuple[str, Fence]]
 #: The name of a file with a large body, as `ids.new_token` makes it: never a way to another folder (P8).
 Token = Annotated[str, msgspec.Meta(pattern=r"\A[0-9a-f]{20}\Z")]
@@ -298,6 +299,9 @@ CALLS: Final[dict[str, Call]] = {
     "release": _call(tuple[str, float], int),
     "retry_outgoing": _call(tuple[int, float], bool),
     "cancel_outgoing": _call(tuple[int, float], bool),
+    "sent": _call(tuple[str], SentMail | None),
+    "suppress": _call(tuple[str, str, float, float | None], None),
+    "unsuppress": _call(tuple[str], bool),
     "set_state": _call(tuple[StateKey, str, float], None),
     "set_all": _call(tuple[str, str, float], int),
     "rename_state": _call(tuple[str, str, str, float], int),

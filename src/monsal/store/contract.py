@@ -24,6 +24,7 @@ from typing import Any, Literal, Protocol
 
 import msgspec
 
+from monsal.store.bounced import Bounced, Suppressions
 from monsal.store.identity import Identity
 from monsal.store.upkeep import Upkeep
 
@@ -55,11 +56,13 @@ __all__ = [
     "Store",
     "TurnCommit",
     "TurnRow",
+    "What",
 ]
 
 #: The state of every conversation that was never stored (contract rule state.R7).
 ROUTE_FIRST_STATE = "START"
 Source = Literal["mail", "timer", "bounce", "call"]
+What = Literal["queue", "dead", "states", "outbox", "suppressed"]
 
 
 class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
@@ -87,10 +90,8 @@ class StateKey(msgspec.Struct, frozen=True, array_like=True):
 class StateValue(msgspec.Struct, frozen=True, array_like=True):
     """Where a conversation stands.
 
-    `version` grows with each change and is 0 when nothing is stored (then `state` is START); `entered` is the
-    version at which the state's name last changed; `since` the time of that, in epoch seconds. `previous` is the
-    state before that change, so that an ERROR can be resumed (rule state.B6).
-    """
+    `version` grows with each change, 0 when nothing is stored (then `state` is START); `entered` is that of the last
+    change of the name, `since` its time in epoch seconds, `previous` the state before (rule state.B6)."""
 
     state: str = ROUTE_FIRST_STATE
     version: int = 0
@@ -153,8 +154,9 @@ class Claimed(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
     `attempts` counts failed tries, `kills` the times its process died while it ran. `done` lists the turns already
     committed for it. For source timer: `target` is the function to call (`module:name`), `state` the conversation
     that set it, `entered` that conversation's `StateValue.entered` at the time, and body and message_id are those of
-    the message whose turn set it. `replies` counts the mails of the last hour to the correspondent, as far as the store
-    knows of them (`TurnCommit.replies`); a store with one worker leaves the counting to that one.
+    the message whose turn set it. `replies` counts the mails of the last hour to the correspondent as far as the store
+    knows (`TurnCommit.replies`), `quick` how often in a row an answer came at once (`ReplyBudget.arrived`); one
+    worker counts for itself.
     """
 
     id: int
@@ -175,6 +177,7 @@ class Claimed(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
     state: StateKey | None = None
     entered: int = 0
     replies: int = 0
+    quick: int = 0
 
 
 class Expected(msgspec.Struct, frozen=True, array_like=True):
@@ -201,7 +204,7 @@ class OutgoingMail(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
     """A rendered mail: these bytes, with this Message-ID, are what leaves, however often it has to be tried.
 
     `token` identifies it in the envelope sender (`b+<token>.<mac>@host`). `due` is when it may leave first.
-    """
+    To a suppressed address it is not sent, and noted as failed, unless it is `forced`."""
 
     token: str
     message_id: str
@@ -209,6 +212,7 @@ class OutgoingMail(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
     recipients: tuple[str, ...]
     body: bytes
     due: float = 0.0
+    forced: bool = False
 
 
 class SetTimer(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
@@ -273,7 +277,8 @@ class TurnCommit(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
     """One turn, one commit (P2). `turn` is None when no handler ran to its end (a failure, a stale timer).
 
     `message` is the id of the claimed row, `now` the time of the commit in epoch seconds; `replies` says how many of
-    the outgoing mails go to the correspondent, `identity` what the turn found out about who somebody is.
+    the outgoing mails go to the correspondent; `identity` is what the turn found out about who somebody is, and
+    `bounced` what the row, a report, says of our mail.
     """
 
     fence: Fence
@@ -289,6 +294,7 @@ class TurnCommit(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
     statements: tuple[Statement, ...] = ()
     replies: int = 0
     identity: Identity | None = None
+    bounced: tuple[Bounced, ...] = ()
 
 
 class Applied(msgspec.Struct, frozen=True, array_like=True, tag=True):
@@ -326,14 +332,15 @@ class Outgoing(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
 class Settled(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
     """What became of an outgoing row: sent; deferred until `due`; or failed for good. `reason` is the peer's reply.
 
-    `tried` is False when the relay as a whole was down: then the row's `attempts` stay as they are.
-    """
+    `tried` is False when the relay as a whole was down: the row's `attempts` stay as they are. `report` is stored with
+    a row that fails: a mail to its own envelope sender, for the queue of the row that made it."""
 
     id: int
     status: Literal["sent", "deferred", "failed"]
     reason: str = ""
     due: float = 0.0
     tried: bool = True
+    report: Accept | None = None
 
 
 class Ledger(msgspec.Struct, frozen=True, kw_only=True):
@@ -349,7 +356,7 @@ class Ledger(msgspec.Struct, frozen=True, kw_only=True):
     duplicates: int = 0
 
 
-class Store(Upkeep, Protocol):
+class Store(Suppressions, Upkeep, Protocol):
     """The durable side of an application. See the module's text for the order of use."""
 
     @property
@@ -389,15 +396,11 @@ class Store(Upkeep, Protocol):
     async def accept(self, mail: Accept) -> Receipt:
         """Store a mail; returns after it reached the disk (P1). A duplicate gives the first receipt and is counted.
 
-        Raises StoreUnavailable if it cannot be committed: then nothing of it is stored.
-        """
+        Raises StoreUnavailable if it cannot be committed: then nothing of it is stored."""
         ...
 
     async def claim(self, limit: int, now: float, lease: float) -> list[Claimed]:
-        """Take up to `limit` rows, each the due head of a free queue, under a lease of `lease` seconds.
-
-        Timers due at `now` become rows first.
-        """
+        """Take up to `limit` rows, each the due head of a free queue, under a lease of `lease` seconds."""
         ...
 
     def next_work(self) -> float | None:
@@ -443,9 +446,7 @@ class Store(Upkeep, Protocol):
         """Outgoing rows by status: waiting, deferred, sending, sent, failed."""
         ...
 
-    async def rows(
-        self, what: Literal["queue", "dead", "states", "outbox"], limit: int = 1000
-    ) -> list[Mapping[str, Any]]:
+    async def rows(self, what: What, limit: int = 1000) -> list[Mapping[str, Any]]:
         """Rows for people to look at, with the columns of INTERFACE, oldest first."""
         ...
 
@@ -494,7 +495,6 @@ class Store(Upkeep, Protocol):
 
         Only rows that still wait count. If some of them were there at an earlier kill (`kills` of 1 or more), these
         are the suspects, which the worker runs one at a time: each of them gets one kill more, the others none. If
-        none was, each gets its first. So a message that ran beside a killer is counted once, not again and again.
-        All of them may be claimed at once.
+        none was, each gets its first: what ran beside a killer is counted once. All may be claimed at once.
         """
         ...

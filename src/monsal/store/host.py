@@ -395,7 +395,8 @@ class StoreHost:
         for index, row in enumerate(rows):
             guest.leases[row.fence] = Lease(row.lease_key, row.correspondent, until)
             if replies := budget.count(row.correspondent, now):
-                rows[index] = msgspec.structs.replace(row, replies=replies)
+                quick = budget.arrived(row.correspondent, row.received)
+                rows[index] = msgspec.structs.replace(row, replies=replies, quick=quick)
         self._work.answered(guest, short=len(rows) < max(limit, 1))
         return rows
 

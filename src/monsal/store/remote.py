@@ -27,6 +27,7 @@ from typing import Any, Final
 from msgspec.structs import replace
 
 from monsal.errors import ConnectionLost, RemoteError, StatementError, StoreError, StoreUnavailable
+from monsal.store.bounced import SentMail
 from monsal.store.calls import (
     BYE,
     CALLS,
@@ -414,6 +415,15 @@ class RemoteStore:
 
     async def cancel_outgoing(self, row: int, now: float) -> bool:
         return bool(await self._ask("cancel_outgoing", (row, now)))
+
+    async def sent(self, token: str) -> SentMail | None:
+        return (await self._ask("sent", (token,))) or None
+
+    async def suppress(self, address: str, reason: str, now: float, until: float | None = None) -> None:
+        await self._ask("suppress", (address, reason, now, until))
+
+    async def unsuppress(self, address: str) -> bool:
+        return bool(await self._ask("unsuppress", (address,)))
 
     # -- for people -------------------------------------------------------------------------------------------
 

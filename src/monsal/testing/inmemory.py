@@ -22,6 +22,9 @@ from monsal.mail import Attachment, Draft, Envelope, Message
 from monsal.rpc import RemoteAPI
 from monsal.smtp.replies import Refused
 from monsal.store.contract import Receipt, StateKey
+from monsal.store.engine.data import Data
+from monsal.store.engine.face import SqlStore
+from monsal.store.engine.operation import ASIDE_DURABLE
 from monsal.testing.play import Conversation
 from monsal.testing.program import Program
 from monsal.testing.relay import FakeRelay, SentMail
@@ -241,7 +244,7 @@ class TestClient:
             key = StateKey(*engine.router.state_key(name, message))
         return self._run(engine.store.read_states([key]))[key].state
 
-    def rows(self, what: Literal["queue", "dead", "states", "outbox"]) -> list[Mapping[str, Any]]:
+    def rows(self, what: Literal["queue", "dead", "states", "outbox", "suppressed"]) -> list[Mapping[str, Any]]:
         """What `monsal queue`, `dead`, `states` or `outbox` would list."""
         return self._run(self._open_engine().store.rows(what))
 
@@ -249,10 +252,27 @@ class TestClient:
         """Rows of the application's own tables."""
         return self._run(self._open_engine().store.read(sql, params))
 
+    def write(self, sql: str, params: Sequence[Any] = ()) -> None:
+        """Prepare the application's own tables, under the rules of a turn. Raises StatementError."""
+
+        def change(data: Data) -> None:
+            data.begin_with_care()
+            data.guard.turn(data.db, sql, params)
+
+        store = self._open_engine().store
+        assert isinstance(store, SqlStore)
+        self._run(store.core.run(ASIDE_DURABLE, change))
+
     def replay(self, row: int) -> None:
         """Have a dead letter handled again."""
         self._run(self._open_engine().store.replay(row, self.clock.now()))
         self.settle()
+
+    def release(self, conversation: str) -> int:
+        """Let what is held of a conversation go on; how many messages were held."""
+        released = self._run(self._open_engine().store.release(fold(conversation), self.clock.now()))
+        self.settle()
+        return released
 
     def _open_engine(self) -> Engine:
         if self._engine is None:

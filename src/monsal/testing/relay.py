@@ -70,6 +70,7 @@ class FakeRelay:
 
         relay.defer("bob@*", times=2)      the next two tries for Bob fail for now
         relay.fail("eve@example.net")      mail to Eve is refused for good
+        relay.accept("eve@example.net")    and is taken again
         relay.down(times=3)                nobody answers at all, three times
         relay.hang()                       the next batch gets no answer before `release`
 
@@ -93,6 +94,10 @@ class FakeRelay:
     def fail(self, address: str = "*", *, reason: str = "550 5.1.1 no such user", times: int | None = None) -> None:
         """Refuse them for good."""
         self._rules.append(_Rule(address, Failed(reason), times))
+
+    def accept(self, address: str = "*") -> None:
+        """Take mail again for what `defer` and `fail` were told with the same pattern (`*`: for all)."""
+        self._rules = [rule for rule in self._rules if address != "*" and fold(rule.pattern) != fold(address)]
 
     def down(self, times: int = 1) -> None:
         """Answer nobody for the next `times` batches."""

@@ -52,6 +52,23 @@ def test_outgoing_mail_is_tried_again_or_cancelled(stocked: Path, invoke: Invoke
     assert invoke("outbox", "cancel", row, "--dir", stocked).exit_code == 1
 
 
+def test_addresses_are_suppressed_and_written_to_again(stocked: Path, invoke: Invoke) -> None:
+    assert invoke("suppressed", "--dir", stocked).stdout == "every address is written to\n"
+    added = invoke("suppressed", "add", "Ann@x.example", "--days", "3", "--reason", "asked", "--dir", stocked)
+    assert (added.exit_code, added.stdout) == (0, "Ann@x.example is not written to any more\n")
+    assert invoke("suppressed", "add", "bob@x.example", "--dir", stocked).exit_code == 0
+    shown = [json.loads(line) for line in invoke("suppressed", "--json", "--dir", stocked).stdout.splitlines()]
+    assert [(row["address"], row["reason"], row["until"] is None) for row in shown] == [
+        ("ann@x.example", "asked", False),
+        ("bob@x.example", "by an operator", True),
+    ]
+    assert invoke("suppressed", "remove", "ANN@x.example", "--dir", stocked).exit_code == 0
+    again = invoke("suppressed", "remove", "ann@x.example", "--dir", stocked)
+    assert again.exit_code == 1
+    assert "not on the list" in again.stderr
+    assert invoke("suppressed", "add", "nobody", "--dir", stocked).exit_code == 64
+
+
 def test_a_held_conversation_goes_on(stocked: Path, invoke: Invoke) -> None:
     result = invoke("release", EVE.upper(), "--dir", stocked)
     assert result.exit_code == 0

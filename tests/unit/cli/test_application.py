@@ -122,6 +122,16 @@ def test_what_an_address_matches(project: Path, invoke: Invoke) -> None:
     assert "matches no route" in none.stdout
 
 
+def test_a_wrong_template_is_found_before_anything_is_opened(project: Path, invoke: Invoke) -> None:
+    (project / "templates").mkdir(exist_ok=True)
+    (project / "templates" / "new.txt").write_text("Hello\n{% if x %}")
+
+    result = invoke("run", "--check", "--dir", project)
+
+    assert result.exit_code == 64
+    assert "new.txt, line 2: " in result.stderr
+
+
 @pytest.mark.rule("routing.B22")
 def test_findings_end_with_1(project: Path, invoke: Invoke) -> None:
     assert invoke("routes", "--check", "--dir", project).exit_code == 0

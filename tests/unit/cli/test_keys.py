@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -55,3 +56,14 @@ def test_a_store_in_memory_has_no_file(invoke: Invoke, home: Path) -> None:
     result = invoke("keys", "--dir", home)
     assert result.exit_code != 0
     assert "in memory" in result.stderr
+
+
+def test_the_file_stays_its_owner_s(invoke: Invoke, home: Path) -> None:
+    """Root rotates; the server that runs as somebody else still has to read it."""
+    invoke("keys", "rotate", "--dir", home)
+    path = home / "run" / "keys"
+    if os.geteuid() == 0:
+        os.chown(path, 1234, 1234)
+    before = path.stat()
+    invoke("keys", "rotate", "--dir", home)
+    assert (path.stat().st_uid, path.stat().st_gid) == (before.st_uid, before.st_gid)

@@ -220,6 +220,44 @@ def test_a_commit_that_comes_second_is_a_conflict(module: Make, play: Play) -> N
     assert isinstance(run(take("b")), Conflict)
 
 
+def test_a_clock_that_jumps_makes_nothing_valid_that_was_used(module: Make, play: Play) -> None:
+    desk = orders(module, "once=True")
+    mail = play(desk)
+    given = address(desk, mail)
+    mail.deliver("yes", to=given, sender=ANN)
+    start = mail.clock.now()
+
+    mail.advance(days=3)
+    with pytest.raises(Refused):
+        mail.deliver("too late", to=given, sender=ANN)
+    other = address(desk, mail)
+    mail.deliver("another one, after which old ones are forgotten", to=other, sender=ANN)
+    mail.clock.advance(start - mail.clock.now())
+    mail.deliver("set back", to=given, sender=ANN)
+
+    assert len(desk.calls) == 2
+    assert reasons(mail)[-1].startswith("capability: it was used before")
+
+
+def test_a_rotation_in_between_leaves_addresses_as_they_are(module: Make, play: Play, tmp_path: Path) -> None:
+    desk = orders(module)
+    mail = play(desk)
+    keys = Keyring(tmp_path / "keys", now=mail.clock.now, secret=lambda: b"")
+    mail._open_engine().spool.capabilities.keyring = keys
+    given = address(desk, mail)
+
+    rotate_keys(tmp_path / "keys", mail.clock.now(), keep=1e6)
+    mail.deliver("yes", to=given, sender=ANN)
+    assert len(desk.calls) == 1
+    rotate_keys(tmp_path / "keys", mail.clock.now(), keep=0.0)
+    with pytest.raises(Refused):
+        mail.deliver("yes", to=given, sender=ANN)
+    (tmp_path / "keys").write_text("broken")
+    with pytest.raises(Refused) as caught:
+        mail.deliver("yes", to=given, sender=ANN)
+    assert caught.value.reply.code == 451
+
+
 # -- keys -----------------------------------------------------------------------------------------------------------
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from monsal.mail.automatic import automatic_reason, bounce_reason
+from monsal.mail.automatic import automatic_reason, bounce_reason, own_hops
 from monsal.mail.header import scan
 
 
@@ -30,6 +30,14 @@ from monsal.mail.header import scan
         ('Content-Type: multipart/report; report-type="delivery-status"; boundary=x',
          "Content-Type: multipart/report (delivery report)"),
         ("X-Failed-Recipients: x@y", "X-Failed-Recipients"),
+        ("X-FC-MachineGenerated: true", "X-FC-MachineGenerated: true"),
+        ("X-Post-MessageClass: 9; Autoresponder", "X-Post-MessageClass: 9; Autoresponder"),
+        ("Delivered-To: Autoresponder", "Delivered-To: Autoresponder"),
+        ("X-Mailer: vacation 1.2", "X-Mailer: vacation 1.2"),
+        ("Subject: Automatic reply: your order", "Subject: Automatic reply: your order"),
+        ("Subject: Out of Office", "Subject: Out of Office"),
+        ("Subject: AUTO: Jane is out of the office (back 1 May)",
+         "Subject: AUTO: Jane is out of the office (back 1 May)"),
     ],
 )  # fmt: skip
 def test_a_header_that_says_so(header: str, reason: str) -> None:
@@ -47,6 +55,15 @@ def test_a_header_that_says_so(header: str, reason: str) -> None:
         "X-Auto-Response-Suppress: DR",
         "Content-Type: multipart/alternative; boundary=report-type",
         "X-Priority: 1",
+        "X-FC-MachineGenerated: false",
+        "Delivered-To: desk@example.com",
+        "X-Mailer: Thunderbird",
+        "Subject: Out of office chairs we are",
+        "Subject: Re: Automatic reply: your order",
+        "Subject: Auto: Reifen",
+        "Subject: Absence: three days",
+        "Feedback-ID: 1:2:3:x",
+        "X-Monsal-Hops: 1",
     ],
 )
 def test_a_person(header: str) -> None:
@@ -80,3 +97,54 @@ def test_a_vacation_notice_is_no_bounce() -> None:
 
     assert bounce_reason(found, "a@b.c") is None
     assert automatic_reason(found, "a@b.c") is not None
+
+
+@pytest.mark.parametrize(
+    "subject",
+    [
+        "Out of office: order",
+        "Abwesenheitsnotiz: Bestellung",
+        "Réponse automatique : commande",
+        "Respuesta automática: pedido",
+        "Risposta automatica: ordine",
+        "Resposta automática: pedido",
+        "Automatisch antwoord: bestelling",
+        "Autosvar: bestilling",
+        "Automaattinen vastaus: tilaus",
+        "Odpowiedź automatyczna: zamówienie",
+        "Automatická odpověď: objednávka",
+        "Автоматический ответ: заказ",
+        "Automatikus válasz: rendelés",
+        "自動応答: 注文",
+        "自动答复: 订单",
+        "=?utf-8?q?Automatische_Antwort=3A_Gr=C3=BC=C3=9Fe?=",
+    ],
+)
+def test_subjects_of_responders(subject: str) -> None:
+    raw = f"From: a@b.c\r\nSubject: {subject}\r\n\r\n".encode()
+
+    assert (automatic_reason(scan(raw), "a@b.c") or "").startswith("Subject: ")
+
+
+@pytest.mark.parametrize(
+    ("address", "nobody"),
+    [
+        ("noreply@b.c", True),
+        ("no-reply+x@b.c", True),
+        ("do_not_reply@b.c", True),
+        ("orders-noreply@b.c", True),
+        ("autoresponder@b.c", True),
+        ("norman@b.c", False),
+        ("reply@b.c", False),
+        ("nobody.smith@b.c", False),
+    ],
+)
+def test_addresses_that_nobody_reads(address: str, nobody: bool) -> None:
+    raw = f"From: {address}\r\n\r\n".encode()
+
+    assert automatic_reason(scan(raw), "a@b.c") == (f"From: {address}" if nobody else None)
+
+
+@pytest.mark.parametrize(("value", "hops"), [("1", 1), (" 12 ", 12), ("-1", 0), ("x", 0), ("9999999", 0), ("²", 0)])
+def test_own_hops(value: str, hops: int) -> None:
+    assert own_hops(scan(f"X-Monsal-Hops: {value}\r\n\r\n".encode())) == hops

@@ -22,6 +22,16 @@ from monsal.mail.charset import clean, decode_base64, decode_header, decode_text
         ("x".encode("utf-16"), "utf-16", "x"),
         (b"\xef\xbb\xbfx", "utf-8", "x"),
         (b"\x81", None, "\ufffd"),
+        # Wrong declarations: UTF-8 said to be something in which any byte is a character.
+        ("grün".encode(), "iso-8859-1", "grün"),
+        ("привет".encode(), "koi8-r", "привет"),
+        ("grün".encode(), "windows-1250", "grün"),
+        ("日本語".encode("iso-2022-jp"), None, "日本語"),
+        ("日本語".encode("iso-2022-jp"), "us-ascii", "日本語"),
+        ("中文".encode("gb18030"), "gb2312", "中文"),
+        ("联通".encode("gbk"), "gbk", "联通"),
+        ("中文".encode("big5"), "CN-Big5", "中文"),
+        ("Grüße".encode("utf-7"), "unicode-1-1-utf-7", "Grüße"),
     ],
 )
 def test_the_declared_set_then_utf8_then_windows_1252(data: bytes, charset: str | None, text: str) -> None:

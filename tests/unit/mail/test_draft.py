@@ -317,6 +317,12 @@ def test_an_answer_is_in_the_thread() -> None:
         ("hi Re: there", "Re: hi Re: there"),
         ("   Re: hi", "Re: hi"),
         ("x" + " " * 100 + "more: y", "Re: x" + " " * 100 + "more: y"),
+        ("回复：答复: 梨", "Re: 梨"),
+        ("YNT: Ynt: armut", "Re: armut"),
+        ("ΑΠ: αχλάδια", "Re: αχλάδια"),
+        ("Отв: Re(2): груши", "Re: груши"),
+        ("회신: 배", "Re: 배"),
+        ("Fwd: hi", "Re: Fwd: hi"),
         ("", "Re:"),
     ],
 )
@@ -328,8 +334,11 @@ def test_an_answer_without_references_takes_the_one_it_answers() -> None:
     made = reply_draft(message("From: a@b.c\nMessage-ID: <m2@x>\nIn-Reply-To: <m1@x>\n"), text="x")
     without = reply_draft(message("From: a@b.c\n"), text="x")
 
+    several = reply_draft(message("From: a@b.c\nMessage-ID: <m3@x>\nIn-Reply-To: <m1@x> <m2@x>\n"), text="x")
+
     assert made.references == ("<m1@x>", "<m2@x>")
     assert (without.in_reply_to, without.references) == (None, ())
+    assert several.references == ("<m3@x>",)
 
 
 def test_the_references_of_a_long_thread_are_bounded() -> None:
@@ -341,7 +350,57 @@ def test_the_references_of_a_long_thread_are_bounded() -> None:
     assert (made.references[0], made.references[-1]) == ("<0@x>", "<last@x>")
 
 
+def test_the_thread_of_a_message() -> None:
+    assert message("From: a@b.c\nMessage-ID: <m3@x>\nReferences: <m1@x> <m2@x>\n").thread == "<m1@x>"
+    assert message("From: a@b.c\nMessage-ID: <m3@x>\nIn-Reply-To: <m2@x>\n").thread == "<m2@x>"
+    assert message("From: a@b.c\nMessage-ID: <m3@x>\n").thread == "<m3@x>"
+    assert message("From: a@b.c\n").thread is None
+
+
+def test_where_an_answer_is_wanted() -> None:
+    asked = message("From: Alice@Example.org\nReply-To: nobody, Desk <desk@x.y>, other@x.y\n")
+
+    assert asked.reply_address == "desk@x.y"
+    assert message("From: Alice@Example.org\nReply-To: none\n").reply_address == "Alice@Example.org"
+    assert reply_draft(asked, text="x").to == ("Alice@Example.org",)
+    assert reply_draft(asked, text="x", to=asked.reply_address).to == ("desk@x.y",)
+
+
+def test_the_headers_of_lists() -> None:
+    """RFC 2369, 2919, 8058: URIs stay whole, whatever their length."""
+    unsubscribe = f"<https://example.com/u/{'x' * 90}>, <mailto:off@example.com?subject=off>"
+    raw = render(
+        headers={
+            "List-Id": "Pears <pears.example.com>",
+            "List-Unsubscribe": unsubscribe,
+            "List-Unsubscribe-Post": "List-Unsubscribe=One-Click",
+            "Precedence": "list",
+        }
+    )
+
+    judged = judge(raw)
+    assert judged["List-Unsubscribe"] == unsubscribe
+    assert judged["List-Id"] == "Pears <pears.example.com>"
+    assert judged["List-Unsubscribe-Post"] == "List-Unsubscribe=One-Click"
+    assert judged["Precedence"] == "list"
+    for line in raw.split(b"\r\n"):
+        assert line.count(b"<") == line.count(b">")
+    for bad in ("x\r\nBcc: y@z.w", "x\ny", "x\0"):
+        with pytest.raises(ValueError, match="CR, LF or NUL"):
+            draft(headers={"List-Id": bad})
+
+
 def test_a_correspondent_out_of_the_envelope_is_answered_there() -> None:
     made = reply_draft(message("From: someone@else.example\n", sender="bounces@example.org"), text="x")
 
     assert made.to == ("bounces@example.org",)
+
+
+def test_who_is_in_bcc_is_in_the_envelope_alone() -> None:
+    draft = Draft(to=("ann@x.example",), bcc=("bob@x.example", "Ann@X.example"), sender="desk@x.example", text="hi")
+    assert draft.recipients == ("ann@x.example", "bob@x.example")
+    alone = Draft(to=(), bcc=("bob@x.example",), sender="desk@x.example", text="hi")
+    for each in (draft, alone):
+        assert b"bob@" not in each.render(message_id="<1@x.example>", date=0.0)
+    with pytest.raises(AddressError):
+        Draft(to=(), bcc=("nobody",), sender="desk@x.example")

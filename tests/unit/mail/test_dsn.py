@@ -199,6 +199,19 @@ TEXTS = {
         ["ann@example.net"],
         "unknown_user",
     ),
+    "Japanese, and lines of commands": (
+        "以下のメールアドレスへの送信に失敗しました。\nann@example.net\n\n-------server message\n550 5.1.1 "
+        "<ann@example.net>: Recipient address rejected: User unknown\n\n-------original message\n"
+        "Received: from x\nTo: carl@example.org\n",
+        ["ann@example.net"],
+        "unknown_user",
+    ),
+    "the details of a session": (
+        "Error: Invalid user address\n\n550 - Requested action not taken: no such user here\n\nMessage details:\n"
+        "  Subject: Test\n  MAIL FROM: desk@example.com\n  RCPT TO: ann@example.net\n  From: desk@example.com\n",
+        ["ann@example.net"],
+        "unknown_user",
+    ),
     "a label": (
         "Delivery failed 20 attempts: ann@example.net\n\n\nOriginal message follows.\n\nTo: carl@example.org\n",
         ["ann@example.net"],
@@ -254,7 +267,7 @@ NO_BOUNCES = {
         "From: ann@example.net\nSubject: Please confirm your mail\nAuto-Submitted: auto-replied\n\n"
         "Your message is on the waiting list. Click the link to prove that you are human.\n"
     ),
-    "a list": "From: news@example.net\nList-Id: <news.example.net>\nSubject: Mail delivery news\n\nNew in this month.\n",
+    "a list": "From: news@example.net\nList-Id: <news.example.net>\nSubject: Mail delivery news\n\nNew this month.\n",
     "nothing": "",
 }
 

@@ -16,9 +16,10 @@ from monsal.mail.auth import Upstream, authenticate
 from monsal.mail.automatic import automatic_reason
 from monsal.mail.charset import decode_header
 from monsal.mail.dates import parse_date
+from monsal.mail.filenames import safe_filename
 from monsal.mail.header import digest_below_received, scan
 from monsal.mail.htmltext import html_to_text
-from monsal.mail.mime import parameters, parse, safe_filename
+from monsal.mail.mime import parameters, parse
 from monsal.mail.replytext import reply_text
 
 SHORT, TIMES = 2_500, 8

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from monsal.mail.mime import MAX_DEPTH, MAX_PARTS, Part, parameters, parse, safe_filename
+from monsal.mail.filenames import safe_filename
+from monsal.mail.mime import MAX_DEPTH, MAX_PARTS, Part, parameters, parse
 
 
 def shape(part: Part) -> list[tuple[str, bytes]]:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from monsal.errors import RouteError
 from monsal.routing import Finding, Router, draw, findings, transitions
 
 pytestmark = pytest.mark.rule("routing.B22")
@@ -70,6 +71,32 @@ def test_otherwise_and_stateless_handlers_cover_every_state(
         + cover
     )
     assert of_kind(router, "no_handler_in_state") == []
+
+
+def test_a_bounce_handler_needs_no_route_and_there_is_one(load: Callable[..., str], router: Router) -> None:
+    load("""
+        @route("order@(host)")
+        def START(message): ...
+        @on_bounce
+        def RETURNED(message, bounce, host): ...
+    """)
+    assert of_kind(router, "mark_without_route") == []
+    handler = next(module.on_bounce for module in router.table.modules.values())
+    assert handler is not None
+    assert handler.name == "RETURNED"
+    assert handler.required == ("bounce", "host")
+
+
+def test_a_second_bounce_handler_is_refused(load: Callable[..., str]) -> None:
+    with pytest.raises(RouteError, match="2 @on_bounce handlers"):
+        load("""
+            @route("order@(host)")
+            def START(message): ...
+            @on_bounce
+            def ONE(message, bounce): ...
+            @on_bounce
+            def TWO(message, bounce): ...
+        """)
 
 
 def test_two_modules_that_start_at_one_address(modules: Any, router: Router) -> None:

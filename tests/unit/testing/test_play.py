@@ -11,6 +11,7 @@ import pytest
 from play_desk import BOB
 
 from monsal import App, literal
+from monsal.errors import StatementError
 from monsal.smtp.replies import Refused
 from monsal.testing import FakeRelay, TestClient, client
 
@@ -151,3 +152,12 @@ def test_a_seed_decides_the_order_and_nothing_else(app: App, tmp_path: Path, sto
     assert orders == [run(seed) for seed in range(4)]
     assert len({tuple(order) for order in orders}) > 1
     assert all(sorted(order) == sorted(orders[0]) for order in orders)
+
+
+def test_tables_are_prepared_under_the_rules_of_a_turn(tmp_path: Path) -> None:
+    app = App(play_desk, captures={"host": literal("example.com")}, tables="create table t (a int) strict")
+    with client(app, directory=tmp_path) as mail:
+        mail.write("insert into t values (?), (?)", (1, 2))
+        assert mail.query("select a from t") == [(1,), (2,)]
+        with pytest.raises(StatementError):
+            mail.write("delete from monsal_spool")

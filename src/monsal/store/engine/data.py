@@ -20,6 +20,7 @@ from monsal.store.engine.codes import DEAD, DONE, DROPPED, HELD, SOURCES, WAITIN
 from monsal.store.engine.database import PATIENCE, Guard, is_own_fault, select
 from monsal.store.engine.place import EngineSettings, Place
 from monsal.store.engine.schedule import Head, Schedule
+from monsal.store.engine.suppressed import Suppressed
 from monsal.store.engine.text import load_text, store_text
 
 __all__ = ["Counters", "Data", "Fresh", "Locked", "Tally", "flushed_group"]
@@ -121,6 +122,7 @@ class Data:
         self.schedule = Schedule()
         self.states = StateCache(settings.cached_states)
         self.fresh = Fresh(settings.fresh_bytes)
+        self.suppressed = Suppressed()
         self.counters = Counters(0, 0, 0, 0, 0)
         self.ledger = Tally([])
         self.outbox_counts = [0, 0, 0, 0]
@@ -300,6 +302,8 @@ class Data:
     def _load_dues(self) -> None:
         self.look_for_timers()
         self.next_mail = _first(self.db, "SELECT min(due) FROM monsal_outbox WHERE status < 2")
+        for address, until, reason in self.select("SELECT address, until, reason FROM monsal_suppressed"):
+            self.suppressed.put(load_text(address), until, load_text(reason))
 
     def look_for_timers(self) -> None:
         """See on the disk when the next timer is due, or the next message that stands aside expires."""

@@ -114,6 +114,10 @@ def erase_states(data: Data, sender: str) -> Taken:
     `open` timers. A turn that read one of the states meets a Conflict and runs again."""
     taken = Taken()
     stored = store_text(sender)
+    if data.select("SELECT 1 FROM monsal_bounces WHERE address = ? LIMIT 1", (stored,)):
+        # That they are not written to any more (monsal_suppressed) stays: it is what keeps mail away from them.
+        data.begin()
+        data.write("DELETE FROM monsal_bounces WHERE address = ?", (stored,))
     timers = data.select(_TIMERS, (stored,))
     keys = data.select("SELECT key FROM monsal_states WHERE sender = ?", (stored,))
     if not timers and not keys:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from monsal.errors import StoreUnavailable
+from monsal.store.bounced import SentMail
 from monsal.store.contract import (
     Accept,
     Capabilities,
@@ -23,7 +24,7 @@ from monsal.store.contract import (
     StateValue,
     TurnCommit,
 )
-from monsal.store.engine import erasing, looking, operator, outbox, pruning, spool, turns
+from monsal.store.engine import erasing, looking, operator, outbox, pruning, returned, spool, turns
 from monsal.store.engine.bodies import BodyFiles, BodyWriters, Filed
 from monsal.store.engine.codes import SOURCES
 from monsal.store.engine.core import Core
@@ -201,6 +202,17 @@ class SqlStore:
 
     async def cancel_outgoing(self, row: int, now: float) -> bool:
         return await self._core.run(DURABLE, outbox.cancel_outgoing, row, now)
+
+    # -- mail that came back ------------------------------------------------------------------------------------
+
+    async def sent(self, token: str) -> SentMail | None:
+        return await self._core.run(APPLIED, returned.sent, token)
+
+    async def suppress(self, address: str, reason: str, now: float, until: float | None = None) -> None:
+        await self._core.run(DURABLE, returned.suppress, address, reason, now, until)
+
+    async def unsuppress(self, address: str) -> bool:
+        return await self._core.run(DURABLE, returned.unsuppress, address)
 
     # -- for people -------------------------------------------------------------------------------------------
 

@@ -16,12 +16,15 @@ from monsal.store.engine.text import load_text, load_text_or_none
 
 __all__ = ["What", "dead_detail", "read_ledger", "read_outbox_counts", "rows", "to_ledger"]
 
-What = Literal["queue", "dead", "states", "outbox"]
+What = Literal["queue", "dead", "states", "outbox", "suppressed"]
 
 _ROW: Final = "id, message_id, sender, recipient, status, attempts, reason, received, due"
 _QUEUE: Final = f"SELECT {_ROW} FROM monsal_spool WHERE status < 2 ORDER BY id LIMIT ?"
 _DEAD: Final = f"SELECT {_ROW} FROM monsal_spool INDEXED BY monsal_spool_dead WHERE status = 3 ORDER BY id LIMIT ?"
 _STATES: Final = "SELECT key, sender, state, version, since FROM monsal_states ORDER BY since, version LIMIT ?"
+_SUPPRESSED: Final = (
+    "SELECT address, reason, detail, since, until FROM monsal_suppressed ORDER BY since, address LIMIT ?"
+)
 # What was sent is history (v_outbox has it); what was not is what somebody may have to act on.
 _OUTBOX: Final = (
     "SELECT id, message_id, sender, recipient, status, attempts, reason, created, due"
@@ -33,6 +36,10 @@ def rows(db: apsw.Connection, what: What, limit: int, running: Collection[int] =
     """Rows with the columns of INTERFACE, oldest first. `running` are those under lease, or being sent."""
     if what == "states":
         return [_state_row(*row) for row in select(db, _STATES, (limit,))]
+    if what == "suppressed":
+        # A store that no server of this version has opened yet has no such table.
+        is_there = select(db, "SELECT 1 FROM sqlite_master WHERE name = 'monsal_suppressed'")
+        return [_suppressed_row(*row) for row in select(db, _SUPPRESSED, (limit,))] if is_there else []
     if what == "outbox":
         return [_row(OUT_NAMES, "sending", row, running) for row in select(db, _OUTBOX, (limit,))]
     return [
@@ -52,6 +59,16 @@ def _row(names: tuple[str, ...], active: str, row: tuple[Any, ...], running: Col
         "reason": load_text(reason) if reason else "",
         "created": iso(created),
         "due": iso(due),
+    }
+
+
+def _suppressed_row(address: str, reason: str, detail: str, since: float, until: float | None) -> dict[str, Any]:
+    return {
+        "address": load_text(address),
+        "reason": load_text(reason),
+        "detail": load_text(detail),
+        "since": iso(since),
+        "until": None if until is None else iso(until),
     }
 
 

@@ -10,9 +10,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from monsal.store.contract import Outgoing, Settled
+import msgspec
+
+from monsal.store.contract import Outgoing, Recipient, Settled
 from monsal.store.engine.codes import OUT_DEFERRED, OUT_FAILED, OUT_SENT, OUT_WAITING
 from monsal.store.engine.data import Data
+from monsal.store.engine.spool import accept
 from monsal.store.engine.text import load_text, store_text, store_time
 
 __all__ = ["cancel_outgoing", "counts", "open_status", "put_back", "retry_outgoing", "settle", "take_outgoing"]
@@ -81,6 +84,7 @@ def settle(data: Data, results: Sequence[Settled]) -> None:
     """Write what became of rows. One that is not open any more (cancelled meanwhile) stays as it is."""
     writes: list[tuple[str, tuple[Any, ...]]] = []
     moved: dict[int, tuple[int, int, float]] = {}
+    reports: list[Settled] = []
     for result in results:
         row = result.id
         before = data.sending.get(row)
@@ -94,6 +98,8 @@ def settle(data: Data, results: Sequence[Settled]) -> None:
         else:
             writes.append((_END, (after, tried, reason, row)))
         moved[row] = before, after, result.due
+        if result.report is not None and after == OUT_FAILED:
+            reports.append(result)
     if writes:
         data.begin()
         for sql, params in writes:
@@ -104,6 +110,19 @@ def settle(data: Data, results: Sequence[Settled]) -> None:
         if after == OUT_DEFERRED:
             data.next_mail = min(data.next_mail, due)
             data.more_mail = True
+    for result in reports:
+        _store_report(data, result)
+
+
+def _store_report(data: Data, result: Settled) -> None:
+    """Store what the failure of a mail reports to its own sender, in the queue of the row whose turn sent it (P3)."""
+    assert result.report is not None
+    keys = data.select(_MADE_BY, (result.id,))
+    recipients = tuple(
+        Recipient(recipient.address, load_text(keys[0][0]) if keys else recipient.lease_key)
+        for recipient in result.report.recipients
+    )
+    accept(data, msgspec.structs.replace(result.report, recipients=recipients), None)
 
 
 def open_status(data: Data, row: int) -> int | None:
@@ -155,5 +174,6 @@ _NEXT_DUE: Final[str] = (
     "SELECT due, id FROM monsal_outbox INDEXED BY monsal_outbox_due"
     " WHERE status < 2 AND due > ? AND id <= ? ORDER BY due, id LIMIT ?"
 )
+_MADE_BY: Final[str] = "SELECT s.lease_key FROM monsal_outbox o JOIN monsal_spool s ON s.id = o.message WHERE o.id = ?"
 _DEFER: Final[str] = "UPDATE monsal_outbox SET status = 1, attempts = attempts + ?, reason = ?, due = ? WHERE id = ?"
 _END: Final[str] = "UPDATE monsal_outbox SET status = ?, attempts = attempts + ?, reason = ? WHERE id = ?"

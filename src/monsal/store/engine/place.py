@@ -34,7 +34,8 @@ class EngineSettings:
     the database in the background; `checkpoint_limit`: pages at which the writer stops for the rest of them.
     `fresh_bytes`: memory for bodies that were just accepted. `cached_states`: states kept in memory. `sweep_after`:
     seconds for which a large body may wait for its mail; 0 where no other process writes bodies. `vfs`: of SQLite, None
-    for its own.
+    for its own. `soft_limit` failures that are not hard, within `soft_window` seconds, suppress an address for
+    `soft_for`.
     """
 
     body_limit: int = 128 * 1024
@@ -49,6 +50,9 @@ class EngineSettings:
     cached_states: int = 20_000
     sweep_after: float = 0.0
     vfs: str | None = None
+    soft_limit: int = 5
+    soft_window: float = 7 * 86400.0
+    soft_for: float = 14 * 86400.0
 
 
 class Place(Protocol):

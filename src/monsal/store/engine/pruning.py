@@ -122,6 +122,7 @@ _FORGET_ROW: Final = (
     "DELETE FROM monsal_history WHERE message = ?",
     "DELETE FROM monsal_failures WHERE id = ?",
     "DELETE FROM monsal_aside WHERE message = ?",
+    "DELETE FROM monsal_bounces WHERE message = ?",
     "DELETE FROM monsal_spool WHERE id = ?",
 )
 _UNUSED_BODY: Final = (

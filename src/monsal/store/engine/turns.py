@@ -26,9 +26,10 @@ from monsal.store.contract import (
     TurnRow,
 )
 from monsal.store.engine.bodies import Filed
-from monsal.store.engine.codes import DEAD, DONE, DROPPED, HELD, OUT_WAITING, WAITING
+from monsal.store.engine.codes import DEAD, DONE, DROPPED, HELD, OUT_FAILED, OUT_WAITING, WAITING
 from monsal.store.engine.data import Data
 from monsal.store.engine.identity import is_refused, plan_identity, remember_identity
+from monsal.store.engine.returned import note_bounced
 from monsal.store.engine.schedule import Head, Queue
 from monsal.store.engine.spool import KEEP_DETAIL
 from monsal.store.engine.text import store_text, store_time
@@ -68,6 +69,8 @@ def commit(data: Data, turn: TurnCommit, files: dict[str, Filed]) -> CommitResul
     remember_identity(data, turn)
     head = _head_after(data, turn, queue)
     _remember(data, turn, queue, values, head)
+    if turn.bounced:
+        note_bounced(data, turn)
     return Applied(number)
 
 
@@ -127,7 +130,7 @@ def _plan(data: Data, turn: TurnCommit, files: Mapping[str, Filed]) -> tuple[int
     number = 0
     if turn.turn is not None:
         number = data.counters.turn = data.counters.turn + 1
-        writes.append(_history(turn, turn.turn, number, now))
+        writes.append(_history(turn, turn.turn, number, now, _kept_back(data, turn)))
     for mail in turn.outgoing:
         _plan_outgoing(data, turn, mail, Filing(number, now, files.get(mail.token)), writes)
     for timer in turn.timers:
@@ -172,7 +175,21 @@ def change_state(data: Data, change: StateChange, origin: Origin, writes: Writes
     return value
 
 
-def _history(turn: TurnCommit, row: TurnRow, number: int, now: float) -> tuple[str, tuple[Any, ...]]:
+def _kept_back(data: Data, turn: TurnCommit) -> list[str]:
+    """Notes of the mails that are not sent, because their addresses are suppressed."""
+    return [
+        f"mail to {recipient} suppressed: {why}"
+        for mail in turn.outgoing
+        if not mail.forced
+        for recipient in dict.fromkeys(mail.recipients)
+        if (why := data.suppressed.why(recipient, turn.now)) is not None
+    ]
+
+
+def _history(
+    turn: TurnCommit, row: TurnRow, number: int, now: float, notes: Sequence[str]
+) -> tuple[str, tuple[Any, ...]]:
+    note = "; ".join([row.note, *notes] if row.note else notes) if notes else row.note
     return _INSERT_HISTORY, (
         number,
         turn.message,
@@ -182,7 +199,7 @@ def _history(turn: TurnCommit, row: TurnRow, number: int, now: float) -> tuple[s
         store_text(row.state.sender),
         store_text(row.before),
         store_text(row.after),
-        store_text(row.note),
+        store_text(note),
         now,
         turn.fence.epoch,
         turn.fence.counter,
@@ -207,7 +224,11 @@ def _plan_outgoing(data: Data, turn: TurnCommit, mail: OutgoingMail, filing: Fil
     for recipient in dict.fromkeys(mail.recipients):
         row = data.counters.mail = data.counters.mail + 1
         values = (row, number, turn.message, body, token, message_id, sender, store_text(recipient), due, now)
-        writes.append((_INSERT_MAIL, values))
+        why = None if mail.forced else data.suppressed.why(recipient, turn.now)
+        if why is None:
+            writes.append((_INSERT_MAIL, values))
+        else:
+            writes.append((_INSERT_SUPPRESSED, (*values, store_text(f"suppressed: {why}"))))
 
 
 def _timer(turn: TurnCommit, timer: SetTimer, value: StateValue) -> tuple[str, tuple[Any, ...]]:
@@ -264,8 +285,9 @@ def _remember(
     for state, value in values.items():
         data.states.put(state, value)
     for mail in turn.outgoing:
-        for _ in dict.fromkeys(mail.recipients):
-            data.outgoing_moved(None, OUT_WAITING)
+        for recipient in dict.fromkeys(mail.recipients):
+            is_kept = not mail.forced and data.suppressed.why(recipient, turn.now) is not None
+            data.outgoing_moved(None, OUT_FAILED if is_kept else OUT_WAITING)
         data.undurable_mail = min(data.undurable_mail, mail.due)
     for timer in turn.timers:
         if timer.due is not None and timer.due < data.next_timer:
@@ -294,6 +316,7 @@ _INSERT_STATE: Final[str] = "INSERT INTO monsal_states VALUES (?, ?, ?, ?, ?, ?,
 _INSERT_HISTORY: Final[str] = "INSERT INTO monsal_history VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _INSERT_BODY: Final[str] = "INSERT INTO monsal_bodies VALUES (?, ?, ?, ?)"
 _INSERT_MAIL: Final[str] = "INSERT INTO monsal_outbox VALUES (?, ?, ?, ?, ?, ?, ?, ?, 0, 0, ?, '', ?)"
+_INSERT_SUPPRESSED: Final[str] = "INSERT INTO monsal_outbox VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, 3, 0, ?9, ?11, ?10)"
 _SET_TIMER: Final[str] = (
     "INSERT OR REPLACE INTO monsal_timers"
     " SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, sender, message_id, body, envelope FROM monsal_spool WHERE id = ?9"

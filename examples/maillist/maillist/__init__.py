@@ -1,0 +1,1 @@
+"""Lists of people who write to each other: `members` is who belongs to them and writes, `digest` what comes daily."""

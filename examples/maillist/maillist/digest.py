@@ -1,0 +1,49 @@
+"""One machine for each list, whose state all who write share: START (nothing is collected), COLLECTING."""
+
+from maillist.lists import headers, host_of, members, name_of
+from monsal import after, current, reply, route, send, state_key_generator
+
+
+@state_key_generator(shared=True)
+def one_of_each_list(module, message):
+    return f"{module}:{name_of(message.recipient)}"
+
+
+@route("(name)-now@(host)")
+def START(message):
+    reply("Nothing was written since the last digest.")
+
+
+@route("(name)-now@(host)")
+def COLLECTING(message):
+    return SEND(message)
+
+
+def collect(message):
+    """A post was written: the first one says when the digest is due."""
+    key = one_of_each_list(__name__, message)
+    if not current().read("select 1 from v_states where key = ?", (key,)):
+        current().set_state(COLLECTING)
+        after(days=1, run=SEND)
+
+
+def SEND(message):
+    """All posts since the last digest, as one mail to all who want it so; and again in a day, until there is none.
+
+    Whoever writes at this moment runs beside this turn: what is sent is what was read, and no more is deleted.
+    """
+    name, host = name_of(message.recipient), host_of(message.recipient)
+    posts = current().read("select rowid, subject, text from post where list = ? order by rowid", (name,))
+    readers = members(name, digest=True)
+    if not posts or not readers:
+        return START
+    current().write("delete from post where list = ? and rowid <= ?", (name, posts[-1][0]))
+    send(
+        bcc=readers,
+        subject=f"[{name}] digest: {len(posts)} mail{'s' * (len(posts) != 1)}",
+        text="\n\n".join(f"* {subject}\n\n{text}" for _, subject, text in posts),
+        sender=f"{name}@{host}",
+        headers=headers(name, host),
+    )
+    after(days=1, run=SEND)
+    return COLLECTING

@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
 # Installs from Debian the foreign programs that tests/interop needs, and only those that are missing.
-# Postfix comes without configuration and is not started: its smtp-source and smtp-sink are all that is used. systemd is
-# not started either: of it come the program that passes sockets and the one that checks units.
+# Postfix comes without configuration and is not started; tests run one of their own, from a directory of theirs.
+# systemd is not started either: of it come the program that passes sockets and the one that checks units.
 set -euo pipefail
 
 # Each line: a program, and the package that has it.
 peers=(
     "swaks swaks"
+    "openssl openssl"
     "smtp-source postfix"
     "smtp-sink postfix"
     "strace strace"
@@ -27,6 +28,10 @@ for peer in "${peers[@]}"; do
         wanted+=("$package")
     fi
 done
+# Without this swaks speaks no TLS.
+if ! perl -MNet::SSLeay -e 1 2>/dev/null; then
+    wanted+=("libnet-ssleay-perl")
+fi
 if ((${#wanted[@]} == 0)); then
     exit 0
 fi

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from monsal.app import App as App
     from monsal.conversation.context import after as after
     from monsal.conversation.context import current as current
+    from monsal.conversation.context import reject as reject
     from monsal.conversation.context import reply as reply
     from monsal.conversation.context import send as send
     from monsal.conversation.context import start as start
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
     from monsal.mail import Draft as Draft
     from monsal.mail import Message as Message
     from monsal.routing import Capability as Capability
+    from monsal.routing import accept as accept
+    from monsal.routing import authenticate as authenticate
     from monsal.routing import days as days
     from monsal.routing import hours as hours
     from monsal.routing import literal as literal
@@ -56,7 +59,9 @@ _HOME = {
     "Message": "monsal.mail",
     "Reject": "monsal.errors",
     "Retry": "monsal.errors",
+    "accept": "monsal.routing",
     "after": "monsal.conversation.context",
+    "authenticate": "monsal.routing",
     "current": "monsal.conversation.context",
     "days": "monsal.routing",
     "deliver": "monsal.conversation.entrance",

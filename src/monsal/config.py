@@ -9,6 +9,7 @@ Reading is all that happens here; nothing is opened or created.
 from __future__ import annotations
 
 import difflib
+import ipaddress
 import os
 import re
 import tomllib
@@ -20,6 +21,7 @@ import msgspec
 from msgspec import Meta
 
 from monsal.errors import ConfigError
+from monsal.smtp.endpoint import parse_endpoint
 
 __all__ = ["CONFIG_FILE", "Resolved", "SettingRow", "Settings", "load_settings", "mask_secrets"]
 
@@ -50,10 +52,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     | setting | means |
     |---|---|
     | store | where everything durable lives: `sqlite:///path` (relative to the directory), `memory:` |
-    | ingress | where mail comes in: `smtp://host:port`, `lmtp://host:port`, `lmtp:path` |
-    | relay | where mail goes out: `smtp://host:port`, `lmtp:path`, `capture:path` (a maildir; nothing leaves) |
+    | ingress | where mail comes in: `smtp://host:port`, `smtps://host:port`, `lmtp:path`, `maildir:path` |
+    | relay | where mail goes out: `smtp://host:port`, `smtps://user@host`, `lmtp:path`, `capture:path` (a maildir) |
     | hostname | how this server calls itself: greeting, HELO, Message-ID, sender of bounces |
     | authserv_id | the authserv-id whose Authentication-Results are believed (RFC 8601, section 2.5) |
+    | tls_cert, tls_key | certificate (with its chain) and key, in PEM, for STARTTLS and `smtps://` |
+    | auth_users | file of those who may log in (SMTP AUTH, over TLS only): lines that `monsal passwd` makes |
+    | proxy_from | hosts whose connections begin with a PROXY header: addresses, networks, `unix` |
+    | xclient_from | hosts that may say by XCLIENT for whom they speak: addresses, networks, `unix` |
     | authserv_hops | Received lines from the top that are of our own machines; results below them are not believed |
     | check_auth | check SPF, DKIM, DMARC and ARC ourselves where no believed results are (extra `auth`) |
     | check_auth_within | how long such a check may take |
@@ -73,7 +79,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     | max_hops | Received lines above which a message counts as looping |
     | max_replies_per_hour | replies to one correspondent within an hour; none for any number |
     | drain | how long a stopping server waits for turns that run |
+    | max_mails_per_minute | mails within a minute to the recipients of one domain; none for any number |
     | relay_connections | connections to the relay at once |
+    | dkim_key | a file `SELECTOR.pem`, or a directory of them, whose newest keys sign what leaves (RFC 6376) |
+    | dkim_domain | the domain that signs, for its own addresses and those below; none: that of each From |
+    | dkim_selector | the selector of a key file, if its name does not say it |
     | workers | processes that handle messages, beside one for the store and a spare; 0: all is one process |
     | log, log_level | form of the log lines, and from which level on they are written |
     """
@@ -83,6 +93,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     relay: str = "capture:run/sent"
     hostname: str = msgspec.field(default_factory=_own_name)
     authserv_id: str | None = None
+    tls_cert: str | None = None
+    tls_key: str | None = None
+    auth_users: str | None = None
+    proxy_from: tuple[str, ...] = ()
+    xclient_from: tuple[str, ...] = ()
     authserv_hops: Annotated[int, Meta(ge=0)] = 1
     check_auth: bool = False
     check_auth_within: Seconds = 20.0
@@ -103,7 +118,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     max_hops: Count = 50
     max_replies_per_hour: Annotated[int, Meta(ge=0)] | None = 10
     drain: Annotated[float, Meta(ge=0)] = 30.0
+    max_mails_per_minute: Count | None = None
     relay_connections: Count = 4
+    dkim_key: str | None = None
+    dkim_domain: str | None = None
+    dkim_selector: str | None = None
     workers: Annotated[int, Meta(ge=0)] = 0
     log: Literal["text", "json"] = "text"
     log_level: Literal["debug", "info", "warning", "error"] = "info"
@@ -113,7 +132,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 MAX_WORKERS = 256
 
 _FIELDS = {field.name: field for field in msgspec.structs.fields(Settings)}
-_OPTIONAL = {"authserv_id", "max_replies_per_hour", "keep_bodies", "keep_history"}
+_OPTIONAL = {
+    *("auth_users", "authserv_id", "dkim_domain", "dkim_key", "dkim_selector", "keep_bodies", "keep_history"),
+    *("max_mails_per_minute", "max_replies_per_hour", "tls_cert", "tls_key"),
+}
+_LISTS = {"ingress", "proxy_from", "xclient_from"}
 
 
 class SettingRow(msgspec.Struct, frozen=True):
@@ -210,7 +233,7 @@ def _environment_layer(environ: Mapping[str, str]) -> dict[str, Any]:
             continue
         name = variable.removeprefix(PREFIX).lower()
         if name in _FIELDS:
-            layer[name] = [part.strip() for part in text.split(",") if part.strip()] if name == "ingress" else text
+            layer[name] = [part.strip() for part in text.split(",") if part.strip()] if name in _LISTS else text
         elif near := _nearest(name):
             # Other names are not ours to judge: a container platform makes MONSAL_SERVICE_HOST and the like.
             raise ConfigError(f"{variable}: there is no such setting; did you mean {PREFIX}{near.upper()}?")
@@ -231,7 +254,7 @@ def _value(name: str, value: Any, origin: str, *, strict: bool) -> Any:
     # TOML and the environment have no null; a word stands for it.
     if name in _OPTIONAL and isinstance(value, str) and value.lower() in ("none", ""):
         return None
-    if name == "ingress" and isinstance(value, str):
+    if name in _LISTS and isinstance(value, str):
         value = (value,)
     if name == "log_level" and isinstance(value, str):
         value = value.lower()
@@ -270,8 +293,20 @@ def _check(settings: Settings, origins: Mapping[str, str]) -> None:
 
     if len(settings.hostname) > 255 or not _HOSTNAME.match(settings.hostname):
         refuse("hostname", f"must be a domain name such as mail.example.com, not {settings.hostname!r}")
+    if settings.dkim_domain is not None and not _HOSTNAME.match(settings.dkim_domain):
+        refuse("dkim_domain", f"must be a domain name such as example.com, not {settings.dkim_domain!r}")
     if settings.workers > MAX_WORKERS:
         refuse("workers", f"is {settings.workers}; more than {MAX_WORKERS} processes help nobody, and wait for memory")
+    if settings.tls_key is not None and settings.tls_cert is None:
+        refuse("tls_key", "needs tls_cert beside it")
+    if settings.tls_cert is None and any(url.startswith("smtps:") for url in settings.ingress):
+        refuse("ingress", "has smtps://, which needs tls_cert (and tls_key)")
+    if settings.auth_users is not None and settings.tls_cert is None:
+        refuse("auth_users", "is of no use without tls_cert: passwords are taken over TLS only")
+    for name in ("proxy_from", "xclient_from"):
+        for host in getattr(settings, name):
+            if not _is_host(host):
+                refuse(name, f"cannot be {host!r}; it is a list of addresses, networks such as 192.0.2.0/24, and unix")
     for name, texts in (("store", [settings.store]), ("relay", [settings.relay]), ("ingress", settings.ingress)):
         pattern, lowest, forms = _FORMS[name]
         for text in texts:
@@ -279,6 +314,19 @@ def _check(settings: Settings, origins: Mapping[str, str]) -> None:
             port = found.groupdict().get("port") if found else None
             if not found or (port is not None and not lowest <= int(port) <= 65535):
                 refuse(name, f"cannot be {mask_secrets(text)!r}{_why_not(name, text)}; it is {forms}")
+    if "://" in settings.relay:
+        try:
+            parse_endpoint(settings.relay)
+        except ConfigError as error:
+            refuse("relay", f"cannot be used: {error}")
+
+
+def _is_host(text: str) -> bool:
+    try:
+        ipaddress.ip_network(text)
+    except ValueError:
+        return text == "unix"
+    return True
 
 
 # What each of them accepts is what those who open them understand: ingress/listen.py, delivery/, store/url.py. To ask
@@ -294,17 +342,20 @@ _FORMS: dict[str, tuple[re.Pattern[str], int, str]] = {
     ),
     "relay": (
         re.compile(
-            rf"(?:smtp|lmtp):(?://{_HOST}(?::(?P<port>[0-9]{{1,9}}))?/?|///[^\0?#]+|{_SOCKET})|capture:(?P<dir>[^\0]+)"
+            rf"(?:smtp|lmtp|smtps|smtp\+starttls)://(?:[^\s/?#]*@)?{_HOST}(?::(?P<port>[0-9]{{1,9}}))?/?(?:\?[^\s#]*)?"
+            rf"|(?:smtp|lmtp):(?:///[^\0?#]+|{_SOCKET})|capture:(?P<dir>[^\0]+)"
         ),
         1,
-        "smtp://HOST:PORT, lmtp://HOST:PORT, lmtp:PATH/TO/SOCKET or capture:DIR (a maildir; nothing leaves)",
+        "smtp://HOST:PORT, smtps://USER:PASSWORD@HOST, smtp+starttls://HOST, lmtp://HOST:PORT, lmtp:PATH/TO/SOCKET"
+        " or capture:DIR (a maildir; nothing leaves)",
     ),
     "ingress": (
         re.compile(
-            rf"(?:smtp|lmtp)://{_HOST}:(?P<port>[0-9]{{1,9}})|(?:smtp|lmtp|unix):(?:///[^\0]+|(?!//)[^\0]*/[^\0]+)"
+            rf"(?:smtps?|lmtp)://{_HOST}:(?P<port>[0-9]{{1,9}})|(?:smtp|lmtp|unix):(?:///[^\0]+|(?!//)[^\0]*/[^\0]+)"
+            r"|maildir:(?!//)[^\0?]+(?:\?to=[^\s@?&]+@[^\s@?&]+)?"
         ),
         0,
-        "a list of smtp://HOST:PORT, lmtp://HOST:PORT or lmtp:PATH/TO/SOCKET",
+        "a list of smtp://HOST:PORT, smtps://HOST:PORT, lmtp://HOST:PORT, lmtp:PATH/TO/SOCKET or maildir:PATH",
     ),
 }
 
@@ -313,6 +364,4 @@ def _why_not(name: str, text: str) -> str:
     """What may not be obvious about a refused expression."""
     if name == "store" and text.startswith(("postgres:", "postgresql:")):
         return ": stores on PostgreSQL come with a later version"
-    if name == "relay" and "@" in text and "://" in text:
-        return ": a name and password are not supported, use a relay on this host"
     return ""

@@ -20,13 +20,16 @@ from monsal.authentic import checker, organization
 from monsal.clock import Clock
 from monsal.config import Settings
 from monsal.conversation import (
+    Asking,
     Confirming,
     Entrance,
     Janitor,
     Keeping,
     OutboxPump,
+    OutboxSettings,
     Relay,
     Runner,
+    Sign,
     Spool,
     SpoolSettings,
     Templates,
@@ -118,6 +121,7 @@ class Engine:
         store: Store,
         relay: Relay,
         page: Path | None = None,
+        sign: Sign | None = None,
         keys: Path | None = None,
     ) -> None:
         """`page` is the file of the turn page, `keys` that of the keys of capability addresses; None for a store in
@@ -130,11 +134,13 @@ class Engine:
         self._page = TurnPage(page)
         self._has_foreign_states = parts.states is not None
         self.runner = Runner(threads=settings.handler_threads, page=self._page)
+        self.asking = Asking(parts.router)
         self.spool = Spool(
             store,
             parts.router,
             clock,
             SpoolSettings(correspondent=settings.correspondent, max_hops=settings.max_hops),
+            self.asking,
             keys=keys,
         )
         self.entrance = Entrance(store, self.spool, parts.router, clock, max_size=settings.max_message_size)
@@ -150,9 +156,13 @@ class Engine:
             templates=Templates(directory / parts.templates),
             settings=_worker_settings(settings),
             states=parts.states,
+            sign=sign,
             checker=checker(settings) if settings.check_auth else None,
         )
-        self.pump = OutboxPump(store, relay, clock)
+        limit = settings.max_mails_per_minute
+        # Each worker process has a pump of its own, and its share of the rate.
+        share = None if limit is None else limit / max(1, settings.workers)
+        self.pump = OutboxPump(store, relay, clock, OutboxSettings(per_minute=share))
         self._tasks: dict[str, asyncio.Task[None]] = {}
         #: When a drain began, with the turns and mails there were until then.
         self._drained_from = (time.monotonic(), 0, 0)
@@ -164,6 +174,7 @@ class Engine:
         """Open the store, and settle who killed the last process (P6)."""
         await self.store.open()
         await self.runner.open()
+        await self.asking.open()
         self.entrance.open()
         await self.apis.open()
         self._entrances.append(self.entrance)
@@ -291,6 +302,7 @@ class Engine:
         await self.drain_workers(0.0)
         await self.pump.stop(0.0)
         await self._end("outbox")
+        await self.asking.close()
         await self.runner.close()
         self.entrance.close()
         await self.relay.close()

@@ -42,6 +42,7 @@ __all__ = [
     "ConnectionLost",
     "DeadlineExceeded",
     "Forbidden",
+    "LoginUnavailable",
     "MonsalError",
     "NoAnswer",
     "NotRunning",
@@ -227,6 +228,10 @@ class ResultError(TurnError, TypeError):
 
 class DeadlineExceeded(TurnError, TimeoutError):
     """A turn ran longer than its route allows. It is transient: the message is tried again."""
+
+
+class LoginUnavailable(MonsalError):
+    """A login cannot be checked now; the client is asked to try again later."""
 
 
 class Reject(MonsalError):

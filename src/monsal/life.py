@@ -314,7 +314,7 @@ class _Life:
     def _ready(self) -> None:
         facts = self.account.announce()
         self.started = True
-        places = [*facts["smtp"], *facts["lmtp"], *facts["rpc"]]
+        places = [*facts["smtp"], *facts.get("smtps", ()), *facts["lmtp"], *facts["rpc"]]
         log.info("ready: %s", ", ".join(places), extra={"action": "ready"})
         self.options.on_ready({**facts, "example": self.server.service.view.example()})
 

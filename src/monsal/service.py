@@ -17,7 +17,7 @@ import asyncio
 import os
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -25,11 +25,22 @@ import msgspec
 
 from monsal.clock import Clock
 from monsal.config import Settings, mask_secrets
+from monsal.conversation import Sign
 from monsal.conversation.keys import keys_of
 from monsal.delivery import open_relay
 from monsal.engine import DrainReport, Engine, OnFailure, Parts
 from monsal.errors import ReloadFailed, StoreLocked, StoreUnavailable
-from monsal.ingress import Doors, IngressSettings, LmtpIngress, MemoryBudget, SmtpIngress
+from monsal.gates import check_gate, gate_of
+from monsal.ingress import (
+    Doors,
+    Ingress,
+    IngressSettings,
+    LmtpIngress,
+    MaildirIngress,
+    MemoryBudget,
+    SmtpIngress,
+    parse_maildir,
+)
 from monsal.memory import memory_of
 from monsal.smtp.settings import ServerSettings
 from monsal.store import Store
@@ -61,7 +72,7 @@ class View(Protocol):
         ...
 
     def addresses(self) -> dict[str, list[str]]:
-        """Where it can be reached: lists under `smtp`, `lmtp` and `rpc`."""
+        """Where it can be reached: lists under `smtp`, `lmtp`, `rpc`, and `smtps` if there is one."""
         ...
 
     def notes(self) -> list[str]:
@@ -204,6 +215,7 @@ class LocalService:
         self.engine: Engine | None = None
         self.troupe: Troupe | None = None
         self.ingresses: list[SmtpIngress] = []
+        self.maildirs: list[MaildirIngress] = []
         self.report: DrainReport | None = None
 
     @property
@@ -226,8 +238,10 @@ class LocalService:
     # Start
 
     async def open_store(self) -> None:
-        """Open the store. Raises StoreError; StoreLocked if somebody has it for too long."""
+        """Open the store. Raises StoreError; StoreLocked if somebody has it for too long; ConfigError for what clients
+        could not be let in with, while another generation may still serve."""
         settings = self._settings
+        check_gate(settings, self._directory)
         store = self._given
         if store is None:
             store = open_store(settings.store, base=self._directory, tables=self._parts.tables)
@@ -242,6 +256,7 @@ class LocalService:
             store=store,
             relay=relay,
             page=self._page,
+            sign=_signer(settings, self._directory),
             keys=keys_of(settings.store, self._directory),
         )
         await self._open_when_free(engine)
@@ -298,16 +313,34 @@ class LocalService:
             max_recipients=settings.max_recipients,
         )
         budget = MemoryBudget(limits.max_memory)
+        gate = gate_of(settings, self._directory, engine)
         for door in self._doors():
-            ingress = door.kind(door.take(), engine.spool, settings=limits, session=session, budget=budget)
+            ingress = door.kind(
+                door.take(),
+                engine.spool,
+                settings=limits,
+                session=session,
+                budget=budget,
+                gate=replace(gate, implicit=door.encrypted),
+            )
             try:
                 await ingress.start()
             except OSError as error:
                 raise OSError(error.errno, f"cannot listen on {door.url}: {error.strerror or error}") from error
             self.ingresses.append(ingress)
+        for url in settings.ingress:
+            if url.startswith("maildir:"):
+                size = settings.max_message_size
+                maildir = MaildirIngress(parse_maildir(url), engine.spool, base=self._directory, max_size=size)
+                await maildir.start()
+                self.maildirs.append(maildir)
 
     async def start_apis(self) -> None:
         await self.opened().apis.listen(self._directory)
+
+    def ways_in(self) -> list[Ingress]:
+        """All that mail comes in by, with and without a door."""
+        return [*self.ingresses, *self.maildirs]
 
     # Drain and stop
 
@@ -315,7 +348,7 @@ class LocalService:
         await self.opened().drain_apis(grace)
 
     async def stop_ingresses(self, grace: float) -> None:
-        await asyncio.gather(*(ingress.stop(grace) for ingress in self.ingresses))
+        await asyncio.gather(*(ingress.stop(grace) for ingress in self.ways_in()))
 
     async def drain_workers(self, grace: float) -> None:
         await self.opened().drain_workers(grace)
@@ -334,6 +367,16 @@ class LocalService:
     def hurry(self) -> None:
         if self.engine is not None:
             self.engine.hurry.set()
+
+
+def _signer(settings: Settings, directory: Path) -> Sign | None:
+    """Who signs what leaves, if the settings name a key. Raises ConfigError for what is none."""
+    if settings.dkim_key is None:
+        return None
+    # Not before: it needs the extra `dkim`.
+    from monsal.delivery.dkim import open_signer
+
+    return open_signer(directory / settings.dkim_key, domain=settings.dkim_domain, selector=settings.dkim_selector)
 
 
 class LocalView:
@@ -366,7 +409,7 @@ class LocalView:
         return {
             "ingress": {
                 address: msgspec.structs.asdict(ingress.statistics())
-                for ingress in self._service.ingresses
+                for ingress in self._service.ways_in()
                 for address in ingress.addresses
             },
             "worker": msgspec.structs.asdict(engine.worker.statistics()),
@@ -449,6 +492,6 @@ def addresses_of(directory: Path, ingresses: list[SmtpIngress]) -> dict[str, lis
     """Where ingresses listen, by protocol; paths from the application's directory."""
     addresses: dict[str, list[str]] = {"smtp": [], "lmtp": [], "http": []}
     for ingress in ingresses:
-        kind = "lmtp" if isinstance(ingress, LmtpIngress) else "smtp"
-        addresses[kind].extend(address.removeprefix(f"{directory}/") for address in ingress.addresses)
+        kind = "lmtp" if isinstance(ingress, LmtpIngress) else "smtps" if ingress.gate.implicit else "smtp"
+        addresses.setdefault(kind, []).extend(address.removeprefix(f"{directory}/") for address in ingress.addresses)
     return addresses

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import re
-import signal
 import smtplib
 from pathlib import Path
 
-import pytest
 from harness import PATIENCE, Server, make_application, wait_until
 
 ANN, DESK = "ann@example.net", "desk@example.com"
@@ -60,26 +57,25 @@ def settled(server: Server, done: int) -> bool:
     return ledger["done"] == done and ledger["waiting"] == 0
 
 
-@pytest.mark.parametrize("workers", [0, 2])
-def test_a_kill_between_the_steps_changes_nothing(home: Path, workers: int) -> None:
-    make_application(home, HANDLERS, workers=workers)
+def test_a_kill_between_the_steps_changes_nothing(home: Path) -> None:
+    make_application(home, HANDLERS)
     with Server(home) as server:
         # Given a message that waits, and a server that was killed since
         server.start()
         say(server, DESK, "one")
         confirm = sent(home, r"^Reply-To: (confirm\+\S+)")
-        _kill_all(server)
+        server.kill()
         # When its sender confirms it to another process, twice, and that is killed the moment it has said 250
         server.start()
         say(server, confirm, "yes")
         say(server, confirm, "yes-again")
-        _kill_all(server)
+        server.kill()
         server.start()
         # Then it was released once, and its turn was run once
         answer = sent(home, r"^From: (r\+\S+)")
         wait_until(lambda: settled(server, 2), "the end of the confirmations")
         say(server, answer, "first")
-        _kill_all(server)
+        server.kill()
         server.start()
         say(server, answer, "second")
         wait_until(lambda: settled(server, 3) and server.ledger()["dead"] == 2, "the end of the answers")
@@ -90,11 +86,3 @@ def test_a_kill_between_the_steps_changes_nothing(home: Path, workers: int) -> N
         reasons = [row[0] for row in server.rows("select reason from monsal_spool where status = 3 order by id")]
         assert reasons[0] == "confirmation: message 1 does not wait for it (any more)"
         assert reasons[1].startswith("capability: it was used before, by message ")
-
-
-def _kill_all(server: Server) -> None:
-    """kill -9 of the server and of all processes that are its own."""
-    assert server.process is not None
-    os.killpg(server.process.pid, signal.SIGKILL)
-    server.process.wait(PATIENCE)
-    wait_until(lambda: not server.left_behind(), "the end of all processes")

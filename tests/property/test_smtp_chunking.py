@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from monsal.smtp.content import ContentReader
-from monsal.smtp.events import Event, MailFrom, MessageReceived, RcptTo
-from monsal.smtp.replies import ABORTED, RECIPIENT_OK, SENDER_OK, Reply
+from monsal.smtp.events import Event, Login, MailFrom, MessageReceived, RcptTo, XClient
+from monsal.smtp.replies import ABORTED, LOGGED_IN, OK, RECIPIENT_OK, SENDER_OK, TOO_BUSY, WRONG_LOGIN, Reply
 from monsal.smtp.server import ServerProtocol
 from monsal.smtp.settings import ServerSettings
 from monsal.smtp.states import ASKED_STATES, SessionState
@@ -26,6 +26,9 @@ TIGHT = {
     "max_refusals": 5,
     "max_junk_commands": 12,
     "max_transactions": 4,
+    "max_auth_line": 700,
+    "starttls": True,
+    "auth": True,
 }
 
 COMMANDS = st.sampled_from(
@@ -59,6 +62,28 @@ COMMANDS = st.sampled_from(
         b"NOOP " + b"x" * 506,
         b"A\r" * 400,
         b"",
+        b"STARTTLS",
+        b"STARTTLS now",
+        b"AUTH PLAIN",
+        b"AUTH PLAIN AGFubgBzZWNyZXQ=",
+        b"auth plain =",
+        b"AUTH LOGIN YW5u",
+        b"AUTH LOGIN",
+        b"YW5u",
+        b"*",
+        b"AUTH PLAIN " + b"A" * 600,
+        b"AUTH PLAIN " + b"A" * 800,
+        b"MAIL FROM:<ann@example.com> BODY=BINARYMIME",
+        b"MAIL FROM:<ann@example.com> AUTH=<>",
+        b"BDAT 0",
+        b"BDAT 0 LAST",
+        b"BDAT 5",
+        b"BDAT 61 LAST",
+        b"BDAT 200",
+        b"BDAT -1",
+        b"BDAT 9223372036854775808",
+        b"XCLIENT ADDR=192.0.2.1 LOGIN=ann",
+        b"XCLIENT NAME=[UNAVAILABLE] PORT=99999",
     ]
 )
 CONTENT = st.lists(
@@ -76,13 +101,38 @@ MAILS = st.builds(
     CONTENT,
     st.sampled_from([b"", b"RSET\r\n", b"QUIT\r\n"]),
 )
+CHUNKS = st.lists(CONTENT, max_size=4).map(
+    lambda chunks: b"".join(
+        b"BDAT %d%s\r\n%s" % (len(chunk), b" LAST" if place == len(chunks) - 1 else b"", chunk)
+        for place, chunk in enumerate(chunks)
+    )
+)
+CHUNKED_MAILS = st.builds(
+    lambda hello, recipients, chunks, last: b"".join(
+        [hello, b"MAIL FROM:<ann@example.com>\r\n", *recipients, chunks, last]
+    ),
+    st.sampled_from([b"", b"EHLO x\r\n", b"LHLO x\r\n"]),
+    st.lists(st.sampled_from([b"RCPT TO:<a@example.org>\r\n", b"RCPT TO:<no@example.org>\r\n"]), max_size=4),
+    CHUNKS,
+    st.sampled_from([b"", b"RSET\r\n", b"DATA\r\n", b"BDAT 3 LAST\r\nabc"]),
+)
 DIALOGUES = st.builds(
     lambda first, rest: first + b"".join(rest),
     st.sampled_from([b"", b"EHLO x\r\n", b"EHLO x\r\n", b"LHLO x\r\n"]),
     st.lists(
-        st.one_of(MAILS, COMMANDS.map(lambda line: line + b"\r\n"), MAILS, CONTENT, st.binary(max_size=40)), max_size=8
+        st.one_of(
+            MAILS,
+            CHUNKED_MAILS,
+            COMMANDS.map(lambda line: line + b"\r\n"),
+            CHUNKED_MAILS,
+            CONTENT,
+            st.binary(max_size=40),
+        ),
+        max_size=8,
     ),
 )
+#: What is said on one link; between two of them the link is encrypted, if the client has asked for it.
+SEGMENTS = st.lists(DIALOGUES, min_size=1, max_size=3)
 
 
 def _answers(event: Event, lmtp: bool) -> tuple[Reply, ...] | None:
@@ -93,6 +143,10 @@ def _answers(event: Event, lmtp: bool) -> tuple[Reply, ...] | None:
     if isinstance(event, MessageReceived):
         answer = ABORTED if event.size % 7 == 0 else Reply(250, "2.0.0", f"{event.size} stored")
         return (answer,) * (len(event.recipients) if lmtp else 1)
+    if isinstance(event, Login):
+        return (LOGGED_IN if event.password == "secret" else WRONG_LOGIN,)
+    if isinstance(event, XClient):
+        return (TOO_BUSY if event.login == "" else OK,)
     return None
 
 
@@ -107,7 +161,7 @@ class Run:
     """One session fed with pieces; after `late` further pieces each decision is given."""
 
     def __init__(self, lmtp: bool, late: int = 0) -> None:
-        self.protocol = ServerProtocol(ServerSettings(lmtp=lmtp, **TIGHT))
+        self.protocol = ServerProtocol(ServerSettings(lmtp=lmtp, **TIGHT), xclient=True)
         self.lmtp = lmtp
         self.events: list[object] = []
         self.output = self.protocol.data_to_send()
@@ -128,6 +182,12 @@ class Run:
             assert answers is not None
             self._take(self.protocol.reply(*answers))
         self._waited = 0
+
+    def encrypt(self) -> None:
+        """The end of what is said on this link."""
+        self.decide()
+        if self.protocol.state is SessionState.TLS_STARTING:
+            self.protocol.tls_started()
 
     def end(self) -> Run:
         self.decide()
@@ -154,16 +214,17 @@ def _pieces(stream: bytes, cuts: list[int]) -> list[bytes]:
 
 
 @settings(deadline=None, max_examples=300)
-@given(DIALOGUES, st.lists(st.integers(0, 2000), max_size=25), st.booleans(), st.integers(0, 3))
-def test_cuts_and_late_decisions_change_nothing(stream: bytes, cuts: list[int], lmtp: bool, late: int) -> None:
-    whole = Run(lmtp)
-    whole.feed(stream)
-    cut = Run(lmtp, late)
-    for piece in _pieces(stream, cuts):
-        cut.feed(piece)
-    single = Run(lmtp)
-    for octet in stream:
-        single.feed(bytes([octet]))
+@given(SEGMENTS, st.lists(st.integers(0, 2000), max_size=25), st.booleans(), st.integers(0, 3))
+def test_cuts_and_late_decisions_change_nothing(segments: list[bytes], cuts: list[int], lmtp: bool, late: int) -> None:
+    whole, cut, single = Run(lmtp), Run(lmtp, late), Run(lmtp)
+    for stream in segments:
+        whole.feed(stream)
+        for piece in _pieces(stream, cuts):
+            cut.feed(piece)
+        for octet in stream:
+            single.feed(bytes([octet]))
+        for run in (whole, cut, single):
+            run.encrypt()
 
     assert cut.end().outcome == whole.end().outcome
     assert single.end().outcome == whole.outcome
@@ -242,15 +303,19 @@ def test_what_a_client_stuffs_comes_out_unchanged(body: bytes, cuts: list[int]) 
 def test_the_generated_dialogues_reach_every_state() -> None:
     """The property above is worth something only if its dialogues go everywhere."""
     reached: set[SessionState] = set()
-    stream = (
-        b"EHLO x\r\nMAIL FROM:<ann@example.com>\r\nRCPT TO:<a@example.org>\r\nRCPT TO:<b@example.org>\r\nDATA\r\n"
-        + b"x" * 100
-        + b"\r\n.\r\nMAIL FROM:<>\r\nRCPT TO:<a@example.org>\r\nDATA\r\n.\r\nQUIT\r\n"
+    mail = b"MAIL FROM:<ann@example.com>\r\nRCPT TO:<a@example.org>\r\n"
+    segments = (
+        b"EHLO x\r\n" + mail + b"RCPT TO:<b@example.org>\r\nDATA\r\n" + b"x" * 100 + b"\r\n.\r\n"
+        b"MAIL FROM:<>\r\nRCPT TO:<a@example.org>\r\nDATA\r\n.\r\nXCLIENT ADDR=192.0.2.1\r\nEHLO x\r\nSTARTTLS\r\n!",
+        b"EHLO x\r\nAUTH LOGIN\r\nYW5u\r\nc2VjcmV0\r\n" + mail + b"BDAT 2\r\nab" + b"BDAT 90 LAST\r\n" + b"x" * 90,
+        b"QUIT\r\n",
     )
     run = Run(lmtp=False, late=1)
-    for octet in stream:
-        reached.add(run.protocol.state)
-        run.feed(bytes([octet]))
+    for stream in segments:
+        for octet in stream:
+            reached.add(run.protocol.state)
+            run.feed(bytes([octet]))
+        run.encrypt()
     reached.add(run.end().protocol.state)
 
     assert reached == set(SessionState)

@@ -71,6 +71,11 @@ def test_each_layer_overrides_the_one_before_and_origins_are_kept(tmp_path: Path
         ({"relay": "capture:"}, "relay cannot be"),
         ({"store": "postgres://x"}, "stores on PostgreSQL come with a later version; it is sqlite:///"),
         ({"store": "sqlite:///"}, "store cannot be"),
+        ({"tls_key": "key.pem"}, "tls_key needs tls_cert"),
+        ({"ingress": ["smtps://127.0.0.1:465"]}, "which needs tls_cert"),
+        ({"auth_users": "users"}, "over TLS only"),
+        ({"proxy_from": ["mail.example.com"]}, "it is a list of addresses"),
+        ({"xclient_from": "192.0.2.1/24"}, "xclient_from cannot be"),
         ({"ingress": ["http://127.0.0.1:8931"]}, "ingress cannot be 'http://127.0.0.1:8931'; it is a list of smtp:"),
         ({"ingress": ["smtp://127.0.0.1"]}, "it is a list of smtp://HOST:PORT"),
         ({"ingress": ["smtp://127.0.0.1:88250"]}, "lmtp:PATH/TO/SOCKET"),
@@ -155,16 +160,20 @@ def test_secrets_are_masked_in_rows_and_in_errors() -> None:
     assert "hush" not in repr(resolved.describe())
     for name in ("workers", "relay", "ingress", "store"):
         with pytest.raises(ConfigError) as caught:
-            resolve({name: "smtp://u:hush@h"})
+            resolve({name: "smtp://u:hush@h:0"})
         assert "hush" not in str(caught.value)
 
 
 EXPRESSIONS = [
     f"{scheme}{rest}"
-    for scheme in ("smtp:", "lmtp:", "unix:", "capture:", "sqlite:", "memory:", "http:", "SMTP:", "")
+    for scheme in (
+        "smtp:", "lmtp:", "smtps:", "smtp+starttls:", "unix:", "capture:", "sqlite:", "memory:", "http:", "SMTP:", "",
+    )
     for rest in (
         "", "//", "//h", "//h:25", "//h:0", "//h:65536", "//h:x", "//h:25/", "//h:25/x", "//[::1]:25", "//[::1]",
-        "//::1:25", "///run/x", "///", "run/x", "/run/x", "x", "run/", "//u:p@h:25", "h:25", "//h?x", "//:25",
+        "//::1:25", "///run/x", "///", "run/x", "/run/x", "x", "run/", "//u:p@h:25",
+        "//u:p@127.0.0.1:25", "//u@h", "//h?tls=off", "//h?tls=require&verify=no",
+        "h:25", "//h?x", "//:25",
         "//h h:25",
     )
 ]  # fmt: skip
@@ -191,3 +200,10 @@ def test_a_machine_with_an_odd_name_still_gets_a_domain(monkeypatch: pytest.Monk
 
     monkeypatch.setattr(os, "uname", odd)
     assert resolve().hostname == "localhost.localdomain"
+
+
+def test_lists_of_hosts_come_from_the_environment_too() -> None:
+    environ = {"MONSAL_PROXY_FROM": "192.0.2.1, 2001:db8::/32", "MONSAL_XCLIENT_FROM": "unix"}
+
+    assert resolve(environ=environ).proxy_from == ("192.0.2.1", "2001:db8::/32")
+    assert resolve(environ=environ).xclient_from == ("unix",)

@@ -87,6 +87,9 @@ class _NoIntake:
     def accepts(self, address: str) -> None:
         return None
 
+    def screen(self, address: str) -> None:
+        return None
+
     async def accept(self, *_: Any) -> Any:
         raise AssertionError("nobody sends")
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 import click
 
 from monsal.address import is_address, split_address
 from monsal.cli.compose import to_crlf
-from monsal.cli.exits import OK
-from monsal.cli.loading import load_app, make_room
+from monsal.cli.exits import DATA, OK
+from monsal.cli.loading import load_app, make_room, resolve
 from monsal.cli.options import app_option, directory_option
 from monsal.cli.output import clean
 from monsal.cli.reach import not_running, wait_ready
@@ -24,6 +24,8 @@ __all__ = ["command"]
 
 #: Seconds that a server which is not ready is waited for; who pipes mail here tries again at exit code 75.
 _WAITING = 10.0
+#: Octets that are read before the limit is looked up.
+_SMALL = 1024 * 1024
 
 
 @click.command("ingest")
@@ -49,7 +51,10 @@ def command(recipients: tuple[str, ...], sender: str | None, directory: Path, ta
     """
     for address in (*recipients, *([sender] if sender else [])):
         split_address(address)
-    raw = sys.stdin.buffer.read()
+    raw = _read(sys.stdin.buffer, directory)
+    if raw is None:
+        click.echo("5.3.4 the message is larger than max_message_size", err=True)
+        return DATA
     if sender is None:
         sender = _sender(raw)
     message = _message(raw)
@@ -59,6 +64,17 @@ def command(recipients: tuple[str, ...], sender: str | None, directory: Path, ta
     for recipient, answer in zip(recipients, answers, strict=True):
         click.echo(f"{recipient}: {clean(str(answer))}", err=answer.exit_code != OK)
     return worst_code(answers)
+
+
+def _read(stream: BinaryIO, directory: Path) -> bytes | None:
+    """The message, or None if it is larger than the application takes: no more than that is held (P7)."""
+    first = stream.read(_SMALL)
+    if len(first) < _SMALL:
+        return first
+    # Only now, because it may have to load the application; whether a small one is too large says who stores it.
+    limit = max(resolve(directory).settings.max_message_size, _SMALL)
+    rest = stream.read(limit + 1 - len(first))
+    return None if len(first) + len(rest) > limit else first + rest
 
 
 def _sender(raw: bytes) -> str:

@@ -46,6 +46,8 @@ COMMANDS = {
     "keys": "The keys that sign capability addresses.",
     "rpc": "Call a program over JSON-RPC; list what it can be asked.",
     "config": "Each setting, its value and where it comes from.",
+    "passwd": "A line for the file of those who may log in.",
+    "dkim": "Keys that sign outgoing mail.",
     "doctor": "What is wrong here, and what to do about it.",
     "systemd": "A hardened unit file for the application.",
 }

@@ -100,6 +100,10 @@ def check_here(app: App, directory: Path, settings: Resolved, log_file: Path | N
     """
     # A process that serves leaves the code of actors to theirs; but a reload must not find out when it is too late.
     _load(app, with_actors=True)
+    if settings.settings.tls_cert is not None:
+        from monsal.gates import check_gate
+
+        check_gate(settings.settings, directory.resolve())
     from monsal.conversation.templates import Templates
 
     Templates(directory / app.parts().templates).check()
@@ -230,7 +234,7 @@ def _welcome(facts: Mapping[str, Any], directory: Path, settings: Settings) -> N
     where = directory.resolve()  # it is typed in another terminal, and that may be anywhere
     leaves = " (files it; nothing leaves this machine)" if settings.relay.startswith("capture:") else ""
     for name, text in (
-        ("mail in", ", ".join([*facts["smtp"], *facts["lmtp"]]) or "nowhere"),
+        ("mail in", ", ".join([*facts["smtp"], *facts.get("smtps", ()), *facts["lmtp"]]) or "nowhere"),
         ("mail out", f"{mask_secrets(settings.relay)}{leaves}"),
         ("write to it", f'{typed("say", facts["example"], directory=where)} "Hello"'),
         ("look", typed("status", directory=where)),

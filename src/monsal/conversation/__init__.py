@@ -5,21 +5,24 @@ May import the floors below (store, mail, smtp, routing, ground); knows no socke
 leaves, `context.py` is what handlers see.
 """
 
+from monsal.conversation.accepting import Asking
 from monsal.conversation.confirming import Confirming
 from monsal.conversation.context import Turn, after, current, reject, reply, send, start
 from monsal.conversation.entrance import Delivery, Entrance, deliver, deliver_async, notify, read, read_async
 from monsal.conversation.janitor import Janitor, Keeping
 from monsal.conversation.keys import Key, Keyring, keys_of, read_keys, rotate_keys
 from monsal.conversation.orphans import orphaned_states
-from monsal.conversation.outbox import OutboxPump
+from monsal.conversation.outbox import OutboxPump, OutboxSettings
 from monsal.conversation.page import TurnPage, rows_in
 from monsal.conversation.ports import Deferred, Delivered, Failed, Outcome, Relay, RelayMail
 from monsal.conversation.runner import Runner
 from monsal.conversation.spool import Spool, SpoolSettings
 from monsal.conversation.templates import Templates
+from monsal.conversation.turn import Sign
 from monsal.conversation.worker import Worker, WorkerSettings
 
 __all__ = [
+    "Asking",
     "Confirming",
     "Deferred",
     "Delivered",
@@ -31,10 +34,12 @@ __all__ = [
     "Key",
     "Keyring",
     "OutboxPump",
+    "OutboxSettings",
     "Outcome",
     "Relay",
     "RelayMail",
     "Runner",
+    "Sign",
     "Spool",
     "SpoolSettings",
     "Templates",

@@ -1,4 +1,4 @@
-"""What comes back to our envelope senders, and what it says of which mail. Pure, but for nothing: time is an argument.
+"""What comes back to our envelope senders, and what it says of which mail. Pure: time is an argument.
 
     b+<token>.<mac>@host     on everything that a turn sends; the mac proves that the token is ours
 

@@ -24,6 +24,8 @@ from monsal.store.contract import OutgoingMail, StateKey, Statement
 __all__ = ["PendingTimer", "Turn", "TurnTools", "after", "canonical", "current", "reject", "reply", "send", "start"]
 
 _current: ContextVar[Turn] = ContextVar("monsal_turn")
+#: Set while an accept hook runs: there is no turn yet, and `reject` is all it can do.
+_accepting: ContextVar[bool] = ContextVar("monsal_accepting", default=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -456,5 +458,10 @@ def after(
 
 
 def reject(code: int, text: str = "") -> NoReturn:
-    """Refuse this message: 4xx tries again later, 5xx sends a bounce with `code` and `text` (rule routing.B16)."""
+    """Refuse this message (rule routing.B16): 4xx tries again later, 5xx sends a bounce with `code` and `text`.
+
+    In an accept hook: refuse this recipient, with this very reply. Raises TurnError anywhere else.
+    """
+    if _current.get(None) is None and not _accepting.get():
+        raise TurnError("reject belongs in a handler or an @accept hook; nothing that could be refused is here")
     raise Reject(code, text)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 
@@ -16,6 +17,7 @@ import msgspec
 from monsal.backoff import OUTBOX_RETRIES, Schedule, exponential
 from monsal.clock import Clock
 from monsal.conversation.bounces import with_report
+from monsal.conversation.pacing import Pacer
 from monsal.conversation.ports import Deferred, Delivered, Failed, Outcome, Relay, RelayMail
 from monsal.errors import StoreError
 from monsal.store.contract import Outgoing, Settled, Store
@@ -32,7 +34,9 @@ class OutboxSettings(msgspec.Struct, frozen=True, kw_only=True):
     """`batch` bounds the rows taken at once, `concurrency` the batches under way: a slow recipient delays what is in
     its batch, no more. `schedule` has the waits between the tries of a row. When the relay as a whole fails, waits
     grow from `first_wait` to `longest_wait`; `longest_sleep` is how far a jump of the machine's clock may go
-    unnoticed while a row waits for its time (all in seconds)."""
+    unnoticed while a row waits for its time (all in seconds). A wait of the schedule is drawn out by up to the part
+    `jitter` of it, so that what was put off together does not come back together. At most `per_minute` mails go to
+    the recipients of one domain; None for any number."""
 
     batch: int = 64
     concurrency: int = 8
@@ -40,6 +44,8 @@ class OutboxSettings(msgspec.Struct, frozen=True, kw_only=True):
     first_wait: float = 1.0
     longest_wait: float = 60.0
     longest_sleep: float = 60.0
+    jitter: float = 0.1
+    per_minute: float | None = None
 
 
 class OutboxStatistics(msgspec.Struct, frozen=True, kw_only=True):
@@ -76,6 +82,7 @@ class OutboxPump:
         self._store_failures = 0
         self._reason = ""
         self._unsettled: list[Settled] = []
+        self._pacer = None if self._settings.per_minute is None else Pacer(self._settings.per_minute)
         self._in_flight = 0
         self._counts = {"sent": 0, "deferred": 0, "failed": 0}
 
@@ -187,7 +194,12 @@ class OutboxPump:
 
     async def _send(self, rows: Sequence[Outgoing]) -> None:
         self._in_flight += len(rows)
+        count = len(rows)
         try:
+            if self._pacer is not None:
+                rows = await self._pace(rows, self._pacer)
+                if not rows:
+                    return
             groups = [list(group) for _, group in groupby(rows, key=lambda row: (row.mail, row.sender))]
             outcomes = await self._ask_relay([_as_mail(group) for group in groups])
             pairs = [pair for group, row in zip(groups, outcomes, strict=True) for pair in zip(group, row, strict=True)]
@@ -195,7 +207,21 @@ class OutboxPump:
             now = self._clock.now()
             await self._settle([with_report(row, self._judge(row, outcome, now), now) for row, outcome in pairs])
         finally:
-            self._in_flight -= len(rows)
+            self._in_flight -= count
+
+    async def _pace(self, rows: Sequence[Outgoing], pacer: Pacer) -> list[Outgoing]:
+        """The rows that may leave now; the others are put off, which is no try of them."""
+        now = self._clock.now()
+        free: list[Outgoing] = []
+        late: list[Settled] = []
+        for row in rows:
+            if due := pacer.admit(row.recipient, now):
+                reason = "as many mails as the limit allows left for that domain"
+                late.append(Settled(id=row.id, status="deferred", reason=reason, due=due, tried=False))
+            else:
+                free.append(row)
+        await self._settle(late)
+        return free
 
     async def _ask_relay(self, mails: list[RelayMail]) -> list[list[Outcome]]:
         try:
@@ -255,7 +281,12 @@ class OutboxPump:
                 reason = f"given up after {row.attempts + 1} tries: {outcome.reason}"
                 return Settled(id=row.id, status="failed", reason=reason)
             wait = schedule.waits[-1]  # tries made by hand use the schedule up sooner, but not the days
-        return Settled(id=row.id, status="deferred", reason=outcome.reason, due=now + wait)
+        return Settled(
+            id=row.id,
+            status="deferred",
+            reason=outcome.reason,
+            due=now + wait * (1.0 + self._settings.jitter * random.random()),
+        )
 
     async def _settle(self, results: list[Settled]) -> None:
         results = [*self._unsettled, *results]

@@ -280,7 +280,7 @@ class Passage:
         arguments = handler.arguments(captures) | self._given(handler)
 
         def finish(result: Any) -> TurnResult:
-            render(turn, now=self.around.clock.now())
+            render(turn, now=self.around.clock.now(), sign=self.around.sign)
             if handler.stateless:
                 return TurnResult(None, stateful=False)
             target = router.next_state(result, handler)
@@ -308,10 +308,7 @@ class Passage:
         try:
             await self._commit(made)
         except ConflictError:
-            limit = self.around.confirming.limit
-            return self.proving.unproven(
-                handler, f"{limit} messages of {self.row.correspondent} wait for a confirmation"
-            )
+            return self.proving.too_many(handler)
         self.around.budget.add(canonical(self.row.correspondent), made.now)
         log.info("held: %s", made.ack.reason, extra=self._ids("aside"))
         return None
@@ -429,8 +426,7 @@ class Passage:
 
     def _final_ack(self, *, called: int = 0, stateful_done: bool = False) -> Ack:
         module = self.failures[0].handler.partition(":")[0] if self.failures else ""
-        marks = self.table.modules.get(module)
-        on_failure = marks.on_failure if marks is not None else "dead"
+        on_failure = self.table.modules[module].on_failure if module in self.table.modules else "dead"
         now, called = self.around.clock.now(), self.chosen + called
         ack = final_ack(self.failures, now=now, on_failure=on_failure, called=called)
         if stateful_done or not self.view:
@@ -466,6 +462,7 @@ class Passage:
             handler="(rejection)",
             number=0,
             now=self.around.clock.now(),
+            sign=self.around.sign,
         )
 
     async def _commit(self, commit: TurnCommit) -> None:

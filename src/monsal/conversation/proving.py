@@ -166,6 +166,11 @@ class Proving:
         """The failure of a handler that asks for a proved sender."""
         return Outcome(error=TurnError(f"{NOT_AUTHENTICATED}: {handler.id} asks for a proved sender; {why}"))
 
+    def too_many(self, handler: Handler) -> Outcome:
+        """The failure of a handler when as many messages of its sender wait as may."""
+        limit = self.around.confirming.limit
+        return self.unproven(handler, f"{limit} messages of {self.row.correspondent} wait for a confirmation")
+
     async def confirmation(self, ask: Callable[[Callable[[], Any]], Any]) -> TurnCommit:
         """The commit that releases the message which this row confirms, or makes the row a dead letter."""
         row, now = self.row, self.around.clock.now()

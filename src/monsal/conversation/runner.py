@@ -324,9 +324,11 @@ class Runner:
         if turn is not None:
             turn.closed = "its deadline passed"
         thread = job.thread or (self._handlers.thread if self._handlers is not None else None)
+        effect = "; its turn will not count, its correspondent waits until it ends" if turn is not None else ""
         log.error(
-            "%s is past its deadline; its turn will not count, its correspondent waits until it ends\n%s",
+            "%s is past its deadline%s\n%s",
             job.name,
+            effect,
             _stack(thread),
             extra={
                 "action": "turn_expired",

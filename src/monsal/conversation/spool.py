@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable, Coroutine
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
 from monsal.address import fold
 from monsal.clock import Clock
+from monsal.conversation.accepting import Asking
 from monsal.conversation.bounces import BOUNCE_ADDRESS, genuine_token
 from monsal.conversation.capabilities import Capabilities
 from monsal.conversation.confirming import CONFIRM_ADDRESS, is_confirmation
@@ -67,14 +70,17 @@ class Spool:
         router: Router,
         clock: Clock,
         settings: SpoolSettings | None = None,
+        asking: Asking | None = None,
         *,
         keys: Path | None = None,
     ) -> None:
-        """`keys` is the file with the keys of capability addresses; without it they are of the store's own secret."""
+        """`keys` is the file with the keys of capability addresses; without it they are of the store's own secret.
+        `asking` asks the application's accept hooks."""
         self._store = store
         self._router = router
         self._clock = clock
         self._settings = settings or SpoolSettings()
+        self._asking = asking
         self.capabilities = Capabilities(router, Keyring(keys, now=clock.now, secret=lambda: store.secret))
         self._messages = self._rows = self._duplicates = self._loops = 0
 
@@ -103,6 +109,15 @@ class Spool:
         if self._router.accepts(address) or is_postmaster(address) or BOUNCE_ADDRESS.match(address):
             return None
         return UNKNOWN_RECIPIENT
+
+    def screen(self, address: str) -> Callable[[Envelope], Coroutine[Any, Any, Reply | None]] | None:
+        """Who asks the application's accept hooks about an address that is taken; None if there are none for it.
+
+        Nobody is asked about postmaster, nor about answers to our own envelope senders.
+        """
+        if self._asking is None or (found := self._asking.about(address)) is None:
+            return None
+        return None if is_postmaster(address) or BOUNCE_ADDRESS.match(address) else found
 
     async def accept(self, envelope: Envelope, body: tuple[bytes, ...], *, call: CallMark | None = None) -> Receipt:
         """Store a message; returns when it is on the disk. `call` marks one that a program brings.

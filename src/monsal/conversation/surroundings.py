@@ -12,6 +12,7 @@ from monsal.conversation.confirming import Confirming
 from monsal.conversation.context import TurnTools
 from monsal.conversation.orphans import UnknownState
 from monsal.conversation.runner import Runner
+from monsal.conversation.turn import Sign
 from monsal.mail import Checks, Message, Upstream
 from monsal.routing import Router
 from monsal.store.budget import ReplyBudget
@@ -37,7 +38,7 @@ class Surroundings:
     """What every passage of one worker uses. `states` is a foreign storage of states, given beside the store.
 
     `checker` finds out about a message what the pinned upstream has not said, None if that is not wanted; it may wait.
-    `announce` sends the notifications of a turn that was applied, once it is durable.
+    `announce` sends the notifications of a turn that was applied, once it is durable; `sign` signs what leaves.
     """
 
     store: Store
@@ -53,5 +54,6 @@ class Surroundings:
     unknown_state: UnknownState = "start"
     upstream: Upstream = field(default_factory=Upstream)
     checker: Callable[[Message], Checks] | None = None
+    sign: Sign | None = None
     states: Any = None
     counts: Counts = field(default_factory=Counts)

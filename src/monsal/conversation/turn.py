@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
 from monsal.conversation.bounces import BOUNCE_PURPOSE
@@ -26,6 +26,7 @@ from monsal.store.contract import (
 __all__ = [
     "BOUNCE_PURPOSE",
     "NextState",
+    "Sign",
     "TurnResult",
     "build_commit",
     "failure_commit",
@@ -35,6 +36,9 @@ __all__ = [
 ]
 
 View = Mapping[StateKey, StateValue]
+
+#: Signs a rendered mail: its bytes, the address in From, and the time, which make the same signature each time (P2).
+Sign = Callable[[bytes, str, float], bytes]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,20 +62,29 @@ class TurnResult:
 
 
 def outgoing(
-    draft: Draft, *, secret: bytes, row: int, handler: str, number: int, now: float, forced: bool = False
+    draft: Draft,
+    *,
+    secret: bytes,
+    row: int,
+    handler: str,
+    number: int,
+    now: float,
+    forced: bool = False,
+    sign: Sign | None = None,
 ) -> OutgoingMail:
     """Render a draft for good: its bytes and its Message-ID are fixed here (P2)."""
     token = stable_token(secret, "mail", row, handler, number)
     host = draft.sender.rpartition("@")[2]
     message_id = f"<{token}@{host}>"
     signed = f"b+{token}.{mac(secret, BOUNCE_PURPOSE, token)}@{host}"
+    body = draft.render(message_id=message_id, date=now)
     return OutgoingMail(
         token=token,
         message_id=message_id,
         # Nobody may answer a bounce with a bounce: what has a null sender keeps it (RFC 5321, section 4.5.5).
         sender="" if draft.null_sender else draft.envelope_sender or signed,
         recipients=draft.recipients,
-        body=draft.render(message_id=message_id, date=now),
+        body=body if sign is None else sign(body, draft.sender, now),
         due=now,
         forced=forced,
     )
@@ -161,7 +174,7 @@ def build_commit(
     )
 
 
-def render(turn: Turn, *, now: float) -> None:
+def render(turn: Turn, *, now: float, sign: Sign | None = None) -> None:
     """Make the bytes of all that the turn sends; on the handler's thread, because it may be much."""
     turn.outgoing = tuple(
         outgoing(
@@ -172,6 +185,7 @@ def render(turn: Turn, *, now: float) -> None:
             number=number,
             now=now,
             forced=number in turn.forced_drafts,
+            sign=sign,
         )
         for number, draft in enumerate(turn.drafts)
     )

@@ -24,7 +24,7 @@ from monsal.conversation.runner import Runner
 from monsal.conversation.spool import Spool
 from monsal.conversation.surroundings import Surroundings
 from monsal.conversation.templates import Templates
-from monsal.conversation.turn import failure_commit
+from monsal.conversation.turn import Sign, failure_commit
 from monsal.conversation.ways import passage_of
 from monsal.errors import StoreError, StoreUnavailable
 from monsal.mail import Checks, Message, Upstream
@@ -83,6 +83,7 @@ class Worker:
         templates: Templates | None = None,
         settings: WorkerSettings | None = None,
         states: Any = None,
+        sign: Sign | None = None,
         checker: Callable[[Message], Checks] | None = None,
     ) -> None:
         self._store = store
@@ -108,6 +109,7 @@ class Worker:
             upstream=self._settings.upstream,
             checker=checker,
             states=states,
+            sign=sign,
             announce=entrance.announce,
             capabilities=spool.capabilities,
             confirming=self._settings.confirming,

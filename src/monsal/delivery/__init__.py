@@ -9,11 +9,14 @@ from __future__ import annotations
 from pathlib import Path
 from urllib.parse import quote
 
+import msgspec
+
 from monsal.conversation.ports import Relay
 from monsal.delivery.capture import CaptureRelay
 from monsal.delivery.connection import RelaySettings
 from monsal.delivery.relay import SmtpRelay
 from monsal.errors import ConfigError
+from monsal.smtp.endpoint import Credentials, Endpoint, parse_endpoint
 
 __all__ = ["CaptureRelay", "RelaySettings", "SmtpRelay", "open_relay"]
 
@@ -21,9 +24,11 @@ __all__ = ["CaptureRelay", "RelaySettings", "SmtpRelay", "open_relay"]
 def open_relay(url: str, base: Path, *, connections: int = 4, name: str | None = None) -> Relay:
     """The relay that `url` names; nothing is opened or made before the first mail.
 
-    `smtp://host:port`, `lmtp://host:port` and `lmtp:PATH` (or `smtp:PATH`, a unix socket) are the next hop, spoken to
-    over up to `connections` connections under the `name` given in EHLO; `capture:DIR` files mail in the maildir DIR.
-    PATH and DIR are relative to `base`. Raises ConfigError.
+    `smtp://host:port`, `smtps://host`, `smtp+starttls://host`, `lmtp://host:port` and `lmtp:PATH` (or `smtp:PATH`, a
+    unix socket) are the next hop (`monsal.smtp.parse_endpoint` has their parameters), spoken to over up to
+    `connections` connections under the `name` given in EHLO; `capture:DIR` files mail in the maildir DIR. PATH, DIR
+    and files of passwords and certificates are relative to `base`. Raises ConfigError; a file with a password is read
+    here, so that a missing one is known at once.
     """
     scheme, _, rest = url.partition(":")
     if scheme in ("smtp", "lmtp") and rest and not rest.startswith("//"):
@@ -34,4 +39,21 @@ def open_relay(url: str, base: Path, *, connections: int = 4, name: str | None =
         return CaptureRelay(base / rest)
     if connections < 1:
         raise ConfigError(f"a relay needs at least 1 connection, not {connections}")
-    return SmtpRelay(url, RelaySettings(connections=connections, name=name))
+    return SmtpRelay(_with_files(parse_endpoint(url), base), RelaySettings(connections=connections, name=name))
+
+
+def _with_files(endpoint: Endpoint, base: Path) -> Endpoint:
+    """The same with the password out of its file, and the path of its certificates from `base`."""
+    if endpoint.ca:
+        endpoint = msgspec.structs.replace(endpoint, ca=str(base / endpoint.ca))
+    if not endpoint.password_file or endpoint.credentials is None:
+        return endpoint
+    path = base / endpoint.password_file
+    try:
+        password = path.read_text(encoding="utf-8").removesuffix("\n").removesuffix("\r")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"relay {endpoint}: password_file {path} cannot be read: {error}") from None
+    if not password or "\n" in password or "\0" in password:
+        raise ConfigError(f"relay {endpoint}: password_file {path} should have one line, the password")
+    credentials = Credentials(endpoint.credentials.username, password)
+    return msgspec.structs.replace(endpoint, credentials=credentials)

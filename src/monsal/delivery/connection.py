@@ -13,6 +13,8 @@ from typing import Protocol, cast
 
 import msgspec
 
+from monsal.delivery.route import Target
+from monsal.delivery.security import Security, cause_of
 from monsal.smtp.client import ClientProtocol
 from monsal.smtp.dialogue import Awaited
 from monsal.smtp.transaction import (
@@ -22,6 +24,7 @@ from monsal.smtp.transaction import (
     ClientSettings,
     ConnectionGivenUp,
     RecipientResult,
+    TlsWanted,
     Transaction,
     TransactionDone,
 )
@@ -39,13 +42,15 @@ class RelaySettings(msgspec.Struct, frozen=True, kw_only=True):
     does it (Postfix: 300). `name` is ours in EHLO (None: the socket's address as a literal, which is always true). The
     time-outs of the commands are those of RFC 5321 section 4.5.3.2. A transaction has at most `max_recipients`
     (the 100 that section 4.5.3.1.8 promises). When nothing can be sent, the waits between tries grow from
-    `first_wait` to `longest_wait`.
+    `first_wait` to `longest_wait`. Of several hosts, one that failed is tried last for `shun_time`; without TLS where
+    a handshake failed that need not succeed, for `clear_time`.
     """
 
     connections: int = 4
     name: str | None = None
     max_recipients: int = 100
     connect_timeout: float = 30.0
+    handshake_timeout: float = 30.0
     greeting_timeout: float = 300.0
     hello_timeout: float = 300.0
     mail_timeout: float = 300.0
@@ -57,6 +62,8 @@ class RelaySettings(msgspec.Struct, frozen=True, kw_only=True):
     idle_timeout: float = 30.0
     first_wait: float = 1.0
     longest_wait: float = 60.0
+    shun_time: float = 300.0
+    clear_time: float = 600.0
 
     def timeout(self, awaited: Awaited) -> float:
         """How long the peer may take for one answer."""
@@ -81,10 +88,11 @@ class Job:
     """One transaction to be done: a mail, or a part of its recipients.
 
     `body` is a path if it lies in a file, of `size` octets. `first` says that it was the first on its connection,
-    `retried` that a kept connection was found closed and it is tried once more.
+    `retried` that a connection was found closed and it is tried once more. One that is `alone` has a connection to
+    itself while it is under way: it is suspected of making the peer hang up.
     """
 
-    __slots__ = ("body", "first", "recipients", "retried", "sender", "size")
+    __slots__ = ("alone", "body", "first", "recipients", "retried", "sender", "size")
 
     def __init__(self, sender: str, recipients: tuple[str, ...], body: bytes | Path, size: int) -> None:
         self.sender = sender
@@ -93,6 +101,7 @@ class Job:
         self.size = size
         self.first = False
         self.retried = False
+        self.alone = False
 
 
 class Owner(Protocol):
@@ -102,8 +111,12 @@ class Owner(Protocol):
         """A connection is made; greeting and hello are still to come."""
         ...
 
-    def next_job(self) -> Job | None:
-        """The next job to be done, which then is the asking connection's."""
+    def next_job(self, *, empty: bool) -> Job | None:
+        """The next job to be done, which then is the asking connection's; `empty` if nothing is under way there."""
+        ...
+
+    def handshake_failed(self, connection: Connection) -> None:
+        """There is no TLS with this peer; `connection_gone` follows."""
         ...
 
     def job_done(self, job: Job, results: tuple[RecipientResult, ...]) -> None:
@@ -126,10 +139,11 @@ class Owner(Protocol):
 class Connection(asyncio.Protocol):
     """A connection to the next hop. `ready` after greeting and hello, until it takes no more jobs."""
 
-    def __init__(self, owner: Owner, settings: RelaySettings, *, lmtp: bool) -> None:
+    def __init__(self, owner: Owner, settings: RelaySettings, target: Target, security: Security) -> None:
         self._owner = owner
         self._settings = settings
-        self._lmtp = lmtp
+        self.target = target
+        self._security = security
         self._loop = asyncio.get_running_loop()
         self._client = ClientProtocol()
         self._transport: asyncio.Transport | None = None
@@ -140,10 +154,14 @@ class Connection(asyncio.Protocol):
         self._writable = asyncio.Event()
         self._writable.set()
         self._streaming: asyncio.Task[None] | None = None
+        self._securing: asyncio.Task[None] | None = None
         self._used = False
+        self._alone = False  # what is under way here has it to itself
         self._leaving = False
         self._ended = asyncio.Event()
         self.ready = False
+        self.opener: asyncio.Task[None] | None = None  # who connects it
+        self.in_vain = False  # it failed in a way that says nothing against the next hop
 
     # What the owner does
 
@@ -177,7 +195,15 @@ class Connection(asyncio.Protocol):
         if sock is not None and sock.family != socket.AF_UNIX:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         name = self._settings.name or _literal(transport.get_extra_info("sockname"))
-        self._client = ClientProtocol(ClientSettings(hello=name, lmtp=self._lmtp))
+        self._client = ClientProtocol(
+            ClientSettings(
+                hello=name,
+                lmtp=self.target.endpoint.lmtp,
+                starttls=self._security.starttls,
+                secured=self._security.secured,
+                credentials=self._security.credentials,
+            )
+        )
         self._owner.connection_open(self)
         self._go_on()
 
@@ -208,6 +234,7 @@ class Connection(asyncio.Protocol):
     def _begin(self, job: Job) -> None:
         job.first = not self._used
         self._used = True
+        self._alone = job.alone
         body = None if isinstance(job.body, Path) else job.body
         transaction = Transaction(sender=job.sender, recipients=job.recipients, body=body, size=job.size, token=job)
         self._handle(self._client.send(transaction))
@@ -215,18 +242,21 @@ class Connection(asyncio.Protocol):
     def _handle(self, events: list[ClientEvent]) -> None:
         for event in events:
             if isinstance(event, TransactionDone):
+                self._alone = False
                 self._owner.job_done(event.token, event.results)
             elif isinstance(event, BodyWanted):
                 self._streaming = self._loop.create_task(self._stream(event.token))
             elif isinstance(event, ClientReady):
                 self.ready = True
+            elif isinstance(event, TlsWanted):
+                self._securing = self._loop.create_task(self._secure())
             else:
                 self._finish(event)
 
     def _go_on(self) -> None:
         """Take what there is to do, write once, and watch the clock."""
         client = self._client
-        while client.wants_mail and (job := self._owner.next_job()) is not None:
+        while client.wants_mail and not self._alone and (job := self._owner.next_job(empty=client.idle)) is not None:
             self._begin(job)
         self._flush()
         if client.closed or self._leaving:
@@ -243,6 +273,32 @@ class Connection(asyncio.Protocol):
         data = self._client.data_to_send()
         if data and self._transport is not None:
             self._transport.write(data)
+
+    async def _secure(self) -> None:
+        """Make the handshake that follows STARTTLS."""
+        assert self._transport is not None
+        assert self._security.context is not None
+        try:
+            transport = await self._loop.start_tls(
+                self._transport,
+                self,
+                self._security.context,
+                server_hostname=self._security.name,
+                ssl_handshake_timeout=self._settings.handshake_timeout,
+            )
+        except (OSError, ValueError) as error:  # ValueError: a name that no certificate can have
+            self._owner.handshake_failed(self)
+            self._break_off(cause_of(error))
+            self.connection_lost(None)  # a loop tells nothing of the end of a connection that is between two protocols
+            return
+        if transport is None or self._client.closed:
+            if transport is not None:
+                transport.abort()
+            self.connection_lost(None)
+            return
+        self._transport = transport
+        self._client.tls_started()
+        self._go_on()
 
     async def _stream(self, job: Job) -> None:
         """Send a body that lies in a file, as fast as the peer takes it."""

@@ -8,10 +8,16 @@ A mail waits in one queue; whichever connection is free takes it. A few rules de
 - *The next hop is down* if no connection can be made, or greeting, hello or the first MAIL on it fail, while no other
   connection works. Then everything that waits is deferred at once, with `whole_relay`, and until the next try (waits
   grow from one second to one minute) so is all that comes. The first try after that is one connection only.
+- *One mail may be what it hangs up at.* Its second try has a connection to itself, so that it takes no others with it,
+  and comes after them, so that it is known whether they pass. If they do, the end counts as this mail's own try; from
+  then on its recipients are tried one by one (`jobs.Suspects`).
 - *MAIL refused* counts for the whole relay, unless another mail passed MAIL since the last such refusal, or the reply
   is about size: then it is this mail's own trouble, and its tries are counted.
-- *Only the peer's 5yz to RCPT or to the mail data is final* (DESIGN 4, *Relay*). The one exception is an address that
-  has a control character in it: to ask the peer about it would be to let it forge commands.
+- *Final* is the peer's 5yz to RCPT or to the mail data (DESIGN 4, *Relay*), and what its own hello rules out: a mail
+  that it has no room for, an address or content that it does not take (RFC 1870, RFC 6531, RFC 6152). A control
+  character in an address is final, too: to ask the peer about it would be to let it forge commands.
+- *TLS* is as the endpoint says. Where it need not be, a failed handshake costs one connection, and the next ones are
+  made without for a while.
 """
 
 from __future__ import annotations
@@ -20,66 +26,29 @@ import asyncio
 import logging
 import os
 import random
+import ssl
 from collections import deque
 from collections.abc import Sequence
-from pathlib import Path
-from urllib.parse import unquote, urlsplit
+from typing import cast
 
 import msgspec
 
 from monsal.backoff import exponential
 from monsal.conversation.ports import Deferred, Delivered, Failed, Outcome, RelayMail
 from monsal.delivery.connection import Connection, Job, RelaySettings
+from monsal.delivery.jobs import Batch, MailJob, Suspects, sizes_of
+from monsal.delivery.route import FixedRoute, NoRoute, Route, Target
+from monsal.delivery.security import Security, cause_of, security_of
 from monsal.errors import ConfigError
+from monsal.smtp.endpoint import Endpoint, parse_endpoint
 from monsal.smtp.transaction import ConnectionGivenUp, RecipientResult
 
-__all__ = ["Endpoint", "RelayStatistics", "SmtpRelay", "parse_endpoint"]
+__all__ = ["RelayStatistics", "SmtpRelay"]
 
 log = logging.getLogger("monsal.relay")
 
-_DEFAULT_PORTS = {"smtp": 25, "lmtp": 24}
-
-
-class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
-    """Where the next hop is: host and port, or the path of a unix socket; and whether it speaks LMTP."""
-
-    host: str = ""
-    port: int = 0
-    path: str = ""
-    lmtp: bool = False
-
-    def __str__(self) -> str:
-        scheme = "lmtp" if self.lmtp else "smtp"
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{scheme}://{self.path}" if self.path else f"{scheme}://{host}:{self.port}"
-
-
-def parse_endpoint(url: str) -> Endpoint:
-    """Read `smtp://host:port`, `lmtp://host:port`, `smtp:///path` or `lmtp:///path`; ports 25 and 24 by default.
-
-    Raises ConfigError.
-    """
-    shape = "smtp://host:port, lmtp://host:port, lmtp:path/of/a.sock or capture:dir"
-    try:
-        parts = urlsplit(url)
-        port = parts.port
-    except ValueError as error:
-        raise ConfigError(f"relay {url!r}: {error}; expected {shape}") from None
-    if parts.scheme not in _DEFAULT_PORTS or parts.query or parts.fragment:
-        raise ConfigError(f"relay {url!r} is not understood; expected {shape}")
-    if "@" in parts.netloc:
-        raise ConfigError(
-            f"relay {url.split('@')[-1]!r}: a name and password are not supported; use a relay on this host"
-        )
-    lmtp = parts.scheme == "lmtp"
-    if not parts.hostname:
-        path = unquote(parts.path)
-        if port is not None or len(path) < 2:
-            raise ConfigError(f"relay {url!r} has neither host nor path; expected {shape}")
-        return Endpoint(path=path, lmtp=lmtp)
-    if parts.path not in ("", "/") or port == 0:
-        raise ConfigError(f"relay {url!r} is not understood; expected {shape}")
-    return Endpoint(host=parts.hostname, port=port or _DEFAULT_PORTS[parts.scheme], lmtp=lmtp)
+#: Where our own word is final, and the enhanced status code that says so (RFC 3463).
+_RULED_OUT = {"address": "5.1.3", "utf8": "5.6.7", "8bit": "5.6.3", "size": "5.3.4"}
 
 
 class RelayStatistics(msgspec.Struct, frozen=True, kw_only=True):
@@ -97,32 +66,6 @@ class RelayStatistics(msgspec.Struct, frozen=True, kw_only=True):
     reason: str
 
 
-class _Batch:
-    """The mails of one call of `send`, and what is known of them."""
-
-    __slots__ = ("future", "left", "outcomes")
-
-    def __init__(self, mails: Sequence[RelayMail], future: asyncio.Future[None]) -> None:
-        self.outcomes: list[list[Outcome]] = [[_UNKNOWN] * len(mail.recipients) for mail in mails]
-        self.left = 0
-        self.future = future
-
-
-_UNKNOWN = Deferred("not tried")
-
-
-class _MailJob(Job):
-    """A job and its place in its batch."""
-
-    __slots__ = ("batch", "mail", "offset")
-
-    def __init__(self, mail: RelayMail, size: int, *, batch: _Batch, number: int, part: slice) -> None:
-        super().__init__(mail.sender, mail.recipients[part], mail.body, size)
-        self.batch = batch
-        self.mail = number
-        self.offset = part.start
-
-
 class SmtpRelay:
     """A `Relay` that hands mail to one next hop by SMTP or LMTP.
 
@@ -130,18 +73,28 @@ class SmtpRelay:
     opened before the first mail. Raises ConfigError for a url that `parse_endpoint` does not take.
     """
 
-    def __init__(self, url: str, settings: RelaySettings | None = None) -> None:
-        self.endpoint = parse_endpoint(url)
+    def __init__(
+        self, where: str | Endpoint, settings: RelaySettings | None = None, *, route: Route | None = None
+    ) -> None:
+        self.endpoint = parse_endpoint(where) if isinstance(where, str) else where
+        self._route = route or FixedRoute(self.endpoint)
         self._settings = settings or RelaySettings()
-        self._waiting: deque[_MailJob] = deque()
+        self._waiting: deque[MailJob] = deque()
+        self._alone: deque[MailJob] = deque()  # those that want a connection to themselves
+        self._suspects = Suspects()
         self._connections: set[Connection] = set()
         self._parting: set[Connection] = set()  # they take no more jobs, but their sockets are still open
         self._idle: list[Connection] = []  # the last one used is taken first, so that surplus ones grow old
-        self._opening: dict[Connection, asyncio.Task[None]] = {}  # until the socket is connected
+        self._opening: set[asyncio.Task[None]] = set()  # until the socket is connected
+        self._targets: Sequence[Target] = ()
+        self._shunned: dict[Target, float] = {}  # until when, on the loop's clock
+        self._in_clear: dict[Target, float] = {}
+        self._context: ssl.SSLContext | None = None
         self._retry_at = 0.0  # on the loop's clock
         self._failures = 0  # since a mail passed MAIL
         self._reason = ""
-        self._mail_passes = False  # since MAIL was refused
+        self._mail_passes = False  # since MAIL was refused, or the peer hung up
+        self._ends = 0  # first mails of connections at which the peer hung up, since one passed
         self._in_flight = 0
         self._opened = 0
         self._counts = {Delivered: 0, Deferred: 0, Failed: 0}
@@ -161,7 +114,7 @@ class SmtpRelay:
         return RelayStatistics(
             connections=len(self._connections),
             opening=len(self._opening),
-            waiting=len(self._waiting),
+            waiting=len(self._waiting) + len(self._alone),
             in_flight=self._in_flight,
             opened=self._opened,
             delivered=self._counts[Delivered],
@@ -177,25 +130,27 @@ class SmtpRelay:
         """
         if not mails:
             return []
-        batch = _Batch(mails, asyncio.get_running_loop().create_future())
-        sizes = await _sizes(mails)
+        batch = Batch(mails, asyncio.get_running_loop().create_future())
+        sizes = await sizes_of(mails)
         jobs = [job for number, mail in enumerate(mails) for job in self._jobs(batch, number, mail, sizes.get(number))]
         if not jobs:
             return batch.outcomes
         batch.left = len(jobs)
-        self._waiting.extend(jobs)
+        for job in jobs:
+            (self._alone if job.alone else self._waiting).append(job)
         self._dispatch()
         try:
             await batch.future
         except asyncio.CancelledError:
             self._waiting = deque(job for job in self._waiting if job.batch is not batch)
+            self._alone = deque(job for job in self._alone if job.batch is not batch)
             raise
         return batch.outcomes
 
     async def close(self) -> None:
         """Take leave of the peer. Mails that wait or are under way are deferred."""
         self._closing = True
-        opening = list(self._opening.values())
+        opening = list(self._opening)
         for task in opening:
             task.cancel()
         for connection in list(self._connections):
@@ -206,23 +161,25 @@ class SmtpRelay:
 
     # Jobs
 
-    def _jobs(self, batch: _Batch, number: int, mail: RelayMail, size: int | OSError | None) -> list[_MailJob]:
+    def _jobs(self, batch: Batch, number: int, mail: RelayMail, size: int | OSError | None) -> list[MailJob]:
         if isinstance(size, OSError):
             self._record(batch, number, 0, [Deferred(f"the stored body cannot be read: {size}")] * len(mail.recipients))
             return []
-        step = self._settings.max_recipients
-        return [
-            _MailJob(mail, size or 0, batch=batch, number=number, part=slice(offset, offset + step))
+        suspect = bool(self._suspects) and mail.message_id in self._suspects
+        step = 1 if suspect else self._settings.max_recipients
+        jobs = [
+            MailJob(mail, size or 0, batch=batch, number=number, part=slice(offset, offset + step))
             for offset in range(0, len(mail.recipients), step)
         ]
+        for job in jobs:
+            job.alone = suspect
+        return jobs
 
     def _dispatch(self) -> None:
         """Give waiting jobs to idle connections, and open more if that is not enough."""
-        while self._waiting and self._idle:
-            connection = self._idle.pop()
-            if (job := self.next_job()) is not None:
-                connection.take(job)
-        if not self._waiting:
+        while self._idle and (job := self.next_job(empty=True)) is not None:
+            self._idle.pop().take(job)
+        if not self._wanting():
             return
         if self._closing:
             self._defer_waiting("the relay is closed")
@@ -238,55 +195,132 @@ class SmtpRelay:
         room = self._settings.connections - len(self._opening) - len(self._connections)
         if self._failures:  # one connection tries whether the next hop is back
             room = min(room, 1 - coming)
-        for _ in range(min(room, len(self._waiting) - coming)):
-            connection = Connection(self, self._settings, lmtp=self.endpoint.lmtp)
-            self._opening[connection] = loop.create_task(self._open(connection))
+        for _ in range(min(room, self._wanting() - coming)):
+            task = loop.create_task(self._open())
+            self._opening.add(task)
+            task.add_done_callback(self._opening.discard)
 
-    async def _open(self, connection: Connection) -> None:
-        loop = asyncio.get_running_loop()
-        end = self.endpoint
+    def _wanting(self) -> int:
+        return len(self._waiting) + len(self._alone)
+
+    async def _open(self) -> None:
+        """Connect to the first place that answers."""
         try:
+            self._targets = await self._route.targets()
+        except NoRoute as error:
+            self._no_route(error)
+            return
+        reason = ""
+        for target in sorted(self._targets, key=self._is_shunned):  # stable: the order stays otherwise
+            reason = await self._connect(target)
+            if not reason:
+                return
+            self._shun(target)
+        self._opening.discard(_this_task())
+        self._failed(reason)
+
+    async def _connect(self, target: Target) -> str:
+        """Why there is no connection to that place, or nothing if there is one."""
+        end = target.endpoint
+        connection: Connection | None = None
+        try:
+            security = await self._security(target)
+            connection = Connection(self, self._settings, target, security)
+            connection.opener = _this_task()
             async with asyncio.timeout(self._settings.connect_timeout):
-                if end.path:
-                    await loop.create_unix_connection(lambda: connection, end.path)
-                else:
-                    await loop.create_connection(lambda: connection, end.host, end.port)
+                await self._connect_socket(connection, security)
         except TimeoutError:
             reason = f"no connection to {end} within {self._settings.connect_timeout:g} s"
         except (OSError, ValueError) as error:  # ValueError: a host name that cannot be encoded
             reason = f"no connection to {end}: {_cause(error)}"
+        except ConfigError as error:
+            reason = str(error)
         except asyncio.CancelledError:
-            connection.abandon()
+            if connection is not None:
+                connection.abandon()
             raise
         else:
-            return
-        finally:
-            self._opening.pop(connection, None)
-        connection.abandon()
-        self._failed(reason)
+            return ""
+        if connection is not None:
+            connection.abandon()
+        return reason
+
+    async def _connect_socket(self, connection: Connection, security: Security) -> None:
+        loop = asyncio.get_running_loop()
+        end = connection.target.endpoint
+        if end.path:
+            await loop.create_unix_connection(lambda: connection, end.path)
+        elif security.implicit:
+            await loop.create_connection(
+                lambda: connection,
+                connection.target.address or end.host,
+                end.port,
+                ssl=security.context,
+                server_hostname=security.name,
+                ssl_handshake_timeout=self._settings.handshake_timeout,
+            )
+        else:
+            await loop.create_connection(lambda: connection, connection.target.address or end.host, end.port)
+
+    async def _security(self, target: Target) -> Security:
+        in_clear = asyncio.get_running_loop().time() < self._in_clear.get(target, 0.0)
+        found = await security_of(target.endpoint, self._context, in_clear=in_clear)
+        self._context = found.context or self._context
+        return found
+
+    def _is_shunned(self, target: Target) -> bool:
+        return asyncio.get_running_loop().time() < self._shunned.get(target, 0.0)
+
+    def _shun(self, target: Target) -> None:
+        if len(self._targets) > 1:
+            self._shunned[target] = asyncio.get_running_loop().time() + self._settings.shun_time
+
+    def _no_route(self, error: NoRoute) -> None:
+        """Nobody can be connected to, says whoever knows where."""
+        self._opening.discard(_this_task())
+        if error.final:
+            self._settle_waiting(Failed(error.reason))
+        else:
+            self._failed(error.reason)
 
     # What connections tell (connection.Owner)
 
     def connection_open(self, connection: Connection) -> None:
         self._opened += 1
-        self._opening.pop(connection, None)
+        if connection.opener is not None:
+            self._opening.discard(connection.opener)
         self._connections.add(connection)
 
-    def next_job(self) -> _MailJob | None:
+    def next_job(self, *, empty: bool) -> MailJob | None:
+        if self._alone:
+            # After the others as long as it is not known whether anything passes; then before them.
+            if empty and (self._mail_passes or not (self._waiting or self._in_flight)):
+                self._in_flight += 1
+                return self._alone.popleft()
+            if self._mail_passes:
+                return None  # this connection runs empty for it
         if not self._waiting:
             return None
         self._in_flight += 1
         return self._waiting.popleft()
 
     def job_done(self, job: Job, results: tuple[RecipientResult, ...]) -> None:
-        assert isinstance(job, _MailJob)
+        assert isinstance(job, MailJob)
         self._in_flight -= 1
         # A reply that speaks of several recipients is one object, and is judged once.
         judged: dict[int, Outcome] = {}
         for result in results:
             if id(result) not in judged:
                 judged[id(result)] = self._outcome(result)
+                if result.stage == "lost":
+                    self._suspects.add(job.message_id)
         self._settle(job, [judged[id(result)] for result in results])
+
+    def handshake_failed(self, connection: Connection) -> None:
+        if connection.target.endpoint.effective_tls == "opportunistic":
+            until = asyncio.get_running_loop().time() + self._settings.clear_time
+            self._in_clear[connection.target] = until
+            connection.in_vain = True
 
     def connection_idle(self, connection: Connection) -> None:
         if connection not in self._idle:
@@ -297,25 +331,40 @@ class SmtpRelay:
         self._parting.add(connection)
         if connection in self._idle:
             self._idle.remove(connection)
-        fresh = not connection.ready
-        for job in event.untouched:
-            assert isinstance(job, _MailJob)
-            self._in_flight -= 1
-            fresh = fresh or job.first
-            if job.retried:
-                self._settle(job, [Deferred(event.reason, whole_relay=True)] * len(job.recipients))
-            else:
-                job.retried = True
-                self._waiting.appendleft(job)
+        failed = self._judge_end(connection, event)
         if self._closing:
             return
-        if fresh:
-            self._failed(f"{self.endpoint}: {event.reason}")
+        if failed:
+            self._shun(connection.target)
+            if all(map(self._is_shunned, self._targets)) or len(self._targets) < 2:
+                self._failed(f"{connection.target}: {event.reason}")
         elif event.untouched:
             # The others were kept as long: likely dead as well. The job goes over a new one.
-            for idle in list(self._idle):
-                idle.part()
+            idle, self._idle = self._idle, []  # none of them gets it while the others take leave
+            for each in idle:
+                each.part()
         self._dispatch()
+
+    def _judge_end(self, connection: Connection, event: ConnectionGivenUp) -> bool:
+        """What becomes of the mails of a connection that ended; whether the end speaks against the next hop."""
+        failed = not connection.ready and not connection.in_vain
+        passed, self._mail_passes = self._mail_passes, self._mail_passes and not event.untouched
+        again = []
+        for job in event.untouched:
+            assert isinstance(job, MailJob)
+            self._in_flight -= 1
+            if job.retried or (passed and job.message_id in self._suspects):
+                failed = failed or (job.first and not passed)
+                self._suspects.add(job.message_id)
+                self._settle(job, [Deferred(event.reason, whole_relay=not passed)] * len(job.recipients))
+                continue
+            if job.first:
+                self._ends += 1
+                failed = failed or self._ends > 1
+            job.retried = job.alone = True
+            again.append(job)
+        self._alone.extend(sorted(again, key=lambda job: job.first))
+        return failed
 
     def connection_ended(self, connection: Connection) -> None:
         self._parting.discard(connection)
@@ -330,8 +379,8 @@ class SmtpRelay:
             if reply.is_permanent and result.stage != "data":
                 return Failed(str(reply))
             return Delivered(str(reply)) if reply.is_positive else Deferred(str(reply))
-        if result.stage == "address":
-            return Failed(str(result))
+        if (status := _RULED_OUT.get(result.stage)) is not None:
+            return Failed(f"{status} {result}")
         if result.stage == "mail":
             assert reply is not None
             whole = reply.code != 552 and not self._mail_passes
@@ -343,10 +392,11 @@ class SmtpRelay:
     def _passed(self) -> None:
         """A mail got past MAIL: the next hop works."""
         self._mail_passes = True
+        self._ends = 0
         if self._failures:
             self._failures = 0
             self._retry_at = 0.0
-            if self._waiting:  # more connections may be opened again
+            if self._wanting():  # more connections may be opened again
                 asyncio.get_running_loop().call_soon(self._dispatch)
         if self._reason:
             self._reason = ""
@@ -369,7 +419,7 @@ class SmtpRelay:
         if not self._opening and not self._connections:
             self._turn_red(reason)
             self._defer_waiting(reason)
-        elif self._waiting:  # for the connections that are left; but they may be slow
+        elif self._wanting():  # for the connections that are left; but they may be slow
             asyncio.get_running_loop().call_at(self._retry_at, self._dispatch)
 
     def _turn_red(self, reason: str) -> None:
@@ -379,44 +429,34 @@ class SmtpRelay:
 
     def _defer_waiting(self, reason: str) -> None:
         after = max(0.0, self._retry_at - asyncio.get_running_loop().time())
-        outcome = Deferred(reason, whole_relay=True, retry_after=after)
-        waiting, self._waiting = self._waiting, deque()
+        self._settle_waiting(Deferred(reason, whole_relay=True, retry_after=after))
+
+    def _settle_waiting(self, outcome: Outcome) -> None:
+        waiting = [*self._waiting, *self._alone]
+        self._waiting.clear()
+        self._alone.clear()
         for job in waiting:
             self._settle(job, [outcome] * len(job.recipients))
 
-    def _settle(self, job: _MailJob, outcomes: Sequence[Outcome]) -> None:
+    def _settle(self, job: MailJob, outcomes: Sequence[Outcome]) -> None:
         batch = job.batch
         self._record(batch, job.mail, job.offset, outcomes)
         batch.left -= 1
         if not batch.left and not batch.future.done():
             batch.future.set_result(None)
 
-    def _record(self, batch: _Batch, mail: int, offset: int, outcomes: Sequence[Outcome]) -> None:
+    def _record(self, batch: Batch, mail: int, offset: int, outcomes: Sequence[Outcome]) -> None:
         batch.outcomes[mail][offset : offset + len(outcomes)] = outcomes
         for outcome in outcomes:
             self._counts[type(outcome)] += 1
 
 
+def _this_task() -> asyncio.Task[None]:
+    return cast("asyncio.Task[None]", asyncio.current_task())
+
+
 def _cause(error: OSError | ValueError) -> str:
     """Why no connection was made, in the system's words; asyncio's say only that it failed."""
-    if isinstance(error, OSError) and error.errno and error.errno > 0:
+    if isinstance(error, OSError) and not isinstance(error, ssl.SSLError) and error.errno and error.errno > 0:
         return os.strerror(error.errno)
-    return str(error)
-
-
-async def _sizes(mails: Sequence[RelayMail]) -> dict[int, int | OSError]:
-    """The sizes of bodies that lie in files, or why they cannot be had; by the mail's number."""
-    paths = {number: mail.body for number, mail in enumerate(mails) if isinstance(mail.body, Path)}
-    if not paths:
-        return {}
-    return await asyncio.get_running_loop().run_in_executor(None, _stat_all, paths)
-
-
-def _stat_all(paths: dict[int, Path]) -> dict[int, int | OSError]:
-    found: dict[int, int | OSError] = {}
-    for number, path in paths.items():
-        try:
-            found[number] = os.stat(path).st_size
-        except OSError as error:
-            found[number] = error
-    return found
+    return cause_of(error)

@@ -9,7 +9,7 @@ from typing import Final
 import msgspec
 
 from monsal.errors import StoreUnavailable
-from monsal.ingress.base import Intake
+from monsal.ingress.base import Intake, Screening
 from monsal.mail.envelope import Envelope
 from monsal.smtp.replies import ABORTED, STORE_UNAVAILABLE, Refused, Reply
 from monsal.store.contract import Receipt
@@ -45,12 +45,25 @@ def _stored(before: bool) -> str:
     return "stored before, this is a duplicate" if before else "stored"
 
 
-def ask_accepts(intake: Intake, address: str, peer: str) -> Reply | None:
-    """`Intake.accepts`, but an error of the intake is a temporary refusal."""
+def ask_accepts(intake: Intake, address: str, peer: str) -> Reply | Screening | None:
+    """Whether mail for `address` is taken: None for yes, a refusal, or who is to be asked; then call `screen`.
+
+    An error of the intake is a temporary refusal.
+    """
     try:
-        return intake.accepts(address)
+        return intake.accepts(address) or intake.screen(address)
     except Exception:  # noqa: BLE001 - an edge: whatever breaks behind it must become a 451 and a log line, never a 250
         _log.exception("the intake failed at RCPT", extra={"action": "accepts", "recipient": address, "peer": peer})
+        return ABORTED
+
+
+async def screen(screening: Screening, envelope: Envelope) -> Reply | None:
+    """Ask about the recipient of `envelope`; None for yes, or the refusal."""
+    try:
+        return await screening(envelope)
+    except Exception:  # noqa: BLE001 - an edge, as above
+        facts = {"action": "accepts", "recipient": envelope.recipients[0], "peer": envelope.peer}
+        _log.exception("the intake failed at RCPT", extra=facts)
         return ABORTED
 
 

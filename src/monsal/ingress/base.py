@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Callable, Coroutine
+from typing import Any, Protocol
 
 import msgspec
 
@@ -10,11 +11,14 @@ from monsal.mail.envelope import Envelope
 from monsal.smtp.replies import Reply
 from monsal.store.contract import Receipt
 
-__all__ = ["Ingress", "IngressStatistics", "Intake"]
+__all__ = ["Ingress", "IngressStatistics", "Intake", "Screening"]
+
+#: Asks the application about a recipient: given the envelope with that recipient alone, None for yes, or the refusal.
+Screening = Callable[[Envelope], Coroutine[Any, Any, Reply | None]]
 
 
 class Intake(Protocol):
-    """Takes mail in. Both methods are called on the loop of the ingress."""
+    """Takes mail in. Its methods are called on the loop of the ingress."""
 
     def accepts(self, address: str) -> Reply | None:
         """Whether mail for `address` is taken: None for yes, or the reply that refuses it.
@@ -22,6 +26,10 @@ class Intake(Protocol):
         550 5.1.1 for an unknown address, 451 4.3.0 while no table of routes is loaded. `postmaster`, with or
         without a domain, is this method's decision too.
         """
+        ...
+
+    def screen(self, address: str) -> Screening | None:
+        """Who has to be asked about an address that `accepts` takes; None if nobody."""
         ...
 
     async def accept(self, envelope: Envelope, body: tuple[bytes, ...]) -> Receipt:

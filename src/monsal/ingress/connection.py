@@ -4,18 +4,34 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
-from typing import Final, Protocol, cast
+from typing import Final, cast
 
-from monsal.ingress.answers import Answer, ask_accepts, hand_over
-from monsal.ingress.base import Intake
-from monsal.ingress.limits import IngressSettings, MemoryBudget
+from monsal.ingress.answers import ask_accepts, hand_over, screen
+from monsal.ingress.base import Screening
+from monsal.ingress.house import House
 from monsal.ingress.listen import display_address
-from monsal.mail.envelope import Envelope
-from monsal.smtp.events import Closing, Event, MailFrom, MessageDiscarded, MessageReceived, Quit, RcptTo
-from monsal.smtp.replies import RECIPIENT_OK, SENDER_OK, SHUTTING_DOWN, TIMED_OUT, TOO_BUSY, Reply
-from monsal.smtp.server import ServerProtocol
-from monsal.smtp.settings import ServerSettings
+from monsal.ingress.visitor import Visitor
+from monsal.smtp.events import (
+    Closing,
+    Event,
+    Login,
+    MailFrom,
+    MessageDiscarded,
+    MessageReceived,
+    Quit,
+    RcptTo,
+    StartTls,
+    XClient,
+)
+from monsal.smtp.proxy import ProxyReader
+from monsal.smtp.replies import (
+    RECIPIENT_OK,
+    SENDER_OK,
+    SHUTTING_DOWN,
+    TIMED_OUT,
+    TOO_BUSY,
+    Reply,
+)
 from monsal.smtp.states import ASKED_STATES, COMMAND_STATES, CONTENT_STATES, SessionState
 
 __all__: list[str] = []
@@ -25,75 +41,13 @@ _log: Final = logging.getLogger("monsal.ingress")
 _LARGE: Final = 16 * 1024
 #: One refused recipient of this many on a connection is logged, beginning with the first.
 _REFUSALS_PER_LINE: Final = 10
+_CHUNKED: Final = frozenset({SessionState.CHUNK, SessionState.CHUNKED})
+#: States in which content is taken into memory.
+_KEEPING: Final = frozenset({SessionState.CONTENT, SessionState.CHUNK})
 _BETWEEN_MAILS: Final = frozenset({SessionState.CONNECTED, SessionState.READY})
 
 
-class Counters:
-    """What the connections of an ingress did, all together."""
-
-    __slots__ = ("accepted", "failed", "received", "recipients_refused", "refused", "timed_out")
-
-    def __init__(self) -> None:
-        self.accepted = self.failed = self.refused = self.recipients_refused = self.received = self.timed_out = 0
-
-    def note(self, answer: Answer) -> None:
-        """Count what became of a mail."""
-        if answer.receipt is not None:
-            self.accepted += 1
-        elif answer.failed:
-            self.failed += 1
-        else:
-            self.refused += 1
-
-
-class Turns:
-    """Who sends much reads in turns, one connection per turn of the loop.
-
-    Without it libuv reads up to 32 times 256 kB from one connection before it looks at the next; with ten large
-    mails a small one beside them took 400 ms, with it 1.5 ms (P7).
-    """
-
-    __slots__ = ("_loop", "_waiting")
-
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop = loop
-        self._waiting: deque[Connection] = deque()
-
-    def wait(self, connection: Connection) -> None:
-        """Have `connection.go_on()` called in its turn."""
-        if not self._waiting:
-            self._loop.call_soon(self._next)
-        self._waiting.append(connection)
-
-    def _next(self) -> None:
-        self._waiting.popleft().go_on()
-        if self._waiting:
-            self._loop.call_soon(self._next)
-
-
-class House(Protocol):
-    """The ingress, as its connections see it."""
-
-    intake: Intake
-    session: ServerSettings
-    settings: IngressSettings
-    budget: MemoryBudget
-    counters: Counters
-    stopping: bool
-    loop: asyncio.AbstractEventLoop
-    tasks: set[asyncio.Task[None] | None]
-    turns: Turns
-
-    def admit(self, connection: Connection, address: object) -> Reply | None:
-        """Count a new connection; the reply that turns it away, or None."""
-        ...
-
-    def leave(self, connection: Connection) -> None:
-        """A connection is gone."""
-        ...
-
-
-class Connection(asyncio.Protocol):
+class Connection(Visitor):
     """A client. All of its state that the RFCs know is in its `ServerProtocol`."""
 
     __slots__ = (
@@ -101,31 +55,26 @@ class Connection(asyncio.Protocol):
         "_born",
         "_choked",
         "_content",
+        "_content_since",
         "_heard",
-        "_house",
         "_linger",
         "_mails",
         "_paused",
         "_refused",
         "_resting",
-        "_silent",
-        "_smtp",
-        "_transport",
-        "counted_as",
-        "peer",
+        "_sender",
     )
 
     def __init__(self, house: House) -> None:
-        self._house = house
-        self._smtp = ServerProtocol(house.session)
+        super().__init__(house)
         self._born = self._answered = self._heard = 0.0
         self._choked: float | None = None
         self._linger: float | None = None
         self._content = 0
         self._mails = self._refused = 0
-        self._paused = self._resting = self._silent = False
-        self.counted_as: str | None = None
-        self.peer = ""
+        self._paused = self._resting = False
+        self._content_since = 0.0
+        self._sender = ""
 
     # Called by the transport.
 
@@ -135,13 +84,17 @@ class Connection(asyncio.Protocol):
         address = transport.get_extra_info("peername")
         self.peer = display_address(address or transport.get_extra_info("sockname") or "")
         self._born = self._answered = self._heard = house.loop.time()
-        refusal = house.admit(self, address)
+        proxied = address in house.gate.proxy
+        # A proxy is not counted: those for whom it speaks are.
+        refusal = house.admit(self, None if proxied else address)
         if refusal is not None:
-            transport.write(refusal.to_bytes())
-            transport.close()
+            self._turn_away(refusal)
             return
         transport.set_write_buffer_limits(high=house.settings.max_write_buffer)
-        transport.write(self._smtp.data_to_send())
+        if proxied:
+            self._proxy, self._front, self._shaking = ProxyReader(), True, self._born
+        else:
+            self._begin(address)
 
     def data_received(self, data: bytes) -> None:
         house, smtp = self._house, self._smtp
@@ -153,10 +106,15 @@ class Connection(asyncio.Protocol):
             return
         self._heard = house.loop.time()
         house.counters.received += len(data)
+        if self._front:
+            data = self._through(data)
+            if not data:
+                return
+            smtp = self._smtp
         events = smtp.receive_data(data)
         if events:
             self._act(events)
-        if smtp.state is SessionState.CONTENT or self._content:
+        if smtp.stored or self._content:
             self._account_content()
         self._flush()
 
@@ -222,15 +180,23 @@ class Connection(asyncio.Protocol):
     def check_time(self, now: float) -> None:
         """End it if something takes too long."""
         settings, state = self._house.settings, self._smtp.state
+        if self._shaking is not None and now - self._shaking > settings.handshake_timeout:
+            self._house.counters.timed_out += 1
+            what = "TLS handshake" if self._proxy is None else "PROXY header"
+            _log.info("the %s did not end in time", what, extra={"action": "time_out", "peer": self.peer})
+            self._transport.abort()
+            return
         if state is SessionState.CLOSED:
             allowed = settings.linger if self._choked is None else settings.write_timeout
             late = now - (self._linger or now) > allowed
         elif self._choked is not None:
             late = now - self._choked > settings.write_timeout
-        elif state in CONTENT_STATES:
-            taken = now - self._answered
+        elif state in CONTENT_STATES or state is SessionState.CHUNKED:
+            # A mail in chunks is answered many times; it has no more time than another.
+            chunked = state in _CHUNKED and self._content
+            taken = now - (self._content_since if chunked else self._answered)
             late = now - self._heard > settings.idle_timeout or taken > settings.data_timeout
-            if state is SessionState.CONTENT and taken > settings.data_grace:
+            if state in _KEEPING and taken > settings.data_grace:
                 # Who trickles holds memory that others need.
                 late = late or self._smtp.stored < settings.min_data_rate * taken
         elif state in ASKED_STATES:
@@ -249,18 +215,14 @@ class Connection(asyncio.Protocol):
 
     async def hand_over(self, message: MessageReceived) -> None:
         """Give a mail to the intake and its answer to the client."""
-        house, smtp = self._house, self._smtp
+        house = self._house
         try:
-            answer = await hand_over(house.intake, self._envelope(message), message.body)
+            answer = await hand_over(house.intake, self._envelope(message.sender, message.recipients), message.body)
         finally:
             house.budget.give(message.size)
             house.tasks.discard(asyncio.current_task())
         house.counters.note(answer)
-        if smtp.closing:
-            return
-        replies = answer.replies(len(message.recipients), each=house.session.lmtp)
-        self._act(smtp.reply(*replies))
-        self._flush()
+        self._answer(*answer.replies(len(message.recipients), each=house.session.lmtp))
 
     # Within.
 
@@ -281,6 +243,8 @@ class Connection(asyncio.Protocol):
                     self._house.counters.refused += 1
                     facts = {"action": "refuse", "peer": self.peer, "sender": event.sender}
                     _log.info("refused after %d octets: %s", event.size, event.reply, extra=facts)
+                elif isinstance(event, Login | XClient | StartTls):
+                    following = self._guest(event)
                 elif isinstance(event, Closing):
                     _log.info("closing: %s", event.reply, extra={"action": "close", "peer": self.peer})
             events = following
@@ -288,21 +252,45 @@ class Connection(asyncio.Protocol):
     def _mail(self, mail: MailFrom) -> list[Event]:
         house = self._house
         self._mails += 1
+        self._sender = mail.address
         if house.stopping:
             return self._smtp.reply(SHUTTING_DOWN)
         return self._smtp.reply(SENDER_OK if house.budget.has(mail.size or 1) else TOO_BUSY)
 
     def _rcpt(self, rcpt: RcptTo) -> list[Event]:
-        refusal = ask_accepts(self._house.intake, rcpt.address, self.peer)
-        if refusal is None:
+        verdict = ask_accepts(self._house.intake, rcpt.address, self.peer)
+        if verdict is None:
             return self._smtp.reply(RECIPIENT_OK)
+        if isinstance(verdict, Reply):
+            return self._smtp.reply(self._refusal(rcpt.address, verdict))
+        self._start(self._screen(verdict, rcpt.address))
+        return []
+
+    def _refusal(self, address: str, refusal: Reply) -> Reply:
+        """Count a refused recipient."""
         self._house.counters.recipients_refused += 1
         self._refused += 1
         if self._refused % _REFUSALS_PER_LINE == 1:
             # Not each: who tries a list of addresses must not fill the disk (P7).
-            facts = {"action": "refuse_recipient", "peer": self.peer, "recipient": rcpt.address}
+            facts = {"action": "refuse_recipient", "peer": self.peer, "recipient": address}
             _log.info("refused recipient: %s", refusal, extra=facts)
-        return self._smtp.reply(refusal)
+        return refusal
+
+    async def _screen(self, screening: Screening, address: str) -> None:
+        """Ask the application about a recipient, and tell the client what it says."""
+        try:
+            refusal = await screen(screening, self._envelope(self._sender, (address,)))
+        finally:
+            self._house.tasks.discard(asyncio.current_task())
+        self._answer(RECIPIENT_OK if refusal is None else self._refusal(address, refusal))
+
+    def _answer(self, *replies: Reply) -> None:
+        """Give a decision that had to be waited for, unless nobody waits for it any more."""
+        if not self._smtp.closing:
+            self._act(self._smtp.reply(*replies))
+            self._flush()
+
+    # Mail.
 
     def _message(self, message: MessageReceived) -> list[Event]:
         house = self._house
@@ -311,26 +299,16 @@ class Connection(asyncio.Protocol):
         if not house.budget.take(message.size):
             house.counters.refused += 1
             return self._smtp.reply(*(TOO_BUSY,) * (len(message.recipients) if house.session.lmtp else 1))
-        # The loop itself keeps no task alive; `hand_over` takes it out again, which is cheaper than a callback.
-        house.tasks.add(house.loop.create_task(self.hand_over(message)))
+        self._start(self.hand_over(message))
         return []
-
-    def _envelope(self, message: MessageReceived) -> Envelope:
-        hello = self._smtp.hello
-        protocol = "LMTP" if self._house.session.lmtp else "ESMTP" if hello and hello.extended else "SMTP"
-        return Envelope(
-            sender=message.sender,
-            recipients=message.recipients,
-            peer=self.peer,
-            hello=hello.name if hello else "",
-            protocol=protocol,
-        )
 
     def _account_content(self) -> None:
         """Bring the budget up to what is held of an unfinished mail; refuse that mail if it is too much."""
         budget, stored = self._house.budget, self._smtp.stored
         budget.give(self._content)
         if budget.take(stored):
+            if not self._content:
+                self._content_since = self._heard
             self._content = stored
         else:
             self._content = 0
@@ -344,7 +322,7 @@ class Connection(asyncio.Protocol):
         out = smtp.data_to_send()
         if out:
             self._answered = self._house.loop.time()
-            self._transport.write(out)
+            self._transport.write(out if self._tls is None else self._encrypted(self._tls, out))
         if self._paused or not smtp.wants_data:
             if smtp.closing:
                 self._finish()
@@ -372,6 +350,8 @@ class Connection(asyncio.Protocol):
             return
         self._linger = self._house.loop.time()
         self._account_content()
+        if self._tls is not None:
+            self._transport.write(self._tls.close())
         if self._silent or self._transport.is_closing() or not self._transport.can_write_eof():
             self._transport.close()
             return

@@ -30,12 +30,16 @@ _KEPT = "monsal-"
 
 
 class Door:
-    """One address that is listened on. `url` is the setting that asked for it, `kind` what serves it."""
+    """One address that is listened on. `url` is the setting that asked for it, `kind` what serves it.
+
+    With `encrypted` a connection begins with TLS.
+    """
 
     def __init__(self, url: str, sockets: Sequence[socket.socket], *, is_ours: bool, inode: int = 0) -> None:
         self.url = url
         self.sockets = list(sockets)
         self.kind = LmtpIngress if url.startswith("lmtp:") else SmtpIngress
+        self.encrypted = url.startswith("smtps:")
         self._files: list[tuple[str, int]] = []
         for each in self.sockets:
             close_in_children(each, socket.socket.detach)
@@ -85,7 +89,8 @@ class Doors:
     """
 
     def __init__(self, urls: Sequence[str], directory: Path, given: Mapping[str, Sequence[socket.socket]]) -> None:
-        self._urls = [_below(url, directory) for url in urls]
+        # A maildir has no socket; who serves the doors reads it beside them.
+        self._urls = [_below(url, directory) for url in urls if not url.startswith("maildir:")]
         self._given = dict(given)
         self._foreign: set[str] = set()
         self._doors: list[Door] = []

@@ -27,7 +27,8 @@ class IngressSettings(msgspec.Struct, frozen=True, kw_only=True):
     from the last reply to the next complete command, and between two packets of content (RFC 5321, section
     4.5.3.2.7 asks for 5 minutes); `first_mail_timeout` from the connection to the first MAIL; `data_timeout` is for
     one whole content, which after `data_grace` must have come with `min_data_rate` octets a second on average. A peer
-    that reads no replies for `write_timeout` is dropped. `linger` is how long a peer that
+    that reads no replies for `write_timeout` is dropped, one whose TLS handshake or PROXY header is not complete after
+    `handshake_timeout`, too. `linger` is how long a peer that
     still talks is listened to after our last word, so that it can read that. `max_memory` is content in memory over
     all connections. An idle connection may be closed for a new one after `eviction_age`. Raises ConfigError.
     """
@@ -43,6 +44,7 @@ class IngressSettings(msgspec.Struct, frozen=True, kw_only=True):
     data_grace: float = 30.0
     min_data_rate: int = 1000
     write_timeout: float = 60.0
+    handshake_timeout: float = 30.0
     linger: float = 2.0
     eviction_age: float = 1.0
 
@@ -54,7 +56,8 @@ class IngressSettings(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def tick(self) -> float:
         """How often the time-outs are looked at: often enough for the shortest of them, at most every 50 ms."""
-        shortest = min(self.idle_timeout, self.first_mail_timeout, self.data_timeout, self.write_timeout, self.linger)
+        incoming = min(self.idle_timeout, self.first_mail_timeout, self.data_timeout, self.handshake_timeout)
+        shortest = min(incoming, self.write_timeout, self.linger)
         return min(max(shortest / 4, 0.05), 5.0)
 
 

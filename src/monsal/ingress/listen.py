@@ -20,8 +20,8 @@ BACKLOG = 1024
 #: Owner and group of the socket file may connect (P8).
 SOCKET_MODE = 0o660
 #: A scheme is what is followed by slashes or a path; in `localhost:25` it is a host.
-_SCHEME = re.compile(r"(smtp|lmtp|unix|[A-Za-z][A-Za-z0-9+.-]*(?=:.*/)):", re.DOTALL)
-_SCHEMES = (None, "smtp", "lmtp", "unix")
+_SCHEME = re.compile(r"(smtps?|lmtp|unix|[A-Za-z][A-Za-z0-9+.-]*(?=:.*/)):", re.DOTALL)
+_SCHEMES = (None, "smtp", "smtps", "lmtp", "unix")
 
 
 class Bind(msgspec.Struct, frozen=True):

@@ -12,7 +12,7 @@ from typing import BinaryIO, Final
 import msgspec
 
 from monsal.address import is_address
-from monsal.ingress.answers import ask_accepts, hand_over
+from monsal.ingress.answers import ask_accepts, hand_over, screen
 from monsal.ingress.base import Intake
 from monsal.mail.envelope import Envelope
 from monsal.smtp.replies import BAD_ADDRESS, MESSAGE_TOO_BIG, Reply
@@ -73,7 +73,11 @@ async def ingest(
     for recipient in recipients:
         # Only `postmaster` is an address without a domain (RFC 5321, section 4.1.1.3).
         valid = is_address(recipient) or recipient.lower() == "postmaster"
-        refusals.append(ask_accepts(intake, recipient, "pipe") if valid else BAD_ADDRESS)
+        verdict = ask_accepts(intake, recipient, "pipe") if valid else BAD_ADDRESS
+        if verdict is not None and not isinstance(verdict, Reply):
+            envelope = Envelope(sender=sender, recipients=(recipient,), peer="pipe", protocol="LOCAL")
+            verdict = await screen(verdict, envelope)
+        refusals.append(verdict)
     refused = [refusal for refusal in refusals if refusal is not None]
     if refused:
         return Ingested.of(max(refused, key=lambda refusal: refusal.code))

@@ -17,7 +17,9 @@ from typing import Any, Final
 import msgspec
 
 from monsal.ingress.base import IngressStatistics, Intake
-from monsal.ingress.connection import Connection, Counters, Turns
+from monsal.ingress.connection import Connection
+from monsal.ingress.gate import Gate
+from monsal.ingress.house import Counters, Turns
 from monsal.ingress.limits import IngressSettings, MemoryBudget, PeerLimits, peer_of, usable_connections
 from monsal.ingress.listen import (
     BACKLOG,
@@ -42,7 +44,8 @@ class SmtpIngress:
 
     `bind` is an address (`smtp://127.0.0.1:8825`, port 0 for any; `lmtp:run/lmtp.sock`) or bound sockets, which it
     closes when it stops. `settings` limit the connections, `session` what happens in each; `budget` may be shared with
-    other ingresses and has `settings.max_memory` otherwise. Order of use: `start`, `stop`.
+    other ingresses and has `settings.max_memory` otherwise; `gate` says how clients are let in. Order of use: `start`,
+    `stop`.
     """
 
     lmtp = False
@@ -55,10 +58,17 @@ class SmtpIngress:
         settings: IngressSettings | None = None,
         session: ServerSettings | None = None,
         budget: MemoryBudget | None = None,
+        gate: Gate | None = None,
     ) -> None:
         self.intake = intake
         self.settings = settings or IngressSettings()
-        self.session = msgspec.structs.replace(session or ServerSettings(), lmtp=self.lmtp)
+        self.gate = gate or Gate()
+        self.session = msgspec.structs.replace(
+            session or ServerSettings(),
+            lmtp=self.lmtp,
+            starttls=self.gate.tls is not None and not self.gate.implicit,
+            auth=self.gate.logins is not None,
+        )
         self.budget = budget or MemoryBudget(self.settings.max_memory)
         self.counters = Counters()
         self.stopping = False
@@ -197,6 +207,16 @@ class SmtpIngress:
         self._connections.add(connection)
         if self._timer is None:
             self._timer = self.loop.call_later(self.settings.tick, self._on_tick)
+        return None
+
+    def rename(self, connection: Connection, address: object) -> Reply | None:
+        """A connection speaks for another address; the reply that turns it away, or None."""
+        peer = peer_of(address)
+        if peer is not None and not self._peers.enter(peer, self.loop.time()):
+            return self._turn_away(connection, "too many connections of this peer")
+        if connection.counted_as is not None:
+            self._peers.leave(connection.counted_as)
+        connection.counted_as = peer
         return None
 
     def leave(self, connection: Connection) -> None:

@@ -53,9 +53,9 @@ class Auth(msgspec.Struct, frozen=True, kw_only=True):
     """What proves the correspondent.
 
     `method` is what was decisive: `smtp` (login), `dmarc`, `dkim`, `spf` or `confirmed`, empty if nothing was. `user`
-    is the name that logged in. `spf`, `dkim`, `dmarc`, `arc` are what was found of each; of several DKIM signatures the
-    one that proves, else the first. `source` says whose word that is: "smtp auth", "authentication-results of NAME",
-    "own check", "confirmation", or "none".
+    is the name that logged in; that alone proves nothing, because a user may write any From. `spf`, `dkim`, `dmarc`,
+    `arc` are what was found of each; of several DKIM signatures the one that proves, else the first. `source` says
+    whose word that is: "smtp auth", "authentication-results of NAME", "own check", "confirmation", or "none".
     """
 
     method: str = ""
@@ -98,11 +98,17 @@ def authenticate(scan: HeaderScan, envelope: Envelope | None, correspondent: str
         # The domain's own policy, which may ask for strict alignment, has the last word.
         proved.clear()
     method = next((method for method in ("dmarc", "dkim", "spf") if method in proved), "")
-    if user:
+    if envelope is not None and user is not None and _may_write(user, envelope.may_write, correspondent):
         method, source = "smtp", "smtp auth"
     elif not method and envelope is not None and envelope.confirmed:
         method, source = "confirmed", "confirmation"
     return Auth(method=method, user=user, source=source if found or method else "none", **found)
+
+
+def _may_write(user: str, listed: tuple[str, ...], correspondent: str) -> bool:
+    """Whether who has logged in may write as the correspondent: a name that is the address, or one that is listed."""
+    domain = correspondent.rpartition("@")[2]
+    return correspondent == fold(user) or any(each in (correspondent, f"@{domain}") for each in map(fold, listed))
 
 
 def _proves(entry: _Entry, scan: HeaderScan, correspondent: str, upstream: Upstream) -> bool:

@@ -31,8 +31,10 @@ class Envelope(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     `sender` is the reverse-path, empty for a bounce; `recipients` are bare addresses as the peer wrote them.
     `peer` is the other side's address and port, or a path; `hello` what it called itself; `protocol` is one of
-    SMTP, ESMTP, LMTP, LOCAL (RFC 3848); `user` the name proved by SMTP AUTH; `tls` whether the link was encrypted.
-    `confirmed` says that the correspondent has confirmed the message; `checks` is what a check of our own found.
+    SMTP, ESMTP, LMTP, the latter two with S for TLS and A for a login (RFC 3848), or LOCAL; `user` the name proved by
+    SMTP AUTH, `may_write` the addresses (or `@domain`) as which that user may write besides; `tls` whether the link was
+    encrypted. `confirmed` says that the correspondent has confirmed the message; `checks` is what a check of our own
+    found.
     """
 
     sender: str
@@ -42,5 +44,6 @@ class Envelope(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     protocol: str = "LOCAL"
     user: str | None = None
     tls: bool = False
+    may_write: tuple[str, ...] = ()
     confirmed: bool = False
     checks: Checks | None = None

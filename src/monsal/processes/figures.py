@@ -78,8 +78,9 @@ class FleetView:
     def addresses(self) -> dict[str, list[str]]:
         found: dict[str, list[str]] = {"smtp": [], "lmtp": [], "http": [], "rpc": []}
         for door in self._doors():
-            kind = "lmtp" if door.kind is LmtpIngress else "smtp"
-            found[kind] += [address.removeprefix(f"{self._directory}/") for address in door.addresses]
+            kind = "lmtp" if door.kind is LmtpIngress else "smtps" if door.encrypted else "smtp"
+            places = found.setdefault(kind, [])
+            places += [address.removeprefix(f"{self._directory}/") for address in door.addresses]
         for told in self._told.values():
             found["rpc"] += told["addresses"]["rpc"]
         return found

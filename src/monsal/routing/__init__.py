@@ -5,8 +5,8 @@ await; a "message" here is anything with a `sender` and a `recipient`.
 
 Start reading at `marks` (what handler modules say), then `router` (load, match), `dispatch` (which handler is next);
 below them `pattern` (one format), `capability` (signed values in addresses), `index` (many formats), `table` (what is
-loaded), `build` and `collect` (how it gets there), `regex` and `safety` (what an expression matches, and how fast),
-`machine` and `check` (what is odd about it).
+loaded), `build` and `collect` (how it gets there), `screens` and `screening` (who is asked before mail is taken),
+`regex` and `safety` (what an expression matches, and how fast), `machine` and `check` (what is odd about it).
 """
 
 from monsal.routing.build import build_table
@@ -18,9 +18,12 @@ from monsal.routing.index import TokenIndex, fold_case, tokens_of
 from monsal.routing.machine import Transition, draw, transitions, unnamed_states
 from monsal.routing.marks import (
     MARKS,
+    AcceptMark,
     Marks,
     RouteMark,
     StateKeyMark,
+    accept,
+    authenticate,
     marks_of,
     nolocking,
     on_bounce,
@@ -51,18 +54,23 @@ from monsal.routing.regex import (
 )
 from monsal.routing.router import Addressed, Router, default_state_key
 from monsal.routing.safety import MAX_SHARED_LOOPS, count_loops, why_slow
+from monsal.routing.screening import find_authenticator, find_screens
+from monsal.routing.screens import FACTS, Asked, Screen
 from monsal.routing.table import ERROR_STATE, ROUTE_FIRST_STATE, Handler, Match, Module, OnFailure, Route, Table
 
 __all__ = [
     "ANY_CHARACTER",
     "ERROR_STATE",
+    "FACTS",
     "MARKS",
     "MAX_SHARED_LOOPS",
     "MAX_TTL",
     "ROUTE_FIRST_STATE",
     "SEALED",
+    "AcceptMark",
     "Addressed",
     "Alternatives",
+    "Asked",
     "Call",
     "Capability",
     "Characters",
@@ -85,12 +93,15 @@ __all__ = [
     "Route",
     "RouteMark",
     "Router",
+    "Screen",
     "Sequence",
     "Source",
     "StateKeyMark",
     "Table",
     "TokenIndex",
     "Transition",
+    "accept",
+    "authenticate",
     "bare_handler",
     "build_table",
     "check_capture",
@@ -101,6 +112,8 @@ __all__ = [
     "default_state_key",
     "draw",
     "example",
+    "find_authenticator",
+    "find_screens",
     "findings",
     "fold_case",
     "home_of",

@@ -12,6 +12,8 @@ from monsal.errors import RouteError
 from monsal.routing.collect import Source, bare_handler, routed_handler
 from monsal.routing.marks import RouteMark, StateKeyMark
 from monsal.routing.pattern import Pattern, compile_pattern
+from monsal.routing.screening import find_authenticator, find_screens
+from monsal.routing.screens import Asked, Screen
 from monsal.routing.table import ERROR_STATE, ROUTE_FIRST_STATE, Handler, Module, OnFailure, Route, Table
 
 __all__ = ["build_table"]
@@ -27,6 +29,7 @@ def build_table(sources: Sequence[Source], defaults: Mapping[str, str]) -> Table
     builder = _Builder(defaults, problems)
     for source in sources:
         builder.add(source)
+    builder.ask(sources)
     if problems:
         raise RouteError("\n".join(problems))
     return builder.table()
@@ -50,10 +53,26 @@ class _Builder:
         self._problems = problems
         self._routes: dict[tuple[object, ...], tuple[Pattern, dict[str, Handler]]] = {}
         self._modules: dict[str, Module] = {}
+        self._screens: list[Screen] = []
+        self._authenticator: Asked | None = None
 
     def table(self) -> Table:
         routes = [Route(pattern, tuple(handlers.values())) for pattern, handlers in self._routes.values()]
-        return Table(routes, self._modules)
+        return Table(routes, self._modules, screens=self._screens, authenticator=self._authenticator)
+
+    def ask(self, sources: Sequence[Source]) -> None:
+        """Note the functions that are asked before mail is taken, in order of decoration."""
+        found: list[tuple[int, Screen]] = []
+        for source in sources:
+            try:
+                found += find_screens(source, self._defaults)
+            except RouteError as error:
+                self._problems.append(str(error))
+        self._screens = [screen for _, screen in sorted(found, key=lambda entry: entry[0])]
+        try:
+            self._authenticator = find_authenticator(sources)
+        except RouteError as error:
+            self._problems.append(str(error))
 
     def add(self, source: Source) -> None:
         if source.name in self._modules:

@@ -21,9 +21,12 @@ from monsal.errors import RouteError
 
 __all__ = [
     "MARKS",
+    "AcceptMark",
     "Marks",
     "RouteMark",
     "StateKeyMark",
+    "accept",
+    "authenticate",
     "marks_of",
     "nolocking",
     "on_bounce",
@@ -64,6 +67,14 @@ class StateKeyMark(msgspec.Struct, frozen=True, kw_only=True):
     serial: int = 0
 
 
+class AcceptMark(msgspec.Struct, frozen=True, kw_only=True):
+    """One `@accept`: the format of the addresses that the function is asked about, None for all; its captures."""
+
+    format: str | None = None
+    captures: dict[str, str] = {}
+    serial: int = 0
+
+
 class Marks(msgspec.Struct, frozen=True, kw_only=True):
     """All marks of one function."""
 
@@ -74,6 +85,8 @@ class Marks(msgspec.Struct, frozen=True, kw_only=True):
     on_bounce: bool = False
     requires_authenticated: bool = False
     state_key: StateKeyMark | None = None
+    accepts: tuple[AcceptMark, ...] = ()
+    authenticates: bool = False
 
 
 def marks_of(func: object) -> Marks | None:
@@ -212,6 +225,39 @@ def on_bounce(func: F) -> F:
 def requires_authenticated(func: F) -> F:
     """Call the handler only for a sender that is proven (DESIGN 4, *Who writes*)."""
     return _mark(func, requires_authenticated=True)
+
+
+@overload
+def accept(func: F, /) -> F: ...
+@overload
+def accept(format: str, /, **captures: str) -> Callable[[F], F]: ...
+def accept(given: Any, /, **captures: str) -> Any:
+    """Ask the function about each recipient at RCPT, before a mail is taken: it says no by `reject(code, text)`.
+
+    `@accept` is asked about every address that a route takes, `@accept("orders@(host)")` about those that match the
+    format. It gets what its signature names: captures of the format, and `envelope`, `recipient`, `sender`, `peer`,
+    `hello`, `user` (who has logged in, else None), `tls`. It has 5 seconds; whatever it raises besides a rejection, and
+    no answer in time, is 451 for that recipient. Nothing else waits for it. Raises RouteError for a wrong format.
+    """
+
+    def mark(func: F, fmt: str | None) -> F:
+        before = (marks_of(func) or Marks()).accepts
+        return _mark(func, accepts=(*before, AcceptMark(format=fmt, captures=captures, serial=next(_serial))))
+
+    if isinstance(given, str) and given:
+        return lambda func: mark(func, given)
+    if isinstance(given, str):
+        raise RouteError("accept needs a format such as 'orders@(host)', or none: @accept")
+    return mark(given, None)
+
+
+def authenticate(func: F) -> F:
+    """Ask the function whether a login is right: `(user, password)`, true for yes (RFC 4954).
+
+    It is asked about names that are not in the file of the setting `auth_users`, and may give the addresses as which
+    the user may write, besides the one that is their name. It has 10 seconds. One counts for an application.
+    """
+    return _mark(func, authenticates=True)
 
 
 @overload

@@ -12,6 +12,7 @@ import msgspec
 from monsal.address import is_address
 from monsal.routing.index import TokenIndex
 from monsal.routing.pattern import Pattern, is_matchable
+from monsal.routing.screens import Asked, Screen
 
 __all__ = ["ERROR_STATE", "ROUTE_FIRST_STATE", "Handler", "Match", "Module", "OnFailure", "Route", "Table"]
 
@@ -125,13 +126,22 @@ class Match(msgspec.Struct, frozen=True):
 class Table:
     """All routes and modules of one load. Safe to use from any thread; nothing in it ever changes."""
 
-    __slots__ = ("_index", "capable", "modules", "routes")
+    __slots__ = ("_index", "authenticator", "capable", "modules", "routes", "screens")
 
     modules: Mapping[str, Module]
     routes: tuple[Route, ...]
 
-    def __init__(self, routes: Sequence[Route] = (), modules: Mapping[str, Module] | None = None) -> None:
+    def __init__(
+        self,
+        routes: Sequence[Route] = (),
+        modules: Mapping[str, Module] | None = None,
+        *,
+        screens: Sequence[Screen] = (),
+        authenticator: Asked | None = None,
+    ) -> None:
         self.routes = tuple(routes)
+        self.screens = tuple(screens)
+        self.authenticator = authenticator
         self.modules = MappingProxyType(dict(modules or {}))
         #: Whether any route takes a capability: its addresses are to be verified.
         self.capable = any(route.pattern.capabilities for route in self.routes)

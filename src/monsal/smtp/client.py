@@ -9,18 +9,22 @@ transactions are open: one whose content waits for its reply, one whose envelope
 
 Decisions about what RFCs leave open or make hard:
 
-- *8-bit content, peer without 8BITMIME.* It is sent as it is. RFC 6152 wants it converted or refused, but the bytes of
-  a mail were fixed at commit (P2), conversion breaks signatures, and no server in use clears the eighth bit. A peer
-  that minds says so after DATA.
+- *8-bit content, peer without 8BITMIME.* It is not sent: stage `8bit`. RFC 6152 wants it converted or refused; the
+  bytes of a mail were fixed at commit (P2), and conversion breaks signatures. What comes in pieces is not known to be
+  8-bit and goes as it is.
 - *Non-ASCII address, peer without SMTPUTF8.* It is not sent (RFC 6531, section 3.2 forbids it); the recipient, or all
-  of them if it is the sender's address, end in stage `utf8`, which is not final: only the peer's own 5yz is.
-- *Larger than the peer's SIZE.* Not sent either; stage `size`, not final for the same reason.
+  of them if it is the sender's address, end in stage `utf8`.
+- *Larger than the peer's SIZE.* Not sent either; stage `size`.
 - *421* answers nothing and ends everything: the connection is given up.
+- *STARTTLS.* What the peer said before the handshake counts for nothing afterwards, and it may have said nothing
+  behind its 220: that would be somebody else's (RFC 3207, section 6).
+- *AUTH* is PLAIN (RFC 4616), or LOGIN where that is all there is. It is never sent over a connection that others hear.
 """
 
 from __future__ import annotations
 
 import re
+from base64 import b64encode
 from collections import deque
 from typing import Any
 
@@ -36,6 +40,7 @@ from monsal.smtp.transaction import (
     ClientSettings,
     ConnectionGivenUp,
     RecipientResult,
+    TlsWanted,
     Transaction,
     TransactionDone,
 )
@@ -90,6 +95,9 @@ class ClientProtocol:
         self._size_limit = 0
         self._ready = False
         self._closed = False
+        self._secured = self._settings.secured
+        self._over_tls = False
+        self._answers: list[str] = []  # to the challenges of AUTH LOGIN
         self._awaited: deque[tuple[Awaited, _Progress | None, int]] = deque([(Awaited.GREETING, None, -1)])
         self._open: list[_Progress] = []  # at most two, in order
         self._envelope: _Progress | None = None  # the last one of them, until its content is written
@@ -147,6 +155,14 @@ class ClientProtocol:
         except ProtocolError as error:
             self._give_up(f"the peer broke the protocol: {error}", error=error)
         return self._take_events()
+
+    def tls_started(self) -> None:
+        """The handshake after `TlsWanted` is made: begin anew (RFC 3207, section 4.2)."""
+        if self._closed:
+            return
+        self._secured = self._over_tls = True
+        self._extensions.clear()
+        self._command(f"{'LHLO' if self._settings.lmtp else 'EHLO'} {self._settings.hello}", Awaited.EHLO)
 
     def lost(self, reason: str = "the peer closed the connection") -> list[ClientEvent]:
         """The connection ended, or a deadline passed; the last events follow."""
@@ -234,8 +250,63 @@ class ClientProtocol:
         size = self._extensions.get("SIZE", "")
         # RFC 1870 allows 20 digits; 0 or nothing means that there is no fixed limit.
         self._size_limit = int(size) if size.isascii() and size.isdigit() and len(size) <= 20 else 0
+        if self._settings.starttls != "off" and not self._over_tls:
+            if "STARTTLS" in self._extensions:
+                self._command("STARTTLS", Awaited.STARTTLS)
+                return
+            if self._settings.starttls == "require":
+                self._refuse("the peer offers no STARTTLS, and nothing may be sent without it")
+                return
+        self._authenticate()
+
+    def _shake_hands(self, reply: Reply, progress: None, number: int) -> None:
+        if not self._parser.is_empty:
+            raise ProtocolError("something was said between STARTTLS and the handshake")
+        self._events.append(TlsWanted())
+
+    def _go_on_in_clear(self, reply: Reply, progress: None, number: int) -> None:
+        if self._settings.starttls == "require":
+            self._refuse(f"STARTTLS refused: {reply}", reply)
+        else:
+            self._authenticate()
+
+    def _authenticate(self) -> None:
+        credentials = self._settings.credentials
+        if credentials is None:
+            self._enter()
+            return
+        mechanisms = self._extensions.get("AUTH", "").upper().split()
+        if not self._secured:
+            self._refuse("a password is not told to a peer without TLS")
+        elif "PLAIN" in mechanisms:
+            text = f"\0{credentials.username}\0{credentials.password}"
+            self._command(f"AUTH PLAIN {_base64(text)}", Awaited.AUTH)
+        elif "LOGIN" in mechanisms:
+            self._answers = [_base64(credentials.username), _base64(credentials.password)]
+            self._command("AUTH LOGIN", Awaited.AUTH)
+        else:
+            offered = " ".join(mechanisms) or "none"
+            self._refuse(f"the peer takes neither AUTH PLAIN nor LOGIN (it offers {offered})")
+
+    def _answer_challenge(self, reply: Reply, progress: None, number: int) -> None:
+        if not self._answers:
+            raise ProtocolError("the peer asks more than AUTH has answers for")
+        self._command(self._answers.pop(0), Awaited.AUTH)
+
+    def _authenticated(self, reply: Reply, progress: None, number: int) -> None:
+        self._enter()
+
+    def _not_authenticated(self, reply: Reply, progress: None, number: int) -> None:
+        self._refuse(f"the name or password is refused: {reply}", reply)
+
+    def _enter(self) -> None:
         self._ready = True
         self._events.append(ClientReady(dict(self._extensions)))
+
+    def _refuse(self, reason: str, reply: Reply | None = None) -> None:
+        """Take leave of a peer that nothing can be sent to."""
+        self._output.append(b"QUIT\r\n")
+        self._give_up(reason, reply=reply)
 
     def _sender_taken(self, reply: Reply, progress: _Progress, number: int) -> None:
         progress.answered = progress.opened = True
@@ -319,8 +390,11 @@ class ClientProtocol:
             progress.settle(RecipientResult("size", None, f"larger than the peer's {self._size_limit} octets"))
         if "SIZE" in self._extensions and size:
             parameters += f" SIZE={size}"
-        if "8BITMIME" in self._extensions and (body is None or not body.isascii()):
-            parameters += " BODY=8BITMIME"
+        if body is None or not body.isascii():
+            if "8BITMIME" in self._extensions:
+                parameters += " BODY=8BITMIME"
+            elif body is not None:
+                progress.settle(RecipientResult("8bit", None, "the peer takes no 8-bit content (RFC 6152)"))
         utf8 = "SMTPUTF8" in self._extensions
         plain = True
         for number, address in enumerate((transaction.sender, *transaction.recipients), -1):
@@ -393,6 +467,10 @@ class ClientProtocol:
     def _take_events(self) -> list[ClientEvent]:
         events, self._events = self._events, []
         return events
+
+
+def _base64(text: str) -> str:
+    return b64encode(text.encode("utf-8")).decode("ascii")
 
 
 _ACTIONS: dict[tuple[Awaited, Answer], Any] = {key: getattr(ClientProtocol, name) for key, name in TABLE.items()}

@@ -12,7 +12,7 @@ from typing import Final
 
 from monsal.address import is_address
 from monsal.smtp.events import MailFrom, RcptTo
-from monsal.smtp.replies import BAD_ADDRESS, BAD_BODY_TYPE, BAD_PARAMETERS, BAD_SYNTAX, Reply
+from monsal.smtp.replies import BAD_ADDRESS, BAD_BODY_TYPE, BAD_CHUNK, BAD_PARAMETERS, BAD_SYNTAX, Reply
 from monsal.smtp.states import Input
 
 __all__: list[str] = []
@@ -27,18 +27,21 @@ _VERBS: Final = {
     b"EXPN": Input.EXPN,
     b"HELP": Input.HELP,
     b"QUIT": Input.QUIT,
+    b"BDAT": Input.BDAT,
+    b"STARTTLS": Input.STARTTLS,
+    b"AUTH": Input.AUTH,
+    b"XCLIENT": Input.XCLIENT,
 }
 SMTP_VERBS: Final = {**_VERBS, b"HELO": Input.HELLO, b"EHLO": Input.HELLO}
 #: HELO and EHLO must not be answered positively by LMTP (RFC 2033, section 4.1).
 LMTP_VERBS: Final = {**_VERBS, b"LHLO": Input.HELLO}
 
 #: Known to SMTP, not offered here: 502 instead of 500.
-NOT_OFFERED: Final = frozenset(
-    {b"STARTTLS", b"AUTH", b"BDAT", b"ETRN", b"TURN", b"ATRN", b"SEND", b"SOML", b"SAML", b"BURL"}
-)
-#: First words of other protocols: who says them would go on with lines that an attacker may have chosen.
+NOT_OFFERED: Final = frozenset({b"ETRN", b"TURN", b"ATRN", b"SEND", b"SOML", b"SAML", b"BURL"})
+#: First words of other protocols: who says them would go on with lines that an attacker may have chosen. PROXY is one
+#: from a host that is not listed in `proxy_from`; of a listed one it never comes here.
 FOREIGN_VERBS: Final = frozenset(
-    {b"GET", b"POST", b"PUT", b"HEAD", b"DELETE", b"OPTIONS", b"CONNECT", b"TRACE", b"PATCH", b"PRI"}
+    {b"GET", b"POST", b"PUT", b"HEAD", b"DELETE", b"OPTIONS", b"CONNECT", b"TRACE", b"PATCH", b"PRI", b"PROXY"}
 )
 
 BAD_LINE_END: Final = Reply(500, "5.5.2", "a bare CR or LF does not end a line")
@@ -51,6 +54,7 @@ _MAIL = re.compile(rf"FROM: *+{_PATH}(?: ++(.*))?\Z", re.IGNORECASE)
 _RCPT = re.compile(rf"TO: *+{_PATH}(?: ++(.*))?\Z", re.IGNORECASE)
 _PARAMETER = re.compile(r"([A-Za-z0-9][A-Za-z0-9-]*+)(?:=([^=\s]++))?\Z")
 _SIZE = re.compile(r"[0-9]{1,20}\Z")
+_CHUNK = re.compile(rb"([0-9]{1,20})(?: ++(LAST))?+[ \t]*+\Z", re.IGNORECASE)
 #: Octets of a domain (RFC 5321, section 4.5.3.1.2).
 _MAX_DOMAIN = 255
 
@@ -121,10 +125,13 @@ def parse_mail(argument: bytes, extended: bool) -> MailFrom | Reply:
             size = int(value)
         elif keyword == "BODY":
             body = value.upper()
-            if body not in ("7BIT", "8BITMIME"):
+            if body not in ("7BIT", "8BITMIME", "BINARYMIME"):
                 return BAD_BODY_TYPE
         elif keyword == "SMTPUTF8" and not value:
             smtputf8 = True
+        elif keyword == "AUTH" and value:
+            # Who wrote it first, says the client (RFC 4954, section 5): read, and believed by nobody.
+            continue
         else:
             return BAD_PARAMETERS
     if address and not is_address(address):
@@ -132,6 +139,12 @@ def parse_mail(argument: bytes, extended: bool) -> MailFrom | Reply:
     if not smtputf8 and not address.isascii():
         return NEEDS_SMTPUTF8
     return MailFrom(address, size, body, smtputf8, params)
+
+
+def parse_chunk(argument: bytes) -> tuple[int, bool] | Reply:
+    """The size of a BDAT chunk in octets, and whether it is the last (RFC 3030, section 2)."""
+    match = _CHUNK.match(argument)
+    return BAD_CHUNK if match is None else (int(match[1]), match[2] is not None)
 
 
 @lru_cache(maxsize=1024)

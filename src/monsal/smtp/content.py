@@ -75,6 +75,10 @@ class ContentReader:
                 start += 1
         return self._scan(data, start) + shift
 
+    def add(self, piece: bytes) -> None:
+        """Take octets as they are: those of a BDAT chunk, which has no dots and no end of its own (RFC 3030)."""
+        self._store(piece)
+
     def _scan(self, data: bytes, start: int) -> int:
         dot = data.find(b"\r\n.", start)
         end = data.find(_END, dot) if dot >= 0 else -1

@@ -17,6 +17,8 @@ class Awaited(Enum):
     GREETING = "the greeting"
     EHLO = "EHLO"
     HELO = "HELO"
+    STARTTLS = "STARTTLS"
+    AUTH = "AUTH"
     MAIL = "MAIL"
     RCPT = "RCPT"
     DATA = "DATA"
@@ -48,6 +50,13 @@ TABLE: dict[tuple[Awaited, Answer], str] = {
     (Awaited.HELO, Answer.YES): "_be_ready",
     (Awaited.HELO, Answer.LATER): "_turned_away",
     (Awaited.HELO, Answer.NEVER): "_turned_away",
+    (Awaited.STARTTLS, Answer.YES): "_shake_hands",
+    (Awaited.STARTTLS, Answer.LATER): "_go_on_in_clear",
+    (Awaited.STARTTLS, Answer.NEVER): "_go_on_in_clear",
+    (Awaited.AUTH, Answer.YES): "_authenticated",
+    (Awaited.AUTH, Answer.MORE): "_answer_challenge",
+    (Awaited.AUTH, Answer.LATER): "_not_authenticated",
+    (Awaited.AUTH, Answer.NEVER): "_not_authenticated",
     (Awaited.MAIL, Answer.YES): "_sender_taken",
     (Awaited.MAIL, Answer.LATER): "_sender_refused",
     (Awaited.MAIL, Answer.NEVER): "_sender_refused",

@@ -1,6 +1,7 @@
 """What the receiving side tells its caller: one record per thing that a client did.
 
-`MailFrom`, `RcptTo` and `MessageReceived` wait for a decision (`ServerProtocol.reply`); the others are only told.
+`MailFrom`, `RcptTo`, `MessageReceived`, `Login` and `XClient` wait for a decision (`ServerProtocol.reply`); after
+`StartTls` the session waits for `ServerProtocol.tls_started`; the others are only told.
 """
 
 from __future__ import annotations
@@ -13,12 +14,15 @@ __all__ = [
     "Closing",
     "Event",
     "Hello",
+    "Login",
     "MailFrom",
     "MessageDiscarded",
     "MessageReceived",
     "Quit",
     "RcptTo",
     "Reset",
+    "StartTls",
+    "XClient",
 ]
 
 
@@ -32,8 +36,9 @@ class Hello(msgspec.Struct, frozen=True, gc=False):
 class MailFrom(msgspec.Struct, frozen=True):
     """MAIL: awaits a decision. `address` is empty for the null reverse-path `<>`.
 
-    `size` is the declared size in octets or None (RFC 1870), `body` is 7BIT, 8BITMIME or None (RFC 6152), `smtputf8`
-    whether addresses beyond ASCII may follow (RFC 6531). `params` are all parameters as given, keywords in upper case.
+    `size` is the declared size in octets or None (RFC 1870), `body` is 7BIT, 8BITMIME (RFC 6152), BINARYMIME (RFC
+    3030) or None, `smtputf8` whether addresses beyond ASCII may follow (RFC 6531). `params` are all parameters as
+    given, keywords in upper case.
     """
 
     address: str
@@ -85,4 +90,43 @@ class Closing(msgspec.Struct, frozen=True):
     reply: Reply
 
 
-Event = Hello | MailFrom | RcptTo | MessageReceived | MessageDiscarded | Reset | Quit | Closing
+class StartTls(msgspec.Struct, frozen=True, gc=False):
+    """STARTTLS (RFC 3207): encrypt the link after the output was written, then call `tls_started`.
+
+    What came in the same packet is thrown away, and so is what comes until then: an attacker on the way may have
+    written it.
+    """
+
+
+class Login(msgspec.Struct, frozen=True):
+    """AUTH (RFC 4954): awaits a decision: 235, 535 for wrong credentials, 454 if they cannot be checked now.
+
+    The password is shown by neither `repr` nor `str`.
+    """
+
+    mechanism: str
+    user: str
+    password: str
+
+    def __repr__(self) -> str:
+        return f"Login(mechanism={self.mechanism!r}, user={self.user!r}, password=...)"
+
+
+class XClient(msgspec.Struct, frozen=True, kw_only=True):
+    """XCLIENT (Postfix, XCLIENT_README): awaits a decision; a positive one is said as a new greeting.
+
+    None is what the command did not say, an empty text what it said is not known. `address` is an IP address, `proto`
+    SMTP or ESMTP, `login` the name proved to the other server.
+    """
+
+    name: str | None = None
+    address: str | None = None
+    port: int | None = None
+    proto: str | None = None
+    hello: str | None = None
+    login: str | None = None
+
+
+Event = (
+    Hello | MailFrom | RcptTo | MessageReceived | MessageDiscarded | Reset | Quit | Closing | StartTls | Login | XClient
+)

@@ -13,21 +13,33 @@ from monsal.errors import MonsalError
 
 __all__ = [
     "ABORTED",
+    "ALREADY_ENCRYPTED",
+    "ALREADY_LOGGED_IN",
     "BAD_ADDRESS",
+    "BAD_BASE64",
     "BAD_BODY_TYPE",
+    "BAD_CHUNK",
+    "BAD_MECHANISM",
     "BAD_PARAMETERS",
     "BAD_SEQUENCE",
     "BAD_SYNTAX",
+    "BINARY_NEEDS_BDAT",
     "CANNOT_VERIFY",
     "GOODBYE",
     "HELP",
     "LINE_TOO_LONG",
+    "LOGGED_IN",
+    "LOGIN_CANCELLED",
+    "LOGIN_NEEDS_TLS",
+    "LOGIN_UNAVAILABLE",
     "MESSAGE_TOO_BIG",
+    "NOT_AUTHORIZED",
     "NOT_IMPLEMENTED",
     "NOT_SMTP",
     "NO_RECIPIENTS",
     "NO_ROUTES",
     "OK",
+    "READY_FOR_TLS",
     "RECIPIENT_OK",
     "SENDER_OK",
     "SHUTTING_DOWN",
@@ -42,6 +54,7 @@ __all__ = [
     "TOO_MANY_TRANSACTIONS",
     "UNKNOWN_COMMAND",
     "UNKNOWN_RECIPIENT",
+    "WRONG_LOGIN",
     "Refused",
     "Reply",
 ]
@@ -131,7 +144,9 @@ RECIPIENT_OK = Reply(250, "2.1.5", "recipient OK")
 START_MAIL_INPUT = Reply(354, None, "go ahead, end with <CRLF>.<CRLF>")
 GOODBYE = Reply(221, "2.0.0", "goodbye")
 CANNOT_VERIFY = Reply(252, "2.1.5", "send some mail, we will try")
-HELP = Reply(214, "2.0.0", "RFC 5321: HELO EHLO LHLO MAIL RCPT DATA RSET NOOP QUIT VRFY HELP")
+HELP = Reply(214, "2.0.0", "RFC 5321: HELO EHLO LHLO MAIL RCPT DATA BDAT STARTTLS AUTH RSET NOOP QUIT VRFY HELP")
+READY_FOR_TLS = Reply(220, "2.0.0", "ready to start TLS")
+LOGGED_IN = Reply(235, "2.7.0", "you are logged in")
 
 SHUTTING_DOWN = Reply(421, "4.3.2", "shutting down, come back later")
 TIMED_OUT = Reply(421, "4.4.2", "timed out, closing")
@@ -141,9 +156,20 @@ TOO_MANY_TRANSACTIONS = Reply(421, "4.7.0", "enough mail over this connection, o
 ABORTED = Reply(451, "4.3.0", "local error, try again later")
 STORE_UNAVAILABLE = Reply(451, "4.3.0", "cannot store mail now, try again later")
 NO_ROUTES = Reply(451, "4.3.0", "not ready to take mail, try again later")
+LOGIN_UNAVAILABLE = Reply(454, "4.7.0", "cannot check this login now, try again later")
 TOO_BUSY = Reply(452, "4.3.1", "too much mail at once, try again later")
 TOO_MANY_RECIPIENTS = Reply(452, "4.5.3", "too many recipients")
 
+BAD_BASE64 = Reply(501, "5.5.2", "this is no answer to the challenge")
+LOGIN_CANCELLED = Reply(501, "5.7.0", "login cancelled")
+BAD_CHUNK = Reply(501, "5.5.4", "BDAT needs a size, closing")
+ALREADY_ENCRYPTED = Reply(503, "5.5.1", "the link is encrypted already")
+ALREADY_LOGGED_IN = Reply(503, "5.5.1", "you are logged in already")
+BINARY_NEEDS_BDAT = Reply(503, "5.5.1", "a BINARYMIME mail is sent with BDAT")
+BAD_MECHANISM = Reply(504, "5.5.4", "this way to log in is not offered")
+WRONG_LOGIN = Reply(535, "5.7.8", "wrong name or password")
+LOGIN_NEEDS_TLS = Reply(538, "5.7.11", "log in over TLS only, say STARTTLS first")
+NOT_AUTHORIZED = Reply(550, "5.7.0", "not authorized")
 LINE_TOO_LONG = Reply(500, "5.5.6", "line too long")
 UNKNOWN_COMMAND = Reply(500, "5.5.1", "unknown command")
 BAD_SYNTAX = Reply(501, "5.5.4", "bad syntax")

@@ -37,6 +37,11 @@ class ReplyParser:
         self._buffer = self._buffer[self._at :] + data
         self._at = 0
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing is left of what was fed."""
+        return not self._lines and self._at == len(self._buffer)
+
     def next_reply(self) -> Reply | None:
         """The next whole reply, or None if more bytes are needed.
 

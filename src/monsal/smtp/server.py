@@ -1,12 +1,14 @@
 """The receiving side of SMTP and LMTP, without a socket: bytes in, events out; decisions in, bytes out.
 
 Order of use: make a `ServerProtocol` (its greeting is the first output); give what comes from the socket to
-`receive_data`; act on the events; answer each `MailFrom`, `RcptTo` and `MessageReceived` with `reply`, which gives
-the events of what was buffered meanwhile; after each of these calls write `data_to_send()`, close the connection
-when `closing`, and stop reading while `wants_data` is false.
+`receive_data`; act on the events; answer each `MailFrom`, `RcptTo`, `MessageReceived`, `Login` and `XClient` with
+`reply`, which gives the events of what was buffered meanwhile; after `StartTls` encrypt the link and call
+`tls_started`; after each of these calls write `data_to_send()`, close the connection when `closing`, and stop reading
+while `wants_data` is false.
 
 How the input is cut into pieces changes neither the events nor the output (but for the cuts within a body).
-RFC 5321 SMTP, 2033 LMTP, 1870 SIZE, 2920 PIPELINING, 6152 8BITMIME, 2034 ENHANCEDSTATUSCODES, 6531 SMTPUTF8.
+RFC 5321 SMTP, 2033 LMTP, 1870 SIZE, 2920 PIPELINING, 6152 8BITMIME, 2034 ENHANCEDSTATUSCODES, 6531 SMTPUTF8,
+3030 CHUNKING and BINARYMIME, 3207 STARTTLS, 4954 AUTH (4616 PLAIN, and LOGIN); XCLIENT as Postfix has it.
 """
 
 from __future__ import annotations
@@ -18,23 +20,35 @@ from monsal.smtp.events import Event, Hello
 from monsal.smtp.replies import Reply
 from monsal.smtp.session import Session
 from monsal.smtp.settings import ServerSettings
-from monsal.smtp.states import ASKED_STATES, COMMAND_STATES, CONTENT_STATES, SessionState
+from monsal.smtp.states import (
+    ASKED_STATES,
+    CHUNK_STATES,
+    COMMAND_STATES,
+    CONTENT_STATES,
+    LINE_STATES,
+    SessionState,
+)
 
 __all__ = ["ServerProtocol"]
 
 #: The first octet of a TLS record of type handshake (RFC 8446, section 5.1); no command starts with it.
 _TLS_HANDSHAKE: Final = 0x16
+#: What comes in these states is thrown away.
+_DEAF: Final = frozenset({SessionState.CLOSED, SessionState.TLS_STARTING})
 _LINE_WITHOUT_END: Final = Reply(421, "4.7.0", "line without an end, closing")
 
 
 class ServerProtocol:
-    """One session. See the module's text for the order of use; only `reply` raises, and only UsageError."""
+    """One session. `tls` says that the link is encrypted from the start, `xclient` that the client may say XCLIENT.
+
+    See the module's text for the order of use; only `reply` and `tls_started` raise, and only UsageError.
+    """
 
     __slots__ = ("_buffer", "_eof", "_lines", "_position", "_session", "_settings", "_skipped")
 
-    def __init__(self, settings: ServerSettings) -> None:
+    def __init__(self, settings: ServerSettings, *, tls: bool = False, xclient: bool = False) -> None:
         self._settings = settings
-        self._session = Session(settings)
+        self._session = Session(settings, tls=tls, xclient=xclient)
         self._buffer = b""
         self._position = 0
         self._lines = 0
@@ -50,6 +64,16 @@ class ServerProtocol:
     def hello(self) -> Hello | None:
         """How the client introduced itself last."""
         return self._session.hello
+
+    @property
+    def tls(self) -> bool:
+        """Whether the link is encrypted."""
+        return self._session.tls
+
+    @property
+    def user(self) -> str | None:
+        """The name that the client has proved (AUTH), or that a trusted one has proved of it (XCLIENT LOGIN)."""
+        return self._session.user
 
     @property
     def closing(self) -> bool:
@@ -77,8 +101,11 @@ class ServerProtocol:
         return data
 
     def receive_data(self, data: bytes) -> list[Event]:
-        """Take what came from the socket; what happened by it, in order. After the end it is ignored."""
-        if self._session.state is SessionState.CLOSED:
+        """Take what came from the socket; what happened by it, in order.
+
+        After the end it is ignored, and so it is between StartTls and `tls_started`.
+        """
+        if self._session.state in _DEAF:
             return []
         if self._position == len(self._buffer):
             self._buffer = data
@@ -93,8 +120,13 @@ class ServerProtocol:
         if self._session.state not in ASKED_STATES:
             self._session.end()
 
+    def tls_started(self) -> None:
+        """The link is encrypted from here on; the client begins anew. Raises UsageError unless that is awaited."""
+        self._session.tls_started()
+        self._lines = self._skipped = 0
+
     def reply(self, *answers: Reply) -> list[Event]:
-        """Decide on the last MailFrom, RcptTo or MessageReceived, and go on with what is buffered.
+        """Decide on the last event that awaits it, and go on with what is buffered.
 
         One answer; for a mail by LMTP one per recipient in their order. 421 also ends the session. After the
         session was closed a decision comes too late and is ignored. Raises UsageError if none is awaited, or for
@@ -123,11 +155,15 @@ class ServerProtocol:
             if state in COMMAND_STATES:
                 if not self._read_line():
                     break
-            elif state not in CONTENT_STATES or not self._read_content():
+            elif state in CONTENT_STATES:
+                if not self._read_content():
+                    break
+            elif state not in LINE_STATES or not self._read_line():
                 break
         if self._eof and session.state not in ASKED_STATES:
             session.end()
-        if session.state is SessionState.CLOSED:
+        if session.state in _DEAF:
+            # After STARTTLS, too: what came in the clear must not pass for what was said in private (RFC 3207, 4.2).
             self._buffer, self._position = b"", 0
         events = session.events
         if events:
@@ -136,28 +172,47 @@ class ServerProtocol:
 
     def _read_line(self) -> bool:
         """Do the next command; False if its line is not complete."""
-        buffer, start = self._buffer, self._position
+        buffer, start, session = self._buffer, self._position, self._session
+        if session.skip:
+            return self._skip_octets(len(buffer) - start)
         if not self._lines and not self._skipped and buffer[start] == _TLS_HANDSHAKE:
-            self._session.end_because(replies.NOT_SMTP)
+            session.end_because(replies.NOT_SMTP)
             return False
         end = buffer.find(b"\r\n", start)
         if end < 0:
             return self._hold_line(buffer, start)
         self._position = end + 2
         self._lines += 1
-        if self._skipped or end - start > self._settings.max_command_line - 2:
+        if self._skipped or (
+            end - start > self._settings.max_command_line - 2 and end + 2 - start > self._longest(start)
+        ):
             self._end_long_line(end - start)
+        elif session.exchange is None:
+            session.command(buffer[start:end])
         else:
-            self._session.command(buffer[start:end])
+            session.login_line(buffer[start:end])
+        return True
+
+    def _longest(self, start: int) -> int:
+        """How long the line that starts there may be with its CRLF: one of a login longer than others (RFC 4954, 4)."""
+        if self._session.exchange is not None or self._buffer[start : start + 5].upper() == b"AUTH ":
+            return max(self._settings.max_auth_line, self._settings.max_command_line)
+        return self._settings.max_command_line
+
+    def _skip_octets(self, there: int) -> bool:
+        """Read over a chunk that nobody wants; it is no command, whatever it says."""
+        skipped = min(there, self._session.skip)
+        self._session.skip -= skipped
+        self._position += skipped
         return True
 
     def _hold_line(self, buffer: bytes, start: int) -> bool:
         """Hold the beginning of a line; of one that is too long nothing but its length and a CR at its end."""
         length = len(buffer) - start
-        if self._skipped or length > self._settings.max_command_line - 1:
+        if self._skipped or (length > self._settings.max_command_line - 1 and length > self._longest(start) - 1):
             held = 1 if buffer.endswith(b"\r") else 0
             if not self._skipped:
-                self._session.fail(replies.LINE_TOO_LONG)
+                self._refuse_long_line()
             self._skipped += length - held
             self._buffer, self._position = buffer[len(buffer) - held :], 0
             self._check_skipped(self._skipped)
@@ -165,9 +220,15 @@ class ServerProtocol:
 
     def _end_long_line(self, length: int) -> None:
         if not self._skipped:
-            self._session.fail(replies.LINE_TOO_LONG)
+            self._refuse_long_line()
         self._check_skipped(self._skipped + length)
         self._skipped = 0
+
+    def _refuse_long_line(self) -> None:
+        if self._session.exchange is not None:
+            self._session.end_login(replies.LINE_TOO_LONG)
+        else:
+            self._session.fail(replies.LINE_TOO_LONG)
 
     def _check_skipped(self, length: int) -> None:
         if length > self._settings.max_skipped:
@@ -178,5 +239,8 @@ class ServerProtocol:
         session = self._session
         if session.content is None:
             return False
+        if session.state in CHUNK_STATES:
+            self._position = session.read_chunk(self._buffer, self._position)
+            return True
         self._position = session.content.feed(self._buffer, self._position)
         return session.content_read()

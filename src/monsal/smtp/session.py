@@ -11,15 +11,29 @@ from typing import Final
 from monsal.errors import UsageError
 from monsal.smtp import commands, replies
 from monsal.smtp.content import ContentReader
-from monsal.smtp.events import Closing, Event, Hello, MailFrom, MessageDiscarded, MessageReceived, Quit, Reset
+from monsal.smtp.events import (
+    Closing,
+    Hello,
+    MailFrom,
+    MessageDiscarded,
+    MessageReceived,
+    Quit,
+    Reset,
+)
+from monsal.smtp.ground import to_wire
+from monsal.smtp.guest import ASKED_OF_GUEST, Guest
 from monsal.smtp.replies import Reply
+from monsal.smtp.sasl import MECHANISMS
 from monsal.smtp.settings import ServerSettings
 from monsal.smtp.states import ASKED_STATES, TRANSITIONS, Input, SessionState
+from monsal.smtp.xclient import OFFER
 
 __all__: list[str] = []
 
 _NO_UTF8: Final = Reply(555, "5.5.4", "SMTPUTF8 not offered")
-_WITHOUT_ARGUMENT: Final = frozenset({Input.RSET, Input.QUIT})
+_WITHOUT_ARGUMENT: Final = frozenset({Input.RSET, Input.QUIT, Input.STARTTLS})
+#: A chunk of fewer octets, not the last, is junk: by such a client could stay for ever.
+_SMALL_CHUNK: Final = 1024
 _WITH_ARGUMENT: Final = frozenset({Input.VRFY, Input.EXPN})
 _SIMPLE: Final = {
     Input.RSET: replies.OK,
@@ -30,26 +44,26 @@ _SIMPLE: Final = {
 }
 
 
-@lru_cache(maxsize=256)
-def _wire(reply: Reply) -> bytes:
-    """The reply's octets; cached, because a server says few different things."""
-    return reply.to_bytes()
-
-
-@lru_cache(maxsize=16)
-def _greeting(settings: ServerSettings) -> bytes:
-    return Reply(220, None, f"{settings.hostname} {'LMTP' if settings.lmtp else 'ESMTP'} monsal").to_bytes()
-
-
-@lru_cache(maxsize=16)
-def _hello_reply(settings: ServerSettings, extended: bool) -> bytes:
+@lru_cache(maxsize=64)
+def _hello_reply(settings: ServerSettings, extended: bool, tls: bool, xclient: bool) -> bytes:
     """The reply to HELO, EHLO and LHLO; it has no enhanced codes (RFC 2034, section 4)."""
+    if not extended:
+        return Reply(250, None, settings.hostname).to_bytes()
     offers = ["PIPELINING", f"SIZE {settings.max_message_size}", "8BITMIME", "ENHANCEDSTATUSCODES"]
     if settings.smtputf8:
         offers.append("SMTPUTF8")
-    return Reply(250, None, (settings.hostname, *offers) if extended else settings.hostname).to_bytes()
+    if settings.chunking:
+        offers += ["CHUNKING", "BINARYMIME"]
+    if settings.starttls and not tls:
+        offers.append("STARTTLS")
+    if settings.auth and tls:
+        offers.append(f"AUTH {' '.join(MECHANISMS)}")
+    if xclient:
+        offers.append(OFFER)
+    return Reply(250, None, (settings.hostname, *offers)).to_bytes()
 
 
+_READING: Final = frozenset({SessionState.CONTENT, SessionState.CHUNK, SessionState.CHUNKED})
 _START_MAIL_INPUT: Final = replies.START_MAIL_INPUT.to_bytes()
 
 
@@ -64,40 +78,33 @@ class _Transaction:
         self.asked = ""
 
 
-class Session:
-    """The state, the transaction and the counters of one connection.
+class Session(Guest):
+    """The mails of one connection, on the ground of what is known of its client.
 
-    `out` and `events` gather what is to be sent and told until the caller takes them.
+    `skip` is the number of octets to come that are no command, because they belong to a chunk that nobody wants.
     """
 
     __slots__ = (
-        "_errors",
-        "_junk",
+        "_chunk_last",
+        "_chunk_left",
         "_refusal",
-        "_refusals",
         "_transaction",
         "_transactions",
-        "_unknown",
         "_verbs",
         "content",
-        "events",
-        "hello",
-        "out",
-        "settings",
-        "state",
+        "skip",
     )
 
-    def __init__(self, settings: ServerSettings) -> None:
-        self.settings = settings
-        self.state = SessionState.CONNECTED
-        self.out = [_greeting(settings)]
-        self.events: list[Event] = []
-        self.hello: Hello | None = None
+    def __init__(self, settings: ServerSettings, *, tls: bool = False, xclient: bool = False) -> None:
+        super().__init__(settings, tls=tls, xclient=xclient)
         self.content: ContentReader | None = None
+        self.skip = 0
         self._verbs = commands.LMTP_VERBS if settings.lmtp else commands.SMTP_VERBS
         self._transaction: _Transaction | None = None
+        self._transactions = 0
         self._refusal = replies.MESSAGE_TOO_BIG
-        self._errors = self._unknown = self._refusals = self._junk = self._transactions = 0
+        self._chunk_left = 0
+        self._chunk_last = False
 
     # Commands.
 
@@ -113,24 +120,32 @@ class Session:
                 return
         following = TRANSITIONS[self.state][verb]
         if isinstance(following, Reply):
-            self._out_of_sequence(verb, following)
+            self._out_of_sequence(verb, following, rest)
         elif verb is Input.RCPT:
             self._rcpt(rest, following)
         elif verb is Input.MAIL:
             self._mail(rest, following)
         elif verb is Input.DATA:
             self._data(rest, following)
+        elif verb is Input.BDAT:
+            self._chunk(rest, following)
+        elif verb is Input.XCLIENT:
+            self._speak_for(rest, following)
         else:
             text = commands.decode_line(rest)
             if isinstance(text, Reply):
                 self.fail(text)
             elif verb is Input.HELLO:
                 self._greet(word != b"HELO", text, following)
+            elif verb is Input.AUTH:
+                self._start_login(text, following)
             else:
                 self._simple(verb, text, following)
 
-    def _out_of_sequence(self, verb: Input, reply: Reply) -> None:
-        if verb is Input.MAIL:
+    def _out_of_sequence(self, verb: Input, reply: Reply, argument: bytes) -> None:
+        if verb is Input.BDAT:
+            self._refuse_chunk(argument, reply)
+        elif verb is Input.MAIL:
             self.fail(reply)
         else:
             # A pipelining client sends RCPT and DATA before it can know that MAIL or RCPT was refused (RFC 2920).
@@ -155,8 +170,8 @@ class Session:
             self.fail(name)
             return
         self.hello = Hello(name, extended)
-        self._transaction = None
-        self.out.append(_hello_reply(self.settings, extended))
+        self._transaction = self.content = None
+        self.out.append(_hello_reply(self.settings, extended, self.tls, self._xclient))
         self.events.append(self.hello)
         self.state = following
         self._count_junk()
@@ -166,8 +181,8 @@ class Session:
         mail = commands.parse_mail(argument, self.hello is not None and self.hello.extended)
         if isinstance(mail, Reply):
             self.fail(mail)
-        elif mail.smtputf8 and not settings.smtputf8:
-            self.fail(_NO_UTF8)
+        elif mail.params and (refusal := self._not_offered(mail)) is not None:
+            self.fail(refusal)
         elif mail.size is not None and mail.size > settings.max_message_size:
             self._refuse(replies.MESSAGE_TOO_BIG)
         elif self._transactions >= settings.max_transactions:
@@ -177,6 +192,16 @@ class Session:
             self._transaction = _Transaction(mail)
             self.events.append(mail)
             self.state = following
+
+    def _not_offered(self, mail: MailFrom) -> Reply | None:
+        """The reply to parameters that belong to an extension that is not offered."""
+        settings = self.settings
+        if mail.smtputf8 and not settings.smtputf8:
+            return _NO_UTF8
+        if mail.body == "BINARYMIME" and not settings.chunking:
+            return replies.BAD_BODY_TYPE
+        given = any(keyword == "AUTH" for keyword, _ in mail.params)
+        return replies.BAD_PARAMETERS if given and not (settings.auth and self.tls) else None
 
     def _rcpt(self, argument: bytes, following: SessionState) -> None:
         transaction = self._transaction
@@ -196,6 +221,9 @@ class Session:
         if argument.strip(b" \t"):
             self.fail(replies.BAD_SYNTAX)
             return
+        if self._transaction is not None and self._transaction.mail.body == "BINARYMIME":
+            self.fail(replies.BINARY_NEEDS_BDAT)
+            return
         self.content = ContentReader(self.settings.max_message_size)
         self.out.append(_START_MAIL_INPUT)
         self.state = following
@@ -205,16 +233,94 @@ class Session:
             self.fail(replies.BAD_SYNTAX)
             return
         if verb is Input.QUIT:
-            self.out.append(_wire(replies.GOODBYE))
+            self.out.append(to_wire(replies.GOODBYE))
             self.events.append(Quit())
             self.end()
             return
+        if verb is Input.STARTTLS:
+            self._start_tls(following)
+            return
         if verb is Input.RSET:
-            self._transaction = None
+            self._transaction = self.content = None
             self.events.append(Reset())
-        self.out.append(_wire(_SIMPLE[verb]))
+        self.out.append(to_wire(_SIMPLE[verb]))
         self.state = following
         self._count_junk()
+
+    # Chunks (RFC 3030).
+
+    def _chunk(self, argument: bytes, following: SessionState) -> None:
+        settings, transaction = self.settings, self._transaction
+        if transaction is None:
+            raise AssertionError("BDAT is possible only within a transaction")
+        if not settings.chunking:
+            self._refuse_chunk(argument, replies.NOT_IMPLEMENTED)
+            return
+        size = self._size_of(argument, 0 if self.content is None else self.content.size)
+        if size is None:
+            return
+        if self.content is None:
+            self.content = ContentReader(settings.max_message_size)
+        self._chunk_left = size
+        self.state = following
+        if self.content.size + size > settings.max_message_size:
+            self.discard(replies.MESSAGE_TOO_BIG)
+        elif not self.content.kept:
+            self._move(Input.DISCARD)
+        if not size:
+            self._end_chunk(self.content)
+
+    def _size_of(self, argument: bytes, before: int) -> int | None:
+        """The size of a chunk that comes after `before` octets; None if the session ends.
+
+        Where a chunk of unknown size ends nobody knows, and its octets must never be read as commands.
+        """
+        parsed = commands.parse_chunk(argument)
+        if isinstance(parsed, Reply):
+            self.end_because(parsed)
+            return None
+        size, self._chunk_last = parsed
+        if before + size > self.settings.max_message_size + self.settings.max_discarded:
+            self.end_because(replies.MESSAGE_TOO_BIG)
+            return None
+        return size
+
+    def _refuse_chunk(self, argument: bytes, reply: Reply) -> None:
+        """Refuse BDAT, and read over the octets that follow it all the same: the client may have sent them already."""
+        size = self._size_of(argument, 0)
+        if size is not None:
+            self._refuse(reply)
+            if self.state is not SessionState.CLOSED:
+                self.skip = size
+
+    def read_chunk(self, data: bytes, start: int) -> int:
+        """Read octets of a chunk; the position of the first that does not belong to it."""
+        reader = self.content
+        if reader is None:
+            raise AssertionError("a chunk is possible only within a transaction")
+        stop = min(len(data), start + self._chunk_left)
+        self._chunk_left -= stop - start
+        reader.add(data[start:stop])
+        if not self._chunk_left:
+            self._end_chunk(reader)
+        return stop
+
+    def _end_chunk(self, reader: ContentReader) -> None:
+        transaction = self._transaction
+        if transaction is None:
+            raise AssertionError("a chunk is possible only within a transaction")
+        if self.state is SessionState.SKIPPING:
+            self._answer_discarded(transaction, reader.size, each=self.settings.lmtp and self._chunk_last)
+            self.content = self._transaction = None
+            self._move(Input.END)
+        elif self._chunk_last:
+            self._message(transaction, reader)
+            self._move(Input.END)
+        else:
+            self.out.append(Reply(250, "2.0.0", f"{reader.size} octets so far").to_bytes())
+            self._move(Input.MORE)
+            if reader.stored < _SMALL_CHUNK:
+                self._count_junk()
 
     # Content.
 
@@ -226,35 +332,41 @@ class Session:
         settings = self.settings
         if not reader.kept:
             self.discard(replies.MESSAGE_TOO_BIG)
-        if reader.size > settings.max_message_size + settings.max_discarded:
-            self._answer_discarded(transaction, reader.size)
+        limit = settings.max_message_size + settings.max_discarded
+        if reader.size > limit:
+            # Told as the first octet too many, wherever the pieces were cut.
+            self._answer_discarded(transaction, limit + 1, each=settings.lmtp)
             self.events.append(Closing(replies.MESSAGE_TOO_BIG))
             self.end()
             return False
         if not reader.ended:
             return False
-        self.content = None
         if self.state is SessionState.DISCARDING:
-            self._answer_discarded(transaction, reader.size)
-            self._transaction = None
+            self._answer_discarded(transaction, reader.size, each=settings.lmtp)
+            self.content = self._transaction = None
         else:
-            sender, recipients = transaction.mail.address, tuple(transaction.recipients)
-            self.events.append(MessageReceived(sender, recipients, reader.take(), reader.size))
+            self._message(transaction, reader)
         self._move(Input.END)
         return True
 
+    def _message(self, transaction: _Transaction, reader: ContentReader) -> None:
+        sender, recipients = transaction.mail.address, tuple(transaction.recipients)
+        self.events.append(MessageReceived(sender, recipients, reader.take(), reader.size))
+        self.content = None
+
     def discard(self, reply: Reply) -> None:
-        """Keep nothing of the mail being read; its answer will be `reply`."""
-        if self.state is SessionState.CONTENT and self.content is not None:
+        """Keep nothing of the mail being read; its answer will be `reply`, between chunks that to the next one."""
+        if self.content is not None and self.state in _READING:
             self.content.discard()
             self._refusal = reply
-            self._move(Input.DISCARD)
+            if self.state is not SessionState.CHUNKED:
+                self._move(Input.DISCARD)
 
-    def _answer_discarded(self, transaction: _Transaction, size: int) -> None:
+    def _answer_discarded(self, transaction: _Transaction, size: int, *, each: bool) -> None:
         """552 for what was too big (RFC 1870, section 6.3); LMTP says it once per recipient."""
         reply = replies.MESSAGE_TOO_BIG if size > self.settings.max_message_size else self._refusal
         recipients = tuple(transaction.recipients)
-        self.out.append(_wire(reply) * (len(recipients) if self.settings.lmtp else 1))
+        self.out.append(to_wire(reply) * (len(recipients) if each else 1))
         self.events.append(MessageDiscarded(transaction.mail.address, recipients, size, reply))
 
     # Decisions.
@@ -262,6 +374,9 @@ class Session:
     def decide(self, answers: tuple[Reply, ...]) -> None:
         """Answer the event that awaits it; see `ServerProtocol.reply`."""
         state, transaction = self.state, self._transaction
+        if transaction is None and len(answers) == 1 and state in ASKED_OF_GUEST:
+            self._decide_on_guest(answers[0])
+            return
         if state not in ASKED_STATES or transaction is None:
             raise UsageError(f"no decision is awaited in state {state.name}")
         whole = state is SessionState.MESSAGE_ASKED
@@ -274,7 +389,7 @@ class Session:
             if accepted:
                 self._errors = self._unknown = self._refusals = self._junk = 0
         else:
-            self.out.append(_wire(answers[0]))
+            self.out.append(to_wire(answers[0]))
             accepted = answers[0].is_positive
             if accepted and state is not SessionState.MAIL_ASKED:
                 transaction.recipients.append(transaction.asked)
@@ -284,45 +399,7 @@ class Session:
         elif not accepted:
             self._count_refusal()
 
-    # Moving, counting, ending.
-
-    def _move(self, given: Input) -> None:
-        following = TRANSITIONS[self.state][given]
-        if isinstance(following, Reply):
-            raise AssertionError(f"{given.name} was not asked for in state {self.state.name}")
-        self.state = following
-
-    def fail(self, reply: Reply) -> None:
-        """Refuse a command that is wrong in itself."""
-        self.out.append(_wire(reply))
-        self._errors += 1
-        if self._errors >= self.settings.max_errors:
-            self.end_because(replies.TOO_MANY_ERRORS)
-
-    def _refuse(self, reply: Reply) -> None:
-        """Refuse a command that is right in itself."""
-        self.out.append(_wire(reply))
-        self._count_refusal()
-
-    def _count_refusal(self) -> None:
-        self._refusals += 1
-        if self._refusals >= self.settings.max_refusals:
-            self.end_because(replies.TOO_MANY_ERRORS)
-
-    def _count_junk(self) -> None:
-        self._junk += 1
-        if self._junk >= self.settings.max_junk_commands:
-            self.end_because(replies.TOO_MANY_ERRORS)
-
-    def end_because(self, reply: Reply) -> None:
-        """End the session for a reason of ours, unless it is ended already."""
-        if self.state is not SessionState.CLOSED:
-            self.out.append(_wire(reply))
-            self.events.append(Closing(reply))
-            self.end()
-
     def end(self) -> None:
         """Forget all that was held; what is in the output still leaves."""
-        if self.state is not SessionState.CLOSED:
-            self._move(Input.CLOSE)
+        super().end()
         self.content = self._transaction = None

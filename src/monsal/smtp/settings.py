@@ -19,12 +19,18 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True):
     above `max_message_size` is read without being kept, up to `max_discarded` more. `max_refusals` counts refused
     senders, recipients and mails, `max_junk_commands` everything that brings no mail (NOOP, RSET, a second EHLO ...);
     these, `max_errors` and `max_unknown_commands` start anew with each accepted mail. `max_buffered` is what may
-    wait while a decision is awaited. Raises ConfigError.
+    wait while a decision is awaited. `max_auth_line` is the 12,288 of RFC 4954, section 4; after `max_logins` wrong
+    tries to log in the connection is closed.
+
+    `starttls` offers STARTTLS; `auth` offers AUTH on an encrypted link, and there only. Raises ConfigError.
     """
 
     hostname: str = "localhost"
     lmtp: bool = False
     smtputf8: bool = True
+    chunking: bool = True
+    starttls: bool = False
+    auth: bool = False
     max_message_size: int = 25 * 1024 * 1024
     max_discarded: int = 100 * 1024 * 1024
     max_recipients: int = 100
@@ -36,6 +42,8 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True):
     max_refusals: int = 1000
     max_junk_commands: int = 100
     max_transactions: int = 100_000
+    max_auth_line: int = 12_288
+    max_logins: int = 3
 
     def __post_init__(self) -> None:
         if isinstance(parse_hello(self.hostname), Reply) or not self.hostname.isprintable():

@@ -4,9 +4,15 @@
     RCPT -RCPT-> NEXT_RCPT_ASKED -ACCEPT/REFUSE-> RCPT -DATA-> CONTENT -END-> MESSAGE_ASKED -ACCEPT/REFUSE-> READY
     CONTENT -DISCARD-> DISCARDING -END-> READY            CLOSE leads from everywhere to CLOSED
 
-Three kinds of state: in a command state a line is read next; in an asked state the session rests until the caller
-has decided; in a content state the message is read. An entry is the next state, or the reply that refuses the
+    RCPT -BDAT-> CHUNK -MORE-> CHUNKED -BDAT-> CHUNK -END-> MESSAGE_ASKED     CHUNK -DISCARD-> SKIPPING -END-> READY
+    READY -STARTTLS-> TLS_STARTING -ACCEPT-> CONNECTED    CONNECTED, READY -XCLIENT-> XCLIENT_ASKED -> CONNECTED
+    READY -AUTH-> AUTH_LINE -MORE-> AUTH_LINE -READ-> AUTH_ASKED -ACCEPT/REFUSE-> READY
+
+Kinds of state: in a command state a line is read next, in a line state one that is no command; in an asked state the
+session rests until the caller has decided; in a content state the message is read; in TLS_STARTING everything is
+thrown away until the caller says that the link is encrypted. An entry is the next state, or the reply that refuses the
 command (then the state stays). RFC 5321, section 4.1.4 is the source of the order; RFC 2033 differs only in HELLO.
+BDAT is of RFC 3030, STARTTLS of RFC 3207, AUTH of RFC 4954, XCLIENT of Postfix.
 """
 
 from __future__ import annotations
@@ -18,9 +24,11 @@ from monsal.smtp.replies import BAD_SEQUENCE, NO_RECIPIENTS, Reply
 
 __all__ = [
     "ASKED_STATES",
+    "CHUNK_STATES",
     "COMMANDS",
     "COMMAND_STATES",
     "CONTENT_STATES",
+    "LINE_STATES",
     "TRANSITIONS",
     "Input",
     "SessionState",
@@ -42,6 +50,13 @@ class SessionState(IntEnum):
     DISCARDING = 8
     MESSAGE_ASKED = 9
     CLOSED = 10
+    CHUNK = 11
+    CHUNKED = 12
+    SKIPPING = 13
+    TLS_STARTING = 14
+    AUTH_LINE = 15
+    AUTH_ASKED = 16
+    XCLIENT_ASKED = 17
 
 
 class Input(IntEnum):
@@ -62,21 +77,38 @@ class Input(IntEnum):
     END = 12
     DISCARD = 13
     CLOSE = 14
+    BDAT = 15
+    STARTTLS = 16
+    AUTH = 17
+    XCLIENT = 18
+    MORE = 19
+    READ = 20
 
 
 _S = SessionState
 _I = Input
 
-COMMANDS: Final = frozenset({_I.HELLO, _I.MAIL, _I.RCPT, _I.DATA, _I.RSET, _I.NOOP, _I.VRFY, _I.EXPN, _I.HELP, _I.QUIT})
-COMMAND_STATES: Final = frozenset({_S.CONNECTED, _S.READY, _S.MAIL, _S.RCPT})
-ASKED_STATES: Final = frozenset({_S.MAIL_ASKED, _S.FIRST_RCPT_ASKED, _S.NEXT_RCPT_ASKED, _S.MESSAGE_ASKED})
-CONTENT_STATES: Final = frozenset({_S.CONTENT, _S.DISCARDING})
+COMMANDS: Final = frozenset(
+    {_I.HELLO, _I.MAIL, _I.RCPT, _I.DATA, _I.RSET, _I.NOOP, _I.VRFY, _I.EXPN, _I.HELP, _I.QUIT}
+    | {_I.BDAT, _I.STARTTLS, _I.AUTH, _I.XCLIENT}
+)
+COMMAND_STATES: Final = frozenset({_S.CONNECTED, _S.READY, _S.MAIL, _S.RCPT, _S.CHUNKED})
+LINE_STATES: Final = frozenset({_S.AUTH_LINE})
+ASKED_STATES: Final = frozenset(
+    {_S.MAIL_ASKED, _S.FIRST_RCPT_ASKED, _S.NEXT_RCPT_ASKED, _S.MESSAGE_ASKED, _S.AUTH_ASKED, _S.XCLIENT_ASKED}
+)
+CHUNK_STATES: Final = frozenset({_S.CHUNK, _S.SKIPPING})
+CONTENT_STATES: Final = frozenset({_S.CONTENT, _S.DISCARDING}) | CHUNK_STATES
+
+
+#: What would change the session in the middle of a mail.
+_ONLY_READY: Final[dict[Input, SessionState | Reply]] = dict.fromkeys((_I.STARTTLS, _I.AUTH, _I.XCLIENT), BAD_SEQUENCE)
 
 
 def _anywhere(state: SessionState) -> dict[Input, SessionState | Reply]:
     """What may come in any command state and changes nothing, and the ways out."""
     told = dict.fromkeys((_I.NOOP, _I.VRFY, _I.EXPN, _I.HELP), state)
-    return {**told, _I.QUIT: _S.CLOSED, _I.CLOSE: _S.CLOSED}
+    return {**told, **_ONLY_READY, _I.QUIT: _S.CLOSED, _I.CLOSE: _S.CLOSED}
 
 
 TRANSITIONS: Final[dict[SessionState, dict[Input, SessionState | Reply]]] = {
@@ -87,6 +119,8 @@ TRANSITIONS: Final[dict[SessionState, dict[Input, SessionState | Reply]]] = {
         _I.MAIL: BAD_SEQUENCE,
         _I.RCPT: BAD_SEQUENCE,
         _I.DATA: BAD_SEQUENCE,
+        _I.BDAT: BAD_SEQUENCE,
+        _I.XCLIENT: _S.XCLIENT_ASKED,
     },
     _S.READY: {
         **_anywhere(_S.READY),
@@ -95,6 +129,10 @@ TRANSITIONS: Final[dict[SessionState, dict[Input, SessionState | Reply]]] = {
         _I.MAIL: _S.MAIL_ASKED,
         _I.RCPT: BAD_SEQUENCE,
         _I.DATA: BAD_SEQUENCE,
+        _I.BDAT: BAD_SEQUENCE,
+        _I.STARTTLS: _S.TLS_STARTING,
+        _I.AUTH: _S.AUTH_LINE,
+        _I.XCLIENT: _S.XCLIENT_ASKED,
     },
     _S.MAIL_ASKED: {_I.ACCEPT: _S.MAIL, _I.REFUSE: _S.READY, _I.CLOSE: _S.CLOSED},
     _S.MAIL: {
@@ -104,6 +142,7 @@ TRANSITIONS: Final[dict[SessionState, dict[Input, SessionState | Reply]]] = {
         _I.MAIL: BAD_SEQUENCE,
         _I.RCPT: _S.FIRST_RCPT_ASKED,
         _I.DATA: NO_RECIPIENTS,
+        _I.BDAT: NO_RECIPIENTS,
     },
     _S.FIRST_RCPT_ASKED: {_I.ACCEPT: _S.RCPT, _I.REFUSE: _S.MAIL, _I.CLOSE: _S.CLOSED},
     _S.NEXT_RCPT_ASKED: {_I.ACCEPT: _S.RCPT, _I.REFUSE: _S.RCPT, _I.CLOSE: _S.CLOSED},
@@ -114,22 +153,40 @@ TRANSITIONS: Final[dict[SessionState, dict[Input, SessionState | Reply]]] = {
         _I.MAIL: BAD_SEQUENCE,
         _I.RCPT: _S.NEXT_RCPT_ASKED,
         _I.DATA: _S.CONTENT,
+        _I.BDAT: _S.CHUNK,
     },
     _S.CONTENT: {_I.END: _S.MESSAGE_ASKED, _I.DISCARD: _S.DISCARDING, _I.CLOSE: _S.CLOSED},
     _S.DISCARDING: {_I.END: _S.READY, _I.CLOSE: _S.CLOSED},
     _S.MESSAGE_ASKED: {_I.ACCEPT: _S.READY, _I.REFUSE: _S.READY, _I.CLOSE: _S.CLOSED},
+    _S.CHUNK: {_I.MORE: _S.CHUNKED, _I.END: _S.MESSAGE_ASKED, _I.DISCARD: _S.SKIPPING, _I.CLOSE: _S.CLOSED},
+    _S.CHUNKED: {
+        **_anywhere(_S.CHUNKED),
+        _I.HELLO: _S.READY,
+        _I.RSET: _S.READY,
+        _I.MAIL: BAD_SEQUENCE,
+        _I.RCPT: BAD_SEQUENCE,
+        _I.DATA: BAD_SEQUENCE,
+        _I.BDAT: _S.CHUNK,
+    },
+    _S.SKIPPING: {_I.END: _S.READY, _I.CLOSE: _S.CLOSED},
+    _S.TLS_STARTING: {_I.ACCEPT: _S.CONNECTED, _I.CLOSE: _S.CLOSED},
+    _S.AUTH_LINE: {_I.MORE: _S.AUTH_LINE, _I.READ: _S.AUTH_ASKED, _I.REFUSE: _S.READY, _I.CLOSE: _S.CLOSED},
+    _S.AUTH_ASKED: {_I.ACCEPT: _S.READY, _I.REFUSE: _S.READY, _I.CLOSE: _S.CLOSED},
+    _S.XCLIENT_ASKED: {_I.ACCEPT: _S.CONNECTED, _I.REFUSE: _S.CONNECTED, _I.CLOSE: _S.CLOSED},
     _S.CLOSED: {},
 }
 
-
-def _expected_inputs(state: SessionState) -> frozenset[Input]:
-    if state in COMMAND_STATES:
-        return COMMANDS | {_I.CLOSE}
-    if state in ASKED_STATES:
-        return frozenset({_I.ACCEPT, _I.REFUSE, _I.CLOSE})
-    if state is _S.CONTENT:
-        return frozenset({_I.END, _I.DISCARD, _I.CLOSE})
-    return frozenset({_I.END, _I.CLOSE}) if state is _S.DISCARDING else frozenset()
+_EXPECTED: Final[dict[SessionState, frozenset[Input]]] = {
+    **dict.fromkeys(COMMAND_STATES, COMMANDS | {_I.CLOSE}),
+    **dict.fromkeys(ASKED_STATES, frozenset({_I.ACCEPT, _I.REFUSE, _I.CLOSE})),
+    _S.CONTENT: frozenset({_I.END, _I.DISCARD, _I.CLOSE}),
+    _S.DISCARDING: frozenset({_I.END, _I.CLOSE}),
+    _S.CHUNK: frozenset({_I.MORE, _I.END, _I.DISCARD, _I.CLOSE}),
+    _S.SKIPPING: frozenset({_I.END, _I.CLOSE}),
+    _S.AUTH_LINE: frozenset({_I.MORE, _I.READ, _I.REFUSE, _I.CLOSE}),
+    _S.TLS_STARTING: frozenset({_I.ACCEPT, _I.CLOSE}),
+    _S.CLOSED: frozenset(),
+}
 
 
 def session_table_defects() -> list[str]:
@@ -146,8 +203,8 @@ def session_table_defects() -> list[str]:
         edge.extend(new)
     found += [f"{state.name} is never reached" for state in SessionState if state not in reached]
     for state, row in TRANSITIONS.items():
-        found += [f"{state.name} lacks {given.name}" for given in _expected_inputs(state) - row.keys()]
-        found += [f"{state.name} cannot get {given.name}" for given in row.keys() - _expected_inputs(state)]
+        found += [f"{state.name} lacks {given.name}" for given in _EXPECTED[state] - row.keys()]
+        found += [f"{state.name} cannot get {given.name}" for given in row.keys() - _EXPECTED[state]]
         found += [f"{state.name} refuses with {to}" for to in row.values() if isinstance(to, Reply) and to.is_positive]
         if state is not _S.CLOSED and row.get(_I.CLOSE) is not _S.CLOSED:
             found.append(f"{state.name} does not close")

@@ -8,6 +8,7 @@ from typing import Any, Literal
 import msgspec
 
 from monsal.errors import ProtocolError
+from monsal.smtp.endpoint import Credentials
 from monsal.smtp.replies import Reply
 
 __all__ = [
@@ -18,21 +19,29 @@ __all__ = [
     "ConnectionGivenUp",
     "RecipientResult",
     "Stage",
+    "TlsWanted",
     "Transaction",
     "TransactionDone",
 ]
 
-#: Where a recipient's result was decided. `address`, `size` and `utf8` are our own word before anything was sent;
-#: `lost` means that the connection ended when part of the transaction was answered.
-Stage = Literal["address", "size", "utf8", "mail", "rcpt", "data", "body", "lost"]
+#: Where a recipient's result was decided. `address`, `size`, `utf8` and `8bit` are our own word before anything was
+#: sent; `lost` means that the connection ended when part of the transaction was answered.
+Stage = Literal["address", "size", "utf8", "8bit", "mail", "rcpt", "data", "body", "lost"]
 
 
 class ClientSettings(msgspec.Struct, frozen=True, kw_only=True):
     """`hello` is our name in EHLO, a domain or an address literal such as `[192.0.2.1]`; with `lmtp` the peer speaks
-    LMTP; `pipelining=False` goes in lock-step even if the peer could do more. The last two bound its replies."""
+    LMTP; `pipelining=False` goes in lock-step even if the peer could do more. The last two bound its replies.
+
+    `starttls` says whether the connection is to be secured in mid-dialogue; `secured` that nobody else hears it from
+    the beginning (TLS, loopback, a unix socket). With `credentials` the client says who it is, on a secured one only.
+    """
 
     hello: str = "localhost"
     lmtp: bool = False
+    starttls: Literal["off", "opportunistic", "require"] = "off"
+    secured: bool = False
+    credentials: Credentials | None = None
     pipelining: bool = True
     max_line: int = 2048
     max_lines: int = 128
@@ -69,6 +78,10 @@ class ClientReady(msgspec.Struct, frozen=True):
     extensions: Mapping[str, str]
 
 
+class TlsWanted(msgspec.Struct, frozen=True):
+    """The peer waits for the handshake: make it, then call `tls_started`."""
+
+
 class BodyWanted(msgspec.Struct, frozen=True):
     """The peer waits for the content of this transaction: call `send_body` for each piece, then `end_body`."""
 
@@ -97,4 +110,4 @@ class ConnectionGivenUp(msgspec.Struct, frozen=True):
     clean: bool = False
 
 
-ClientEvent = ClientReady | BodyWanted | TransactionDone | ConnectionGivenUp
+ClientEvent = ClientReady | TlsWanted | BodyWanted | TransactionDone | ConnectionGivenUp

@@ -17,7 +17,7 @@ import tempfile
 from pathlib import Path
 from types import ModuleType
 
-from monsal.testing.kit import identity, outbox, restart, returned, spool, storage, turns
+from monsal.testing.kit import identity, outbox, restart, returned, spool, storage, turns, upkeep
 from monsal.testing.kit.lab import Check, Crash, Lab, StoreFactory
 from monsal.testing.kit.storage import StorageFactory
 
@@ -40,7 +40,7 @@ def _checks_of(*modules: ModuleType) -> tuple[Check, ...]:
     return tuple(check for check in found if inspect.iscoroutinefunction(check))
 
 
-STORE_CHECKS: tuple[Check, ...] = _checks_of(spool, turns, identity, outbox, returned, restart)
+STORE_CHECKS: tuple[Check, ...] = _checks_of(spool, turns, identity, outbox, returned, upkeep, restart)
 
 STORAGE_CHECKS = (
     storage.gives_start_for_the_unknown,

@@ -13,6 +13,8 @@ from pathlib import Path
 from types import ModuleType, TracebackType
 from typing import Any, Literal, Self, TypeVar
 
+import msgspec
+
 from monsal.address import fold
 from monsal.app import App
 from monsal.clock import ManualClock
@@ -133,8 +135,14 @@ class TestClient:
         """
         engine = self._open_engine()
         recipients = (to,) if isinstance(to, str) else tuple(to)
+        envelope = Envelope(
+            sender=sender if envelope_sender is None else envelope_sender, recipients=recipients, user=user
+        )
         for recipient in recipients:
             reply = engine.spool.accepts(recipient)
+            screening = engine.spool.screen(recipient)
+            if reply is None and screening is not None:
+                reply = self._run(screening(msgspec.structs.replace(envelope, recipients=(recipient,))))
             if reply is not None:
                 raise Refused(reply)
         if raw is None:
@@ -150,9 +158,6 @@ class TestClient:
                 in_reply_to=in_reply_to.message_id if in_reply_to else None,
             )
             raw = draft.render(message_id=f"<test-{self._count}@client.test>", date=self.clock.now())
-        envelope = Envelope(
-            sender=sender if envelope_sender is None else envelope_sender, recipients=recipients, user=user
-        )
         receipt = self._run(engine.spool.accept(envelope, (raw,)))
         self.settle()
         return receipt

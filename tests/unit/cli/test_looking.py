@@ -200,7 +200,7 @@ def test_a_wrong_setting_stops_a_command_with_64(home: Path, invoke: Invoke) -> 
     "line",
     [
         'ingress = ["http://127.0.0.1:8931"]',
-        'relay = "smtp://me:hush@mail:25"',
+        'relay = "smtp://me:hush@mail:25?tls=off"',
         'store = "postgres://x"',
         'log = "xml"',
     ],

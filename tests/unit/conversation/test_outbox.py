@@ -143,7 +143,7 @@ def make(
     answers: dict[str, Any] | None = None, **settings: Any
 ) -> tuple[OutboxPump, FakeStore, FakeRelay, ManualClock]:
     store, relay, clock = FakeStore(), FakeRelay(answers or {}), ManualClock(1000.0)
-    return OutboxPump(store, relay, clock, OutboxSettings(**settings)), store, relay, clock  # type: ignore[arg-type] - the fake has what the pump uses
+    return OutboxPump(store, relay, clock, OutboxSettings(**{"jitter": 0.0, **settings})), store, relay, clock  # type: ignore[arg-type] - the fake has what the pump uses
 
 
 def once(pump: OutboxPump, clock: ManualClock) -> int:
@@ -198,6 +198,31 @@ class TestOutcomes:
         assert len(relay.mails) == len(OUTBOX_RETRIES.waits) + 1
         assert store.rows[1].reason == "given up after 45 tries: 450 greylisted"
         assert clock.now() - 1000.0 >= 5 * 24 * 3600 - 3600 * 2
+
+    def test_what_was_put_off_together_does_not_come_back_together(self) -> None:
+        pump, store, _, clock = make(dict.fromkeys("abcdefgh", Deferred("450 later")), jitter=0.1)
+        for number, recipient in enumerate("abcdefgh", 1):
+            store.add(number, recipient, created=clock.now())
+        once(pump, clock)
+        waits = [row.due - clock.now() for row in store.rows.values()]
+        assert all(60.0 <= wait <= 66.0 for wait in waits)
+        assert len(set(waits)) > 1
+
+    def test_what_is_too_much_for_a_domain_is_put_off_without_a_try(self) -> None:
+        pump, store, relay, clock = make({}, per_minute=6)
+        for number, recipient in enumerate(("a@x", "b@X", "c@x", "d@y"), 1):
+            store.add(number, recipient, created=clock.now())
+        once(pump, clock)
+        assert sorted(recipient for mail in relay.mails for recipient in mail.recipients) == ["a@x", "d@y"]
+        late = [row for row in store.rows.values() if row.status == "deferred"]
+        assert [(row.due - clock.now(), row.attempts) for row in late] == [(10.0, 0), (20.0, 0)]
+        assert pump.healthy
+        clock.advance(20.0)
+        once(pump, clock)
+        assert store.statuses().count("sent") == 3
+        clock.advance(10.0)
+        once(pump, clock)
+        assert store.statuses().count("sent") == 4
 
     def test_it_is_not_given_up_before_its_days_are_over(self) -> None:
         """Tries that an operator asked for use the schedule up sooner."""

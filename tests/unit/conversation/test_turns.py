@@ -904,7 +904,7 @@ def test_requires_authenticated(module: Make, play: Play) -> None:
     mail = play(desk, max_unconfirmed=0)
     mail.deliver("hi", to=DESK, sender=ANN)
     assert "not_authenticated" in mail.rows("dead")[0]["reason"]
-    mail.deliver("hi", to=DESK, sender=ANN, user="ann")
+    mail.deliver("hi", to=DESK, sender=ANN, user=ANN)
     assert desk.calls == [ANN]
 
 

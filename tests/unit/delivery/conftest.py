@@ -192,3 +192,9 @@ class _Session(asyncio.Protocol):
                 self.transport.close()
         self.peer.changed.set()
         return reply
+
+
+@pytest.fixture
+def new_peer() -> type[Peer]:
+    """The scripted next hop, to be made by the test."""
+    return Peer

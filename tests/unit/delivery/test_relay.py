@@ -15,8 +15,9 @@ from aiosmtpd.lmtp import LMTP
 
 from monsal.conversation.ports import Deferred, Delivered, Failed, RelayMail
 from monsal.delivery.connection import RelaySettings
-from monsal.delivery.relay import Endpoint, SmtpRelay, parse_endpoint
+from monsal.delivery.relay import SmtpRelay
 from monsal.errors import ConfigError
+from monsal.smtp.endpoint import Endpoint, parse_endpoint
 
 BODY = b"From: a@me.example\r\nSubject: hi\r\n\r\n.dot\r\nbye\r\n"
 HANG_UP = ""
@@ -40,12 +41,6 @@ async def meeting(peer: Any, path: str | None = None, **settings: Any) -> AsyncI
         statistics = relay.statistics()
         assert (statistics.connections, statistics.opening, statistics.waiting, statistics.in_flight) == (0, 0, 0, 0)
         await peer.close()
-
-
-@pytest.fixture
-def new_peer(request: pytest.FixtureRequest) -> type:
-    plugin = request.config.pluginmanager.get_plugin(str(Path(__file__).with_name("conftest.py")))
-    return plugin.Peer
 
 
 class TestDelivery:
@@ -206,7 +201,16 @@ class TestWhatIsFinal:
     async def test_larger_than_the_peer_takes(self, new_peer: Any) -> None:
         peer = new_peer(extensions=("SIZE 20", "PIPELINING"))
         async with meeting(peer) as relay:
-            assert await relay.send([mail()]) == [[Deferred("larger than the peer's 20 octets")]]
+            assert await relay.send([mail()]) == [[Failed("5.3.4 larger than the peer's 20 octets")]]
+
+    async def test_what_the_hello_of_the_peer_rules_out(self, new_peer: Any) -> None:
+        """Not mojibake at the other end: it is said here, and for good (RFC 6531, RFC 6152)."""
+        peer = new_peer(extensions=("PIPELINING",))
+        async with meeting(peer) as relay:
+            (addresses, content) = await relay.send([mail("jörg@x", "b@x"), mail(body="Grüße\r\n".encode())])
+        assert addresses == [Failed("5.6.7 the peer takes no internationalised address (jörg@x)"), *TAKEN]
+        assert content == [Failed("5.6.3 the peer takes no 8-bit content (RFC 6152)")]
+        assert [taken.recipients for taken in peer.mails] == [["b@x"]]
 
 
 class TestWhenItIsDown:
@@ -352,6 +356,49 @@ class TestWhenItHangsUp:
             assert isinstance(outcome, Deferred)
             assert "broke the protocol" in outcome.reason
             assert await relay.send([mail()]) == [TAKEN]
+
+
+class TestOneMailThatItHangsUpAt:
+    """A next hop that hangs up at one recipient defers neither the others of that mail nor other mails for ever."""
+
+    @pytest.mark.parametrize("connections", [1, 3])
+    async def test_at_its_rcpt(self, new_peer: Any, connections: int) -> None:
+        peer = new_peer(lambda _n, line: HANG_UP if line == "RCPT TO:<bad@x>" else None)
+        async with meeting(peer, connections=connections) as relay:
+            mails = [mail("a@x", "bad@x", "c@x", number=1), *(mail(number=number) for number in range(2, 6))]
+            first, *others = await relay.send(mails)
+            assert others == [TAKEN] * 4
+            assert [type(outcome) for outcome in first] == [Deferred] * 3
+            ((good, bad, fine),) = await relay.send(mails[:1])
+            assert [good, fine] == TAKEN * 2
+            assert isinstance(bad, Deferred)
+            assert not bad.whole_relay
+            assert relay.healthy
+        assert [taken.recipients for taken in peer.mails if taken.recipients != ["to@x.example"]] == [["a@x"], ["c@x"]]
+
+    @pytest.mark.parametrize("connections", [1, 3])
+    async def test_before_it_answers_anything(self, new_peer: Any, connections: int) -> None:
+        peer = new_peer(lambda _n, line: HANG_UP if line.startswith("MAIL FROM:<bad@") else None)
+        async with meeting(peer, connections=connections) as relay:
+            mails = [mail(number=1, sender="bad@me.example"), *(mail(number=number) for number in range(2, 6))]
+            for number in range(3):
+                (bad,), *others = await relay.send(mails)
+                assert others == [TAKEN] * 4
+                assert isinstance(bad, Deferred)
+                # The first time all others may have passed before it: then nothing speaks for the next hop.
+                assert not bad.whole_relay or not number
+            assert relay.healthy
+
+    async def test_two_of_them(self, new_peer: Any) -> None:
+        """Nothing passed between their ends: it may be the next hop; but afterwards what passes is tried first."""
+        peer = new_peer(lambda _n, line: HANG_UP if line.startswith("MAIL FROM:<bad@") else None)
+        async with meeting(peer) as relay:
+            mails = [*(mail(number=number, sender="bad@me.example") for number in (1, 2)), mail(number=3)]
+            outcomes: list[Any] = []
+            while not outcomes or outcomes[-1] != TAKEN:
+                outcomes = await relay.send(mails)
+            assert all(isinstance(outcome, Deferred) for outcome in outcomes[0] + outcomes[1])
+            assert len(peer.mails) == 1
 
 
 class TestTime:
@@ -530,5 +577,5 @@ class TestUrls:
 
     def test_a_password_is_not_repeated(self) -> None:
         with pytest.raises(ConfigError) as caught:
-            parse_endpoint("smtp://me:secret@h:25")
+            parse_endpoint("smtp://me:secret@h:25?tls=perhaps")
         assert "secret" not in str(caught.value)

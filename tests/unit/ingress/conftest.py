@@ -5,17 +5,25 @@ from __future__ import annotations
 import asyncio
 import socket
 import struct
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import ClassVar
 
 import pytest
 import uvloop
 
+from monsal.ingress.base import Screening
 from monsal.ingress.smtp import LmtpIngress, SmtpIngress
 from monsal.mail.envelope import Envelope
 from monsal.smtp.replies import UNKNOWN_RECIPIENT, Reply
 from monsal.store.contract import Receipt
+
+# The certificates of tests are made there.
+_TRANSPORT = str(Path(__file__).parent.parent / "transport")
+if _TRANSPORT not in sys.path:
+    sys.path.insert(0, _TRANSPORT)
 
 
 class FakeIntake:
@@ -29,11 +37,15 @@ class FakeIntake:
         self.receipt: Receipt | None = None
         self.gate: asyncio.Event | None = None
         self.asked = asyncio.Event()
+        self.screening: Screening | None = None
 
     def accepts(self, address: str) -> Reply | None:
         if self.accepts_error is not None:
             raise self.accepts_error
         return UNKNOWN_RECIPIENT if address.startswith("no") else None
+
+    def screen(self, address: str) -> Screening | None:
+        return self.screening
 
     async def accept(self, envelope: Envelope, body: tuple[bytes, ...]) -> Receipt:
         self.asked.set()

@@ -74,7 +74,7 @@ def test_one_write_for_all_that_came_at_once(run: Any, fake_intake: Any) -> None
 
         (written,) = transport.taken()
         assert isinstance(written, bytes)
-        assert written.count(b"\r\n") == 6 + 3 + 1
+        assert written.count(b"\r\n") == 8 + 3 + 1
         await closed(ingress, connection)
 
     run(test)

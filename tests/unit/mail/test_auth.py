@@ -36,9 +36,9 @@ def auth(
 
 
 def test_a_login_proves() -> None:
-    found = auth(FROM, user="alice", authserv_id=None)
+    found = auth(FROM, user="Alice@Example.ORG", authserv_id=None)
 
-    assert found == Auth(method="smtp", user="alice", source="smtp auth")
+    assert found == Auth(method="smtp", user="Alice@Example.ORG", source="smtp auth")
     assert found.authenticated
 
 
@@ -105,6 +105,33 @@ def test_a_correspondent_out_of_the_envelope_is_proved_by_spf_alone() -> None:
     by_spf = auth(header.format("spf=pass smtp.mailfrom=alice@example.org"))
     assert not by_dkim.authenticated
     assert by_spf.method == "spf"
+
+
+@pytest.mark.parametrize(
+    ("user", "may_write", "proved"),
+    [
+        ("alice@example.org", (), True),
+        ("bob@example.org", (), False),
+        ("alice", (), False),
+        ("robot", ("alice@example.org",), True),
+        ("robot", ("@Example.org",), True),
+        ("robot", ("@example.com", "bob@example.org"), False),
+        ("robot", ("@org", "example.org"), False),
+    ],
+)
+def test_a_login_proves_only_who_the_user_may_be(user: str, may_write: tuple[str, ...], proved: bool) -> None:
+    """Whoever may log in can still write any From."""
+    message = Message(
+        raw=f"{FROM}\n\n".encode(),
+        recipient="orders@example.com",
+        correspondent="alice@example.org",
+        envelope=Envelope(
+            sender="alice@example.org", recipients=("orders@example.com",), user=user, may_write=may_write
+        ),
+    )
+
+    assert message.authenticated is proved
+    assert message.auth.user == user
 
 
 PASS = f"Authentication-Results: {US}; dmarc=pass header.from=example.org\n"

@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import pytest
 
-from monsal.smtp.events import Event, MailFrom, MessageReceived, RcptTo
-from monsal.smtp.replies import RECIPIENT_OK, SENDER_OK, Reply
+from monsal.smtp.events import Event, Login, MailFrom, MessageReceived, RcptTo, XClient
+from monsal.smtp.replies import LOGGED_IN, OK, RECIPIENT_OK, SENDER_OK, WRONG_LOGIN, Reply
 from monsal.smtp.server import ServerProtocol
 from monsal.smtp.settings import ServerSettings
 
@@ -15,12 +15,13 @@ from monsal.smtp.settings import ServerSettings
 class Talk:
     """A session whose decisions are made at once.
 
-    Recipients that start with `no` are refused; a mail is answered with `answers`, or 250 with its number.
+    Recipients that start with `no` are refused; a mail is answered with `answers`, or 250 with its number; the
+    password of everybody is `secret`.
     """
 
-    def __init__(self, settings: ServerSettings | None = None) -> None:
+    def __init__(self, settings: ServerSettings | None = None, *, tls: bool = False, xclient: bool = False) -> None:
         self.settings = settings or ServerSettings()
-        self.protocol = ServerProtocol(self.settings)
+        self.protocol = ServerProtocol(self.settings, tls=tls, xclient=xclient)
         self.events: list[Event] = []
         self.mails: list[MessageReceived] = []
         self.answers: list[Reply] = []
@@ -46,6 +47,10 @@ class Talk:
             number = len(self.mails)
             count = len(event.recipients) if self.settings.lmtp else 1
             return self.protocol.reply(*(self.answers or [Reply(250, "2.0.0", f"{number} stored")] * count))
+        if isinstance(event, Login):
+            return self.protocol.reply(LOGGED_IN if event.password == "secret" else WRONG_LOGIN)
+        if isinstance(event, XClient):
+            return self.protocol.reply(OK)
         return []
 
     def hello(self) -> Talk:
@@ -66,9 +71,10 @@ class Talk:
 
 @pytest.fixture
 def talk() -> Callable[..., Talk]:
-    """Start a talk: `talk(lmtp=True, max_errors=3)`."""
+    """Start a talk: `talk(lmtp=True, max_errors=3)`; `tls` and `xclient` are the session's."""
 
-    def start(**settings: object) -> Talk:
-        return Talk(ServerSettings(**settings))  # type: ignore[arg-type]  # keywords of a frozen record
+    def start(tls: bool = False, xclient: bool = False, **settings: object) -> Talk:
+        record = ServerSettings(**settings)  # type: ignore[arg-type]  # keywords of a frozen record
+        return Talk(record, tls=tls, xclient=xclient)
 
     return start

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import itertools
+from base64 import b64decode
 from typing import Any
 
 import pytest
 
 from monsal.smtp.client import ClientProtocol
 from monsal.smtp.dialogue import TABLE, Answer, Awaited
+from monsal.smtp.endpoint import Credentials
 from monsal.smtp.transaction import (
     BodyWanted,
     ClientEvent,
@@ -16,6 +18,7 @@ from monsal.smtp.transaction import (
     ClientSettings,
     ConnectionGivenUp,
     RecipientResult,
+    TlsWanted,
     Transaction,
     TransactionDone,
 )
@@ -350,12 +353,102 @@ class TestWhatCannotBeSent:
         assert [result.stage for result in event.results] == ["utf8", "body"]
         assert done(client.send(mail(sender="jörg@x.example"))).results[0].stage == "utf8"
 
-    def test_eight_bit_content_leaves_even_to_a_peer_without_8bitmime(self) -> None:
+    def test_eight_bit_content_does_not_leave_to_a_peer_without_8bitmime(self) -> None:
         client = ready(b"250-mx\r\n250 PIPELINING\r\n")
-        client.send(mail(body="Grüße\r\n".encode()))
-        assert client.data_to_send().startswith(b"MAIL FROM:<a@me.example>\r\n")
-        client.receive_data(b"250 ok\r\n250 ok\r\n354 go\r\n")
-        assert client.data_to_send() == "Grüße\r\n.\r\n".encode()
+        event = done(client.send(mail(body="Grüße\r\n".encode())))
+        assert texts(event) == [("8bit", "the peer takes no 8-bit content (RFC 6152)")]
+        assert client.data_to_send() == b""
+        assert client.idle
+
+
+class TestStartTls:
+    SECURABLE = b"250-mx.example\r\n250-STARTTLS\r\n250 PIPELINING\r\n"
+
+    def greeted(self, hello: bytes, **settings: Any) -> tuple[ClientProtocol, list[ClientEvent]]:
+        client = ClientProtocol(ClientSettings(hello="me.example", **settings))
+        client.receive_data(b"220 mx.example ESMTP\r\n")
+        client.data_to_send()
+        return client, client.receive_data(hello)
+
+    def test_the_dialogue_begins_anew_after_the_handshake(self) -> None:
+        client, events = self.greeted(self.SECURABLE, starttls="require")
+        assert events == []
+        assert client.data_to_send() == b"STARTTLS\r\n"
+        assert client.receive_data(b"220 2.0.0 go\r\n") == [TlsWanted()]
+        assert not client.wants_mail
+        assert client.awaits is None
+        client.tls_started()
+        assert client.data_to_send() == b"EHLO me.example\r\n"
+        assert client.receive_data(b"250-mx.example\r\n250 SIZE 5\r\n") == [ClientReady({"SIZE": "5"})]
+
+    def test_what_was_said_in_clear_behind_the_220_is_somebody_elses(self) -> None:
+        client, _ = self.greeted(self.SECURABLE, starttls="require")
+        event = given_up(client.receive_data(b"220 go\r\n250 injected\r\n"))
+        assert event.error is not None
+
+    @pytest.mark.parametrize("hello", [b"250 mx\r\n", b"502 no EHLO here\r\n"])
+    def test_a_peer_without_it(self, hello: bytes) -> None:
+        client, events = self.greeted(hello, starttls="require")
+        event = given_up(events or client.receive_data(b"250 hello\r\n"))
+        assert event.reason == "the peer offers no STARTTLS, and nothing may be sent without it"
+        assert client.data_to_send().endswith(b"QUIT\r\n")
+        assert not client.wants_mail
+        client, events = self.greeted(hello, starttls="opportunistic")
+        assert (events or client.receive_data(b"250 hello\r\n")) == [ClientReady({})]
+
+    @pytest.mark.parametrize("reply", [b"454 4.7.0 not now\r\n", b"502 5.5.1 no\r\n"])
+    def test_a_peer_that_refuses_it(self, reply: bytes) -> None:
+        client, _ = self.greeted(self.SECURABLE, starttls="require")
+        assert "STARTTLS refused" in given_up(client.receive_data(reply)).reason
+        client, _ = self.greeted(self.SECURABLE, starttls="opportunistic")
+        (event,) = client.receive_data(reply)
+        assert isinstance(event, ClientReady)
+
+
+class TestAuthentication:
+    ME = Credentials("jörg", "geheim")
+
+    def offered(self, mechanisms: bytes, *, secured: bool = True) -> tuple[ClientProtocol, list[ClientEvent]]:
+        client = ClientProtocol(ClientSettings(hello="me", secured=secured, credentials=self.ME))
+        client.receive_data(b"220 mx\r\n")
+        client.data_to_send()
+        return client, client.receive_data(b"250-mx\r\n250 " + mechanisms + b"\r\n")
+
+    def test_plain(self) -> None:
+        client, _ = self.offered(b"AUTH LOGIN PLAIN")
+        assert b64decode(client.data_to_send().removeprefix(b"AUTH PLAIN ")) == "\0jörg\0geheim".encode()
+        assert not client.wants_mail
+        (event,) = client.receive_data(b"235 2.7.0 hello\r\n")
+        assert isinstance(event, ClientReady)
+        assert client.wants_mail
+
+    def test_login(self) -> None:
+        client, _ = self.offered(b"AUTH CRAM-MD5 LOGIN")
+        assert client.data_to_send() == b"AUTH LOGIN\r\n"
+        assert client.receive_data(b"334 VXNlcm5hbWU6\r\n") == []
+        assert b64decode(client.data_to_send()) == "jörg".encode()
+        assert client.receive_data(b"334 UGFzc3dvcmQ6\r\n") == []
+        assert b64decode(client.data_to_send()) == b"geheim"
+        assert given_up(client.receive_data(b"334 and your shoe size\r\n")).error is not None
+
+    def test_a_refusal_repeats_no_password(self) -> None:
+        client, _ = self.offered(b"AUTH PLAIN")
+        client.data_to_send()
+        event = given_up(client.receive_data(b"535 5.7.8 no\r\n"))
+        assert event.reason == "the name or password is refused: 535 5.7.8 no"
+        assert client.data_to_send() == b"QUIT\r\n"
+        assert "geheim" not in repr(self.ME)
+
+    def test_nothing_it_could_use(self) -> None:
+        _, events = self.offered(b"AUTH GSSAPI")
+        assert "it offers GSSAPI" in given_up(events).reason
+        _, events = self.offered(b"SIZE 5")
+        assert "it offers none" in given_up(events).reason
+
+    def test_not_where_others_hear_it(self) -> None:
+        client, events = self.offered(b"AUTH PLAIN", secured=False)
+        assert given_up(events).reason == "a password is not told to a peer without TLS"
+        assert client.data_to_send() == b"QUIT\r\n"
 
 
 class TestTheEnd:
@@ -431,11 +524,11 @@ class TestTheEnd:
 
 class TestTheTable:
     def test_every_pair_is_decided(self) -> None:
-        """What is not in the table is a breach: only 3yz outside DATA and 2yz to DATA."""
+        """What is not in the table is a breach: only 3yz outside DATA and AUTH, and 2yz to DATA."""
         missing = {pair for pair in itertools.product(Awaited, Answer) if pair not in TABLE}
-        assert missing == {(awaited, Answer.MORE) for awaited in Awaited if awaited is not Awaited.DATA} | {
-            (Awaited.DATA, Answer.YES)
-        }
+        assert missing == {
+            (awaited, Answer.MORE) for awaited in Awaited if awaited not in (Awaited.DATA, Awaited.AUTH)
+        } | {(Awaited.DATA, Answer.YES)}
 
     def test_every_action_is_there(self) -> None:
         assert all(callable(getattr(ClientProtocol, name)) for name in TABLE.values())

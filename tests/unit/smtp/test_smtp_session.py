@@ -26,7 +26,7 @@ def test_a_whole_dialogue(talk: Start) -> None:
     assert it.greeting == b"220 mx.example.org ESMTP monsal\r\n"
     assert it.say("EHLO client.example") == (
         b"250-mx.example.org\r\n250-PIPELINING\r\n250-SIZE 26214400\r\n250-8BITMIME\r\n250-ENHANCEDSTATUSCODES\r\n"
-        b"250 SMTPUTF8\r\n"
+        b"250-SMTPUTF8\r\n250-CHUNKING\r\n250 BINARYMIME\r\n"
     )
     assert it.say("MAIL FROM:<ann@example.com> SIZE=100 BODY=8BITMIME") == b"250 2.1.0 sender OK\r\n"
     assert it.say("RCPT TO:<order@example.org>") == b"250 2.1.5 recipient OK\r\n"
@@ -140,9 +140,10 @@ def test_order_of_commands(talk: Start, lines: list[str], last: int) -> None:
         ("EXPN", 501),
         ("HELP", 214),
         ("HELP MAIL", 214),
-        ("STARTTLS", 502),
-        ("AUTH PLAIN", 502),
-        ("BDAT 5 LAST", 502),
+        ("STARTTLS", 503),
+        ("AUTH PLAIN", 503),
+        ("BDAT 5 LAST", 503),
+        ("XCLIENT ADDR=192.0.2.1", 550),
         ("TURN", 502),
         ("XYZZY", 500),
         ("", 500),

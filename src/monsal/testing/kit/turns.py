@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
+from msgspec.structs import replace
+
 from monsal.errors import StatementError
 from monsal.store.contract import Applied, Conflict, Expected, SetTimer, StateChange, StateKey, Statement, TurnCommit
 from monsal.testing.kit.lab import Lab, expect
@@ -20,6 +22,7 @@ __all__ = [
     "lets_timers_die_with_their_state",
     "looks_up_a_commit_whose_answer_was_lost",
     "refuses_a_statement_and_writes_nothing",
+    "renames_a_state_and_keeps_its_timers",
     "runs_several_handlers_under_one_lease",
     "serves_an_operator",
 ]
@@ -275,6 +278,24 @@ async def lets_timers_die_with_their_state(lab: Lab) -> None:
     await lab.converse("START")
     lab.now += 100.0
     expect(await lab.claim() == [], "START ends all timers")
+
+
+async def renames_a_state_and_keeps_its_timers(lab: Lab) -> None:
+    await lab.converse("A", timers=[lab.timer(60.0)])
+    before = await lab.state("machine")
+    await lab.accept()
+    row = await lab.claim_one()
+    turn = await lab.turn(row)
+    pair = StateKey("machine", row.correspondent)
+    await lab.store.commit(replace(turn, changes=(StateChange(pair, "A2", "", True),)))
+    after = await lab.state("machine")
+    expect(after.state == "A2" and after.version > before.version, "a renamed state has its new name")
+    same = (after.entered, after.since, after.previous) == (before.entered, before.since, before.previous)
+    expect(same, f"and is the same state: {before} became {after}")
+    lab.now += 61.0
+    row = await lab.claim_one()
+    expect(row.source == "timer" and row.entered == after.entered, "its timers live")
+    await lab.done(row, handler="machine:REMIND")
 
 
 async def fires_many_timers(lab: Lab) -> None:

@@ -1,0 +1,82 @@
+"""What a relay has to do: the mails of one call, cut into transactions."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from monsal.conversation.ports import Deferred, Outcome, RelayMail
+from monsal.delivery.connection import Job
+
+__all__ = ["Batch", "MailJob", "Suspects", "sizes_of"]
+
+UNKNOWN = Deferred("not tried")
+
+
+class Batch:
+    """The mails of one call of `send`, and what is known of them."""
+
+    __slots__ = ("future", "left", "outcomes")
+
+    def __init__(self, mails: Sequence[RelayMail], future: asyncio.Future[None]) -> None:
+        self.outcomes: list[list[Outcome]] = [[UNKNOWN] * len(mail.recipients) for mail in mails]
+        self.left = 0
+        self.future = future
+
+
+class MailJob(Job):
+    """A job and its place in its batch."""
+
+    __slots__ = ("batch", "mail", "message_id", "offset")
+
+    def __init__(self, mail: RelayMail, size: int, *, batch: Batch, number: int, part: slice) -> None:
+        super().__init__(mail.sender, mail.recipients[part], mail.body, size)
+        self.batch = batch
+        self.mail = number
+        self.message_id = mail.message_id
+        self.offset = part.start
+
+
+class Suspects:
+    """Message-IDs of mails at which the next hop hung up: their recipients are tried one by one from then on.
+
+    A memory, not a record: what is forgotten (the oldest, or with the process) only costs one more such end.
+    """
+
+    def __init__(self, limit: int = 1000) -> None:
+        self._limit = limit
+        self._known: dict[str, None] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self._known)
+
+    def __contains__(self, message_id: str) -> bool:
+        return message_id in self._known
+
+    def add(self, message_id: str) -> None:
+        self._known[message_id] = None
+        if len(self._known) > self._limit:
+            del self._known[next(iter(self._known))]
+
+    def discard(self, message_id: str) -> None:
+        self._known.pop(message_id, None)
+
+
+async def sizes_of(mails: Sequence[RelayMail]) -> dict[int, int | OSError]:
+    """The sizes of bodies that lie in files, or why they cannot be had; by the mail's number."""
+    paths = {number: mail.body for number, mail in enumerate(mails) if isinstance(mail.body, Path)}
+    if not paths:
+        return {}
+    return await asyncio.get_running_loop().run_in_executor(None, _stat_all, paths)
+
+
+def _stat_all(paths: dict[int, Path]) -> dict[int, int | OSError]:
+    found: dict[int, int | OSError] = {}
+    for number, path in paths.items():
+        try:
+            found[number] = os.stat(path).st_size
+        except OSError as error:
+            found[number] = error
+    return found

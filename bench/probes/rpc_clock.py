@@ -79,15 +79,18 @@ class Meter:
         return found
 
 
+# However short the time is, there is one call at least: on a busy machine it may be over before the first began.
+
+
 def one_by_one(call: Callable[[], object], pid: int, seconds: float) -> dict[str, float]:
     """Calls that block, one after the other."""
     for _ in range(_WARM):
         _check(call())
-    waits = []
+    waits: list[float] = []
     meter = Meter(pid)
     until = now = meter.began
     until += seconds
-    while now < until:
+    while now < until or not waits:
         before = now
         call()
         now = time.perf_counter()
@@ -103,7 +106,7 @@ def in_batches(calls: Callable[[int], Sequence[object]], pid: int, flight: int, 
     count = 0
     meter = Meter(pid)
     until = meter.began + seconds
-    while time.perf_counter() < until:
+    while time.perf_counter() < until or not count:
         count += len(calls(flight))
     return meter.over(count)
 
@@ -119,7 +122,7 @@ def sliding(
     count = 0
     meter = Meter(pid)
     until = meter.began + seconds
-    while time.perf_counter() < until:
+    while time.perf_counter() < until or not count:
         finish(waiting.popleft())
         waiting.append(begin())
         count += 1
@@ -139,7 +142,7 @@ async def flood(call: Callable[[], Awaitable[object]], pid: int, flight: int, se
 
     async def one() -> None:
         now = time.perf_counter()
-        while now < until:
+        while now < until or not waits:
             before = now
             await call()
             now = time.perf_counter()

@@ -107,7 +107,8 @@ class _Load:
         await asyncio.wait([turns])
 
     def _goes_on(self) -> bool:
-        return time.perf_counter() < self.end
+        # One turn at least, however long that takes on a busy machine.
+        return time.perf_counter() < self.end or not self.turns
 
     async def _write(self) -> None:
         while self._goes_on():

@@ -91,8 +91,12 @@ class _LoopThread:
             self.loop = asyncio.new_event_loop()
         else:
             self.loop = uvloop.new_event_loop()
+        begun = threading.Event()
+        self.loop.call_soon(begun.set)
         self.thread = threading.Thread(target=self._main, name="monsal-io", daemon=True)
         self.thread.start()
+        # The bus refuses async listeners on a loop that does not run yet.
+        begun.wait()
 
     def _main(self) -> None:
         asyncio.set_event_loop(self.loop)

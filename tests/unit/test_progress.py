@@ -14,8 +14,11 @@ from monsal.progress import Progress
 @pytest.fixture
 def loop() -> Iterator[asyncio.AbstractEventLoop]:
     loop = asyncio.new_event_loop()
+    begun = threading.Event()
+    loop.call_soon(begun.set)
     thread = threading.Thread(target=loop.run_forever)
     thread.start()
+    assert begun.wait(60)
     yield loop
     loop.call_soon_threadsafe(loop.stop)
     thread.join()

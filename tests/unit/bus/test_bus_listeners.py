@@ -291,8 +291,11 @@ def test_a_part_that_was_never_started_does_not_lend_its_identity_to_another(bus
 def loop() -> Iterator[asyncio.AbstractEventLoop]:
     """A loop of the application, running in its own thread."""
     made = asyncio.new_event_loop()
+    begun = threading.Event()
+    made.call_soon(begun.set)
     thread = threading.Thread(target=made.run_forever)
     thread.start()
+    assert begun.wait(60)
     yield made
     made.call_soon_threadsafe(made.stop)
     thread.join()

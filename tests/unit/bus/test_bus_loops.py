@@ -18,8 +18,11 @@ from .conftest import PATIENCE, LoggedBus, short
 def loop() -> Iterator[asyncio.AbstractEventLoop]:
     """A loop of the application, running in its own thread."""
     made = asyncio.new_event_loop()
+    begun = threading.Event()
+    made.call_soon(begun.set)
     thread = threading.Thread(target=made.run_forever)
     thread.start()
+    assert begun.wait(60)
     yield made
     made.call_soon_threadsafe(made.stop)
     thread.join()

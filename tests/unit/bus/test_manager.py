@@ -102,8 +102,13 @@ def test_the_socket_is_kept_and_not_inherited(manager: FakeManager) -> None:
 
 def _is_datagram(descriptor: int) -> bool:
     try:
-        one = socket.socket(fileno=os.dup(descriptor))
+        copy = os.dup(descriptor)
+    except OSError:  # that of the listing itself
+        return False
+    try:
+        one = socket.socket(fileno=copy)
     except OSError:
+        os.close(copy)
         return False
     with one:
         return (one.family, one.type) == (socket.AF_UNIX, socket.SOCK_DGRAM)

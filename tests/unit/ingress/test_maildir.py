@@ -12,11 +12,16 @@ from typing import Any
 import pytest
 
 from monsal.errors import ConfigError, StoreUnavailable
+from monsal.ingress.base import Screening
 from monsal.ingress.maildir import MaildirIngress, MaildirPlace, parse_maildir
 from monsal.smtp.replies import UNKNOWN_RECIPIENT, Reply
 from monsal.store.contract import Receipt
 
 MAIL = b"Return-Path: <ann@x>\nX-Original-To: desk@y\nDelivered-To: box@y\nMessage-ID: <1@x>\n\nhi\n"
+
+
+async def _say_no(envelope: Any) -> Reply | None:
+    return UNKNOWN_RECIPIENT
 
 
 class Intake:
@@ -28,6 +33,9 @@ class Intake:
 
     def accepts(self, address: str) -> Reply | None:
         return UNKNOWN_RECIPIENT if address.startswith("no") else None
+
+    def screen(self, address: str) -> Screening | None:
+        return _say_no if address.startswith("hook") else None
 
     async def accept(self, envelope: Any, body: tuple[bytes, ...]) -> Receipt:
         if self.error is not None:
@@ -98,7 +106,14 @@ async def test_what_cannot_be_stored_now_stays(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "raw", [MAIL.replace(b"desk@", b"nobody@"), b"Subject: for whom?\n\nhi\n", MAIL + b"x" * 1000, b""]
+    "raw",
+    [
+        MAIL.replace(b"desk@", b"nobody@"),
+        MAIL.replace(b"desk@", b"hook@"),
+        b"Subject: for whom?\n\nhi\n",
+        MAIL + b"x" * 1000,
+        b"",
+    ],
 )
 @on_a_loop
 async def test_what_is_refused_for_good_is_put_aside(tmp_path: Path, raw: bytes) -> None:

@@ -211,7 +211,7 @@ class SmtpRelay:
             self._no_route(error)
             return
         reason = ""
-        for target in sorted(self._targets, key=self._is_shunned):  # stable: the order stays otherwise
+        for target in self._in_turn():
             reason = await self._connect(target)
             if not reason:
                 return
@@ -268,12 +268,19 @@ class SmtpRelay:
         self._context = found.context or self._context
         return found
 
+    def _in_turn(self) -> list[Target]:
+        """The targets in their order; those that are shunned last, and of them first the one that failed first."""
+        turns = {target: turn for turn, target in enumerate(self._shunned, 1)}
+        return sorted(self._targets, key=lambda target: turns[target] if self._is_shunned(target) else 0)
+
     def _is_shunned(self, target: Target) -> bool:
         return asyncio.get_running_loop().time() < self._shunned.get(target, 0.0)
 
     def _shun(self, target: Target) -> None:
         if len(self._targets) > 1:
-            self._shunned[target] = asyncio.get_running_loop().time() + self._settings.shun_time
+            now = asyncio.get_running_loop().time()
+            others = {each: until for each, until in self._shunned.items() if now < until and each != target}
+            self._shunned = {**others, target: now + self._settings.shun_time}
 
     def _no_route(self, error: NoRoute) -> None:
         """Nobody can be connected to, says whoever knows where."""
@@ -424,7 +431,7 @@ class SmtpRelay:
 
     def _turn_red(self, reason: str) -> None:
         if not self._reason:
-            log.warning("nothing can be sent: %s", reason, extra={"action": "relay_down"})
+            log.warning("nothing can be sent to %s: %s", self.endpoint, reason, extra={"action": "relay_down"})
         self._reason = reason
 
     def _defer_waiting(self, reason: str) -> None:

@@ -11,10 +11,11 @@ from monsal.conversation.context import Turn, after, current, reject, reply, sen
 from monsal.conversation.entrance import Delivery, Entrance, deliver, deliver_async, notify, read, read_async
 from monsal.conversation.janitor import Janitor, Keeping
 from monsal.conversation.keys import Key, Keyring, keys_of, read_keys, rotate_keys
+from monsal.conversation.lanes import Lanes
 from monsal.conversation.orphans import orphaned_states
 from monsal.conversation.outbox import OutboxPump, OutboxSettings
 from monsal.conversation.page import TurnPage, rows_in
-from monsal.conversation.ports import Deferred, Delivered, Failed, Outcome, Relay, RelayMail
+from monsal.conversation.ports import Deferred, Delivered, Failed, LanedRelay, Outcome, Relay, RelayMail
 from monsal.conversation.runner import Runner
 from monsal.conversation.spool import Spool, SpoolSettings
 from monsal.conversation.templates import Templates
@@ -33,6 +34,8 @@ __all__ = [
     "Keeping",
     "Key",
     "Keyring",
+    "LanedRelay",
+    "Lanes",
     "OutboxPump",
     "OutboxSettings",
     "Outcome",

@@ -1,7 +1,8 @@
 """The outbox pump: durable outgoing rows to the relay, and what became of them back to the store.
 
 A row leaves at least once (P2): it is settled after the relay answered, and what was not settled when the process
-died is taken again. What follows from an outcome is in `OutboxPump._judge` and nowhere else.
+died is taken again. Of a relay with lanes, rows of each are sent and settled by themselves, so that a lane that is slow
+or down holds up no other. What follows from an outcome is in `OutboxPump._judge` and nowhere else.
 """
 
 from __future__ import annotations
@@ -9,7 +10,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from functools import partial
 from itertools import groupby
 
 import msgspec
@@ -17,8 +20,9 @@ import msgspec
 from monsal.backoff import OUTBOX_RETRIES, Schedule, exponential
 from monsal.clock import Clock
 from monsal.conversation.bounces import with_report
+from monsal.conversation.lanes import Lanes
 from monsal.conversation.pacing import Pacer
-from monsal.conversation.ports import Deferred, Delivered, Failed, Outcome, Relay, RelayMail
+from monsal.conversation.ports import Deferred, Delivered, Failed, LanedRelay, Outcome, Relay, RelayMail
 from monsal.errors import StoreError
 from monsal.store.contract import Outgoing, Settled, Store
 
@@ -32,11 +36,11 @@ MAX_UNSETTLED = 10_000
 
 class OutboxSettings(msgspec.Struct, frozen=True, kw_only=True):
     """`batch` bounds the rows taken at once, `concurrency` the batches under way: a slow recipient delays what is in
-    its batch, no more. `schedule` has the waits between the tries of a row. When the relay as a whole fails, waits
-    grow from `first_wait` to `longest_wait`; `longest_sleep` is how far a jump of the machine's clock may go
-    unnoticed while a row waits for its time (all in seconds). A wait of the schedule is drawn out by up to the part
-    `jitter` of it, so that what was put off together does not come back together. At most `per_minute` mails go to
-    the recipients of one domain; None for any number."""
+    its batch, no more. With lanes as many rows may be under way, and `per_lane` in each. `schedule` has the waits
+    between the tries of a row. When the relay as a whole fails, waits grow from `first_wait` to `longest_wait`;
+    `longest_sleep` is how far a jump of the machine's clock may go unnoticed while a row waits for its time (all in
+    seconds). A wait of the schedule is drawn out by up to the part `jitter` of it, so that what was put off together
+    does not come back together. At most `per_minute` mails go to the recipients of one domain; None for any number."""
 
     batch: int = 64
     concurrency: int = 8
@@ -46,6 +50,7 @@ class OutboxSettings(msgspec.Struct, frozen=True, kw_only=True):
     longest_sleep: float = 60.0
     jitter: float = 0.1
     per_minute: float | None = None
+    per_lane: int = 64
 
 
 class OutboxStatistics(msgspec.Struct, frozen=True, kw_only=True):
@@ -82,6 +87,10 @@ class OutboxPump:
         self._store_failures = 0
         self._reason = ""
         self._unsettled: list[Settled] = []
+        self._lanes: Lanes | None = None
+        if isinstance(relay, LanedRelay):
+            total = self._settings.batch * self._settings.concurrency
+            self._lanes = Lanes(total=total, each=self._settings.per_lane)
         self._pacer = None if self._settings.per_minute is None else Pacer(self._settings.per_minute)
         self._in_flight = 0
         self._counts = {"sent": 0, "deferred": 0, "failed": 0}
@@ -89,12 +98,12 @@ class OutboxPump:
     @property
     def reason(self) -> str:
         """Why nothing can be sent at the moment; empty if something can."""
-        return self._reason
+        return self._reason or (self._relay.reason if isinstance(self._relay, LanedRelay) else "")
 
     @property
     def healthy(self) -> bool:
         """Whether mail leaves, as far as is known."""
-        return not self._reason
+        return not self.reason
 
     def statistics(self) -> OutboxStatistics:
         return OutboxStatistics(
@@ -103,7 +112,7 @@ class OutboxPump:
             deferred=self._counts["deferred"],
             failed=self._counts["failed"],
             unsettled=len(self._unsettled),
-            relay_reason=self._reason,
+            relay_reason=self.reason,
         )
 
     async def run(self) -> None:
@@ -168,26 +177,59 @@ class OutboxPump:
 
     async def _start_batch(self) -> bool:
         """Take rows and begin to send them; False if there is reason to wait."""
-        if len(self._batches) >= self._settings.concurrency or self._clock.now() < self._held_until:
+        limit = self._room()
+        if not limit or self._clock.now() < self._held_until:
             return False
         await self._settle([])
         if self._unsettled:  # what cannot be written down should not be done
             return False
         try:
-            rows = await self._store.take_outgoing(self._settings.batch, self._clock.now())
+            rows = await self._store.take_outgoing(limit, self._clock.now())
         except StoreError as error:
             self._store_failed("outgoing mail cannot be read", error)
             return False
         self._store_failures = 0
         if not rows:
             return False
-        task = asyncio.get_running_loop().create_task(self._send(rows))
-        self._batches.add(task)
-        task.add_done_callback(self._batch_done)
+        if self._lanes is None:
+            self._begin("", rows)
+        else:
+            await self._begin_lanes(rows, self._lanes)
         return True
 
-    def _batch_done(self, task: asyncio.Task[None]) -> None:
+    def _room(self) -> int:
+        """How many rows may be taken now."""
+        if self._lanes is not None:
+            return min(self._settings.batch, self._lanes.room)
+        return self._settings.batch if len(self._batches) < self._settings.concurrency else 0
+
+    async def _begin_lanes(self, rows: Sequence[Outgoing], lanes: Lanes) -> None:
+        """Send the rows of each lane by themselves. Those that find no room in theirs wait, which is no try of them:
+        here they would take the room of others."""
+        assert isinstance(self._relay, LanedRelay)
+        now = self._clock.now()
+        parts: dict[str, list[Outgoing]] = defaultdict(list)
+        late: list[Settled] = []
+        for row in rows:
+            lane = self._relay.lane(row.recipient)
+            if due := lanes.admit(lane, now):
+                reason = "as many mails as may be are under way for that domain"
+                late.append(Settled(id=row.id, status="deferred", reason=reason, due=due, tried=False))
+            else:
+                parts[lane].append(row)
+        for lane, part in parts.items():
+            self._begin(lane, part)
+        await self._settle(late)
+
+    def _begin(self, lane: str, rows: Sequence[Outgoing]) -> None:
+        task = asyncio.get_running_loop().create_task(self._send(rows))
+        self._batches.add(task)
+        task.add_done_callback(partial(self._batch_done, lane, len(rows)))
+
+    def _batch_done(self, lane: str, rows: int, task: asyncio.Task[None]) -> None:
         self._batches.discard(task)
+        if self._lanes is not None:
+            self._lanes.leave(lane, rows)
         self._wake.set()
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("a batch of outgoing mail broke", exc_info=error, extra={"action": "outbox_error"})
@@ -329,7 +371,7 @@ class OutboxPump:
 
     def _waits(self) -> Iterator[float]:
         """Seconds until each thing that can make a difference; nothing of it if a batch has to end first."""
-        if len(self._batches) >= self._settings.concurrency:
+        if not self._room():
             return
         now = self._clock.now()
         if self._store_failures or self._unsettled:

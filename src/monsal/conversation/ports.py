@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import msgspec
 
-__all__ = ["Deferred", "Delivered", "Failed", "Outcome", "Relay", "RelayMail"]
+__all__ = ["Deferred", "Delivered", "Failed", "LanedRelay", "Outcome", "Relay", "RelayMail"]
 
 
 class RelayMail(msgspec.Struct, frozen=True, kw_only=True):
@@ -55,4 +55,21 @@ class Relay(Protocol):
 
     async def close(self) -> None:
         """Give back all connections."""
+        ...
+
+
+@runtime_checkable
+class LanedRelay(Relay, Protocol):
+    """A relay that has no one next hop: what happens in one lane has no effect on another.
+
+    The outbox gives it the recipients of one lane at a time, and settles each lane by itself.
+    """
+
+    @property
+    def reason(self) -> str:
+        """Why nothing can be sent in any lane, as it seems; empty if something can."""
+        ...
+
+    def lane(self, recipient: str) -> str:
+        """The lane of a recipient."""
         ...

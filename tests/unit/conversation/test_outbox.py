@@ -494,3 +494,87 @@ def test_large_outboxes_leave_in_batches() -> None:
     assert once(pump, clock) == 50
     assert store.taken == [7, 7, 7, 7, 7, 7, 7, 1, 0]
     assert len(relay.mails) == 50
+
+
+class LaneRelay(FakeRelay):
+    """A relay whose lanes are the domains; those in `stuck` do not answer."""
+
+    reason = ""
+    stuck: tuple[str, ...] = ()
+
+    def lane(self, recipient: str) -> str:
+        return recipient.rpartition("@")[2]
+
+    async def send(self, mails: Sequence[RelayMail]) -> list[list[Outcome]]:
+        if {self.lane(each) for mail in mails for each in mail.recipients} & set(self.stuck):
+            await asyncio.Event().wait()
+        return await super().send(mails)
+
+
+class TestLanes:
+    """A relay that has no one next hop."""
+
+    @staticmethod
+    def run(scenario: Callable[[OutboxPump, FakeStore, LaneRelay], Any], **settings: Any) -> None:
+        async def main() -> None:
+            store, relay = FakeStore(), LaneRelay()
+            pump = OutboxPump(store, relay, SystemClock(), OutboxSettings(**settings))  # type: ignore[arg-type] - see above
+            running = asyncio.create_task(pump.run())
+            await scenario(pump, store, relay)
+            await pump.stop(0.0)
+            await running
+
+        asyncio.run(main())
+
+    def test_a_lane_that_does_not_answer_holds_up_nobody(self) -> None:
+        async def scenario(pump: OutboxPump, store: FakeStore, relay: LaneRelay) -> None:
+            relay.stuck = ("dead",)
+            store.add(1, *(["a@dead"] * 50))
+            store.add(2, "b@fine", "c@dead", "d@good")
+            for number in range(3, 40):
+                store.add(number, "b@fine")
+            fine = [row for row in store.rows.values() if row.outgoing.recipient.endswith(("fine", "good"))]
+            dead = [row for row in store.rows.values() if row.outgoing.recipient.endswith("dead")]
+            # Three are under way; the others are put off, which is no try of them.
+            wanted = ["deferred"] * 48 + ["sending"] * 3
+            await store.until(
+                lambda: all(row.status == "sent" for row in fine) and sorted(row.status for row in dead) == wanted
+            )
+            late = [row for row in dead if row.status == "deferred"]
+            assert not any(row.attempts for row in late)
+            assert len({row.due for row in late}) == 48
+            assert pump.statistics().in_flight == 3
+            assert pump.healthy
+
+        # More batches than there are at a time would have been needed for the dead ones alone.
+        self.run(scenario, batch=4, concurrency=2, per_lane=3, longest_sleep=0.01)
+
+    def test_no_more_rows_are_taken_than_may_be_under_way(self) -> None:
+        async def scenario(_pump: OutboxPump, store: FakeStore, relay: LaneRelay) -> None:
+            relay.stuck = tuple(f"d{number}" for number in range(20))
+            store.add(1, *(f"a@d{number}" for number in range(20)))
+            while store.statuses().count("sending") < 8:
+                await asyncio.sleep(0)
+            for _ in range(100):
+                await asyncio.sleep(0)
+            assert store.statuses().count("sending") == 8
+
+        self.run(scenario, batch=4, concurrency=2, per_lane=3)
+
+    def test_each_lane_is_settled_when_it_is_done(self) -> None:
+        async def scenario(_pump: OutboxPump, store: FakeStore, relay: LaneRelay) -> None:
+            relay.answers = {"b@x": Failed("550 no")}
+            relay.stuck = ("dead",)
+            store.add(1, "a@dead", "b@x", "c@y")
+            await store.until(lambda: store.statuses() == ["sending", "failed", "sent"])
+
+        self.run(scenario)
+
+    def test_the_relay_says_if_no_mail_leaves(self) -> None:
+        async def scenario(pump: OutboxPump, _store: FakeStore, relay: LaneRelay) -> None:
+            assert pump.healthy
+            relay.reason = "port 25 is closed"
+            assert not pump.healthy
+            assert (pump.reason, pump.statistics().relay_reason) == ("port 25 is closed", "port 25 is closed")
+
+        self.run(scenario)

@@ -22,6 +22,7 @@ from msgspec import Meta
 
 from monsal.errors import ConfigError
 from monsal.smtp.endpoint import parse_endpoint
+from monsal.smtp.mxurl import parse_mx
 
 __all__ = ["CONFIG_FILE", "Resolved", "SettingRow", "Settings", "load_settings", "mask_secrets"]
 
@@ -53,7 +54,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     |---|---|
     | store | where everything durable lives: `sqlite:///path` (relative to the directory), `memory:` |
     | ingress | where mail comes in: `smtp://host:port`, `smtps://host:port`, `lmtp:path`, `maildir:path` |
-    | relay | where mail goes out: `smtp://host:port`, `smtps://user@host`, `lmtp:path`, `capture:path` (a maildir) |
+    | relay | where mail goes out: `smtp://host:port`, `smtps://user@host`, `lmtp:path`, `mx:`, `capture:path` |
     | hostname | how this server calls itself: greeting, HELO, Message-ID, sender of bounces |
     | authserv_id | the authserv-id whose Authentication-Results are believed (RFC 8601, section 2.5) |
     | tls_cert, tls_key | certificate (with its chain) and key, in PEM, for STARTTLS and `smtps://` |
@@ -80,7 +81,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     | max_replies_per_hour | replies to one correspondent within an hour; none for any number |
     | drain | how long a stopping server waits for turns that run |
     | max_mails_per_minute | mails within a minute to the recipients of one domain; none for any number |
-    | relay_connections | connections to the relay at once |
+    | relay_connections | connections at once to the relay; with `mx:` to the servers of a domain |
     | dkim_key | a file `SELECTOR.pem`, or a directory of them, whose newest keys sign what leaves (RFC 6376) |
     | dkim_domain | the domain that signs, for its own addresses and those below; none: that of each From |
     | dkim_selector | the selector of a key file, if its name does not say it |
@@ -314,9 +315,9 @@ def _check(settings: Settings, origins: Mapping[str, str]) -> None:
             port = found.groupdict().get("port") if found else None
             if not found or (port is not None and not lowest <= int(port) <= 65535):
                 refuse(name, f"cannot be {mask_secrets(text)!r}{_why_not(name, text)}; it is {forms}")
-    if "://" in settings.relay:
+    if "://" in settings.relay or settings.relay.startswith("mx:"):
         try:
-            parse_endpoint(settings.relay)
+            (parse_mx if settings.relay.startswith("mx:") else parse_endpoint)(settings.relay)
         except ConfigError as error:
             refuse("relay", f"cannot be used: {error}")
 
@@ -344,10 +345,11 @@ _FORMS: dict[str, tuple[re.Pattern[str], int, str]] = {
         re.compile(
             rf"(?:smtp|lmtp|smtps|smtp\+starttls)://(?:[^\s/?#]*@)?{_HOST}(?::(?P<port>[0-9]{{1,9}}))?/?(?:\?[^\s#]*)?"
             rf"|(?:smtp|lmtp):(?:///[^\0?#]+|{_SOCKET})|capture:(?P<dir>[^\0]+)"
+            r"|mx:(?:\?[^\s#]*)?"
         ),
         1,
-        "smtp://HOST:PORT, smtps://USER:PASSWORD@HOST, smtp+starttls://HOST, lmtp://HOST:PORT, lmtp:PATH/TO/SOCKET"
-        " or capture:DIR (a maildir; nothing leaves)",
+        "smtp://HOST:PORT, smtps://USER:PASSWORD@HOST, smtp+starttls://HOST, lmtp://HOST:PORT, lmtp:PATH/TO/SOCKET,"
+        " mx: (straight to the servers of each domain) or capture:DIR (a maildir; nothing leaves)",
     ),
     "ingress": (
         re.compile(

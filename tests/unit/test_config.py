@@ -69,6 +69,8 @@ def test_each_layer_overrides_the_one_before_and_origins_are_kept(tmp_path: Path
         ({"relay": "imap://h:25"}, "or capture:DIR (a maildir"),
         ({"relay": "smtp://h:0"}, "relay cannot be"),
         ({"relay": "capture:"}, "relay cannot be"),
+        ({"relay": "mx://h"}, "relay cannot be"),
+        ({"relay": "mx:?port=0"}, "relay cannot be used: relay 'mx:?port=0': port is not understood"),
         ({"store": "postgres://x"}, "stores on PostgreSQL come with a later version; it is sqlite:///"),
         ({"store": "sqlite:///"}, "store cannot be"),
         ({"tls_key": "key.pem"}, "tls_key needs tls_cert"),
@@ -167,13 +169,14 @@ def test_secrets_are_masked_in_rows_and_in_errors() -> None:
 EXPRESSIONS = [
     f"{scheme}{rest}"
     for scheme in (
-        "smtp:", "lmtp:", "smtps:", "smtp+starttls:", "unix:", "capture:", "sqlite:", "memory:", "http:", "SMTP:", "",
+        "smtp:", "lmtp:", "smtps:", "smtp+starttls:", "unix:", "capture:", "mx:", "sqlite:", "memory:", "http:",
+        "SMTP:", "",
     )
     for rest in (
         "", "//", "//h", "//h:25", "//h:0", "//h:65536", "//h:x", "//h:25/", "//h:25/x", "//[::1]:25", "//[::1]",
         "//::1:25", "///run/x", "///", "run/x", "/run/x", "x", "run/", "//u:p@h:25",
         "//u:p@127.0.0.1:25", "//u@h", "//h?tls=off", "//h?tls=require&verify=no",
-        "h:25", "//h?x", "//:25",
+        "h:25", "//h?x", "//:25", "?port=26&private=yes", "?port=0", "?tls=require", "?nameserver=127.0.0.1:53", "?",
         "//h h:25",
     )
 ]  # fmt: skip

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import socket
 import ssl
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import unquote, urlsplit
 
 from monsal.cli.findings import Case, Finding, Level
+from monsal.delivery.names import DnsNames, NamesUnavailable, NameUnknown
+from monsal.errors import ConfigError
+from monsal.smtp.mxurl import parse_mx
 
 if TYPE_CHECKING:
     from monsal.routing import Table
@@ -31,6 +36,9 @@ def relay(case: Case) -> Iterator[Finding]:
     scheme, _, rest = url.partition(":")
     if scheme == "capture":
         yield Finding(check="relay", level="ok", text=f"outgoing mail is filed in {rest}; nothing leaves")
+        return
+    if scheme == "mx":
+        yield _by_mx(url, case.settings.hostname)
         return
     if not rest or scheme not in ("smtp", "lmtp"):
         yield Finding(check="relay", level="ok", text=f"{scheme} was not tried")
@@ -60,6 +68,27 @@ def relay(case: Case) -> Iterator[Finding]:
     else:
         text = f"{_shown(address)} does not greet as a mail server: {said or 'it said nothing'}"
         yield Finding(check="relay", level="error", text=text, advice="see what listens there")
+
+
+def _by_mx(url: str, name: str) -> Finding:
+    """Whether the DNS answers; servers of others are left alone."""
+    found = parse_mx(url)
+    try:
+        names = DnsNames(found, patience=_PATIENCE)
+        asyncio.run(_ask(names, name))
+    except ConfigError as error:
+        advice = "install it, or set relay to a mail server"
+        return Finding(check="relay", level="error", text=str(error), advice=advice)
+    except NamesUnavailable as error:
+        advice = "see the name servers of this machine; until they answer mail waits in the outbox"
+        return Finding(check="relay", level="error", text=f"the DNS does not answer: {error}", advice=advice)
+    text = f"mail goes straight to the servers of each domain; the DNS answers, their port {found.port} was not tried"
+    return Finding(check="relay", level="ok", text=text)
+
+
+async def _ask(names: DnsNames, name: str) -> None:
+    with suppress(NameUnknown):  # that is an answer, too
+        await names.exchanges(name)
 
 
 def _connected(family: int | None, address: Any) -> socket.socket:

@@ -1,7 +1,8 @@
 """Mail leaves: implementations of `conversation.ports.Relay`.
 
 May import the floors below; nothing of ingress. Start reading at `relay.py` (SMTP and LMTP to the next hop) with
-`connection.py` (one kept connection of it); `capture.py` files mail in a maildir instead of sending it.
+`connection.py` (one kept connection of it); `mx.py` has one for each domain, and `mxroute.py` asks the DNS where that
+is; `capture.py` files mail in a maildir instead of sending it.
 """
 
 from __future__ import annotations
@@ -14,11 +15,16 @@ import msgspec
 from monsal.conversation.ports import Relay
 from monsal.delivery.capture import CaptureRelay
 from monsal.delivery.connection import RelaySettings
+from monsal.delivery.mx import MxRelay
 from monsal.delivery.relay import SmtpRelay
 from monsal.errors import ConfigError
 from monsal.smtp.endpoint import Credentials, Endpoint, parse_endpoint
+from monsal.smtp.mxurl import parse_mx
 
-__all__ = ["CaptureRelay", "RelaySettings", "SmtpRelay", "open_relay"]
+__all__ = ["CaptureRelay", "MxRelay", "RelaySettings", "SmtpRelay", "open_relay"]
+
+#: Seconds that a connection to a domain's server is kept without use: there may be many domains.
+_MX_IDLE = 10.0
 
 
 def open_relay(url: str, base: Path, *, connections: int = 4, name: str | None = None) -> Relay:
@@ -26,9 +32,10 @@ def open_relay(url: str, base: Path, *, connections: int = 4, name: str | None =
 
     `smtp://host:port`, `smtps://host`, `smtp+starttls://host`, `lmtp://host:port` and `lmtp:PATH` (or `smtp:PATH`, a
     unix socket) are the next hop (`monsal.smtp.parse_endpoint` has their parameters), spoken to over up to
-    `connections` connections under the `name` given in EHLO; `capture:DIR` files mail in the maildir DIR. PATH, DIR
-    and files of passwords and certificates are relative to `base`. Raises ConfigError; a file with a password is read
-    here, so that a missing one is known at once.
+    `connections` connections under the `name` given in EHLO; `mx:` is no next hop but the servers of each domain
+    (`monsal.smtp.parse_mx`; extra `mx`), with as many connections for each; `capture:DIR` files mail in the maildir
+    DIR. PATH, DIR and files of passwords and certificates are relative to `base`. Raises ConfigError; a file with a
+    password is read here, so that a missing one is known at once.
     """
     scheme, _, rest = url.partition(":")
     if scheme in ("smtp", "lmtp") and rest and not rest.startswith("//"):
@@ -39,7 +46,13 @@ def open_relay(url: str, base: Path, *, connections: int = 4, name: str | None =
         return CaptureRelay(base / rest)
     if connections < 1:
         raise ConfigError(f"a relay needs at least 1 connection, not {connections}")
-    return SmtpRelay(_with_files(parse_endpoint(url), base), RelaySettings(connections=connections, name=name))
+    settings = RelaySettings(connections=connections, name=name)
+    if scheme == "mx":
+        found = parse_mx(url)
+        if found.ca:
+            found = msgspec.structs.replace(found, ca=str(base / found.ca))
+        return MxRelay(found, msgspec.structs.replace(settings, idle_timeout=_MX_IDLE))
+    return SmtpRelay(_with_files(parse_endpoint(url), base), settings)
 
 
 def _with_files(endpoint: Endpoint, base: Path) -> Endpoint:

@@ -27,6 +27,7 @@ from monsal.smtp.events import (
     StartTls,
     XClient,
 )
+from monsal.smtp.mxurl import MxUrl, parse_mx
 from monsal.smtp.proxy import ProxyHeader, ProxyReader
 from monsal.smtp.replies import (
     ABORTED,
@@ -176,6 +177,7 @@ __all__ = [
     "MailFrom",
     "MessageDiscarded",
     "MessageReceived",
+    "MxUrl",
     "ProxyHeader",
     "ProxyReader",
     "Quit",
@@ -197,5 +199,6 @@ __all__ = [
     "XClient",
     "is_loopback",
     "parse_endpoint",
+    "parse_mx",
     "session_table_defects",
 ]

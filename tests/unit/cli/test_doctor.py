@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import dns.message
+import dns.rcode
 import pytest
 from cli_world import Invoke, live_server, make_store
 
@@ -246,3 +248,29 @@ def test_a_check_that_cannot_look_is_a_finding(home: Path, monkeypatch: pytest.M
     monkeypatch.setitem(CHECKS, "store", broken)
     bad = [finding for finding in examine(Case(home, Settings(), now=NOW)) if "the disk is away" in finding.text]
     assert [finding.level for finding in bad] == ["warning"]
+
+
+@pytest.mark.parametrize("code", ["NOERROR", "NXDOMAIN", "SERVFAIL"])
+def test_mail_by_mx_needs_the_dns(home: Path, code: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("monsal.cli.outside._PATIENCE", 60.0)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:
+        server.bind(("127.0.0.1", 0))
+        server.settimeout(30)
+
+        def serve() -> None:
+            query, address = server.recvfrom(1000)
+            reply = dns.message.make_response(dns.message.from_wire(query))
+            reply.set_rcode(dns.rcode.from_text(code))
+            server.sendto(reply.to_wire(), address)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        bad = found("relay", home, settings={"relay": f"mx:?nameserver=127.0.0.1:{server.getsockname()[1]}"})
+        thread.join(30)
+    assert ["the DNS does not answer" in finding.text for finding in bad] == ([True] if code == "SERVFAIL" else [])
+
+
+def test_mail_by_mx_needs_its_extra(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "dns.asyncresolver", None)
+    (bad,) = found("relay", home, settings={"relay": "mx:"})
+    assert "monsal[mx]" in bad.text

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pytest
 import uvloop
+
+sys.path.insert(0, str(Path(__file__).parent))  # for dnsserver
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -66,15 +70,15 @@ class Peer:
     server: asyncio.AbstractServer | None = None
     on_content: Callable[[_Session], None] = lambda _session: None
 
-    async def listen(self, path: str | None = None, port: int = 0) -> str:
+    async def listen(self, path: str | None = None, port: int = 0, host: str = "127.0.0.1") -> str:
         """Open the door; the url of it."""
         loop = asyncio.get_running_loop()
         scheme = "lmtp" if self.lmtp else "smtp"
         if path is not None:
             self.server = await loop.create_unix_server(lambda: _Session(self), path)
             return f"{scheme}://{path}"
-        self.server = await loop.create_server(lambda: _Session(self), "127.0.0.1", port)
-        return f"{scheme}://127.0.0.1:{self.server.sockets[0].getsockname()[1]}"
+        self.server = await loop.create_server(lambda: _Session(self), host, port)
+        return f"{scheme}://{host}:{self.server.sockets[0].getsockname()[1]}"
 
     async def close(self) -> None:
         if self.server is not None:

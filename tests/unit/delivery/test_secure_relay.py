@@ -18,6 +18,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+from dnsserver import name_server
 
 from monsal.conversation.ports import Deferred, Delivered, RelayMail
 from monsal.delivery import open_relay
@@ -219,3 +220,31 @@ class TestAuthentication:
             outcomes, _ = await send(f"smtp://me:p%40ss%20word@127.0.0.1:{port}", tmp_path, count=1)
             assert isinstance(outcomes[0], Delivered)
             assert keeper.mails == [(False, True)]
+
+
+class TestMailServersOfOthers:
+    """By MX: TLS where it is to be had, whoever vouches for it; `tls=require` wants a certificate for the host."""
+
+    @pytest.mark.parametrize(
+        ("host", "parameters", "secured"),
+        [
+            ("other.example", "", True),  # the certificate is for localhost
+            ("other.example", "&tls=off", False),
+            ("localhost", "&tls=require&ca={ca}", True),
+            ("other.example", "&tls=require&ca={ca}", None),
+            ("localhost", "&tls=require", None),
+        ],
+    )
+    async def test_tls(
+        self, certificate: tuple[Path, Path], tmp_path: Path, host: str, parameters: str, secured: bool | None
+    ) -> None:
+        table = {"x.example": {"MX": [f"10 {host}."]}, host: {"A": ["127.0.0.1"]}}
+        async with next_hop(certificate) as (keeper, port), name_server(table) as server:
+            url = (
+                f"mx:?port={port}&private=yes&nameserver=127.0.0.1:{server.port}{parameters.format(ca=certificate[0])}"
+            )
+            relay = open_relay(url, tmp_path, name="me.example")
+            ((outcome,),) = await relay.send([mail()])
+            await relay.close()
+        assert isinstance(outcome, Deferred if secured is None else Delivered)
+        assert [tls for tls, _ in keeper.mails] == ([] if secured is None else [secured])

@@ -20,7 +20,7 @@ from monsal.errors import CapabilityError, TurnError
 from monsal.mail import Checks, Envelope, Message, Verdict
 from monsal.routing import Handler, Match
 from monsal.store.contract import Ack, Claimed, OutgoingMail, TurnCommit
-from monsal.store.identity import Aside, Consumed, Identity, Released
+from monsal.store.identity import KEEP_USED, Aside, Consumed, Identity, Released
 
 __all__ = ["Proving", "understand"]
 
@@ -104,10 +104,13 @@ class Proving:
 
     async def used_before(self) -> str:
         """Which message used a capability that only one may use, in words; empty if none did."""
-        for token, _ in self.once:
+        now = self.around.clock.now()
+        for token, expires in self.once:
             used = await self.around.store.read("SELECT message FROM monsal_consumed WHERE token = ?", (token,))
             if used and used[0][0] != self.row.id:
                 return f"capability: it was used before, by message {used[0][0]}"
+            if not used and now > expires + KEEP_USED:
+                return "capability: it expired too long ago to know whether it was used before"
         return ""
 
     def uses_up(self) -> Identity | None:

@@ -294,6 +294,22 @@ def test_the_first_key_is_made_for_its_owner_alone(tmp_path: Path) -> None:
     assert base64.b64encode(one.signing()[1]) in path.read_bytes()
 
 
+def test_no_secret_is_shown(module: Make, play: Play, tmp_path: Path) -> None:
+    """What is printed ends in log files, and in the tracebacks of dead letters."""
+    desk = module(
+        """
+        @route("desk@(host)")
+        def START(message):
+            calls.append((repr(current()), repr(current().secret)))
+        """
+    )
+    play(desk).deliver("hi", to=DESK, sender=ANN)
+    ((turn, secret),) = desk.calls
+    assert secret not in turn
+    (key,) = ring(tmp_path / "keys").keys()
+    assert repr(key.secret) not in repr(key)
+
+
 def test_a_rotation_is_seen_by_who_has_the_file_open_and_old_keys_verify(tmp_path: Path) -> None:
     path = tmp_path / "keys"
     keys = ring(path)

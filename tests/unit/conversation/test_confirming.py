@@ -113,7 +113,7 @@ def test_who_is_proved_does_not_wait_behind_a_forged_message(desk: ModuleType, p
     mail = play(desk)
     mail.deliver("forged", to=DESK, sender=ANN, subject="forged")
 
-    mail.deliver("mine", to=DESK, sender=ANN, subject="mine", user="ann")
+    mail.deliver("mine", to=DESK, sender=ANN, subject="mine", user=ANN)
 
     assert desk.calls == [("mine", ANN, "smtp")]
     # Released after all, it takes its turn in the state that there is now: an earlier one does not come back.

@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from monsal.conversation.confirming import ask_draft, ask_reason, confirmed_row
+from monsal.conversation.confirming import ask_draft, ask_reason, confirmed_row, counted_as
 from monsal.conversation.result import Outcome
 from monsal.conversation.surroundings import Surroundings
 from monsal.conversation.turn import failure_commit, outgoing
@@ -141,8 +141,9 @@ class Proving:
                 now=now,
                 render=self._render,
             )
+            # Who is asked anew gets another mail: one with the same Message-ID would be taken for the first.
             return outgoing(
-                draft, secret=around.store.secret, row=row.id, handler="(confirmation)", number=row.attempts, now=now
+                draft, secret=around.store.secret, row=row.id, handler="(confirmation)", number=int(now), now=now
             )
 
         made: Outcome = await ask(mail)
@@ -156,7 +157,7 @@ class Proving:
             now=now,
             bounce=made.value,
         )
-        aside = Aside(row.correspondent, now + confirming.within, confirming.limit)
+        aside = Aside(counted_as(row.correspondent), now + confirming.within, confirming.limit)
         return msgspec.structs.replace(commit, identity=Identity(aside=aside), replies=1)
 
     def _render(self, template: str, variables: Mapping[str, Any]) -> str | None:
@@ -172,7 +173,9 @@ class Proving:
     def too_many(self, handler: Handler) -> Outcome:
         """The failure of a handler when as many messages of its sender wait as may."""
         limit = self.around.confirming.limit
-        return self.unproven(handler, f"{limit} messages of {self.row.correspondent} wait for a confirmation")
+        return self.unproven(
+            handler, f"{limit} messages of {counted_as(self.row.correspondent)} wait for a confirmation"
+        )
 
     async def confirmation(self, ask: Callable[[Callable[[], Any]], Any]) -> TurnCommit:
         """The commit that releases the message which this row confirms, or makes the row a dead letter."""

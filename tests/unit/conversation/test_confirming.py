@@ -168,6 +168,18 @@ def test_a_correspondent_has_so_many_waiting_and_no_more(desk: ModuleType, play:
     assert len(desk.calls) == 2
 
 
+def test_addresses_of_one_mailbox_are_counted_together(desk: ModuleType, play: Play) -> None:
+    """Else a stranger could have us fill the mailbox of anybody, one made-up address after the other."""
+    mail = play(desk)
+    for number in range(9):
+        mail.deliver("please", to=DESK, sender=f"ann+{number}@example.net")
+    mail.deliver("please", to=DESK, sender="+x@example.net")
+
+    assert [len(asked(mail, f"ann+{number}@example.net")) for number in range(9)] == [1] * 5 + [0] * 4
+    assert len(asked(mail, "+x@example.net")) == 1
+    assert "5 messages of ann@example.net wait" in str(mail.rows("dead")[0]["reason"])
+
+
 def test_nobody_is_asked_more_often_than_they_may_be_written_to(desk: ModuleType, play: Play) -> None:
     mail = play(desk, max_unconfirmed=50, max_replies_per_hour=3)
     for number in range(6):
@@ -230,12 +242,14 @@ def test_an_operator_has_it_looked_at_again(desk: ModuleType, play: Play) -> Non
     mail = play(desk)
     mail.deliver("please", to=DESK, sender=ANN, subject="order")
     store = mail._open_engine().store
+    mail.advance(seconds=60)
 
     assert mail._run(store.release("?1", mail.clock.now())) == 1
     mail.settle()
 
     assert desk.calls == []
     assert (counts(mail)["held"], len(asked(mail))) == (1, 2)
+    assert len({sent.message["message-id"] for sent in asked(mail)}) == 2
     mail.deliver("yes", to=address(asked(mail)[1]), sender=ANN)
     assert len(desk.calls) == 1
     assert counts(mail) == {"done": 2, "waiting": 0, "held": 0, "dead": 0, "dropped": 0}

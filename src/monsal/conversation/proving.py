@@ -143,7 +143,13 @@ class Proving:
             )
             # Who is asked anew gets another mail: one with the same Message-ID would be taken for the first.
             return outgoing(
-                draft, secret=around.store.secret, row=row.id, handler="(confirmation)", number=int(now), now=now
+                draft,
+                secret=around.store.secret,
+                row=row.id,
+                handler="(confirmation)",
+                number=int(now),
+                now=now,
+                sign=around.sign,
             )
 
         made: Outcome = await ask(mail)

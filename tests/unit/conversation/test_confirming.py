@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from monsal.delivery.dkim import make_key
 from monsal.smtp.replies import Refused
 from monsal.testing import SentMail, TestClient
 
@@ -198,6 +199,15 @@ def test_the_mail_says_what_the_application_wants_it_to(desk: ModuleType, play: 
     mail.deliver("please", to=DESK, sender=ANN, subject="order")
 
     assert re.match(rf"order\|3\|{DESK}\|confirm\+[a-z2-7]+@example\.com", asked(mail)[0].text)
+
+
+def test_the_mail_is_signed_as_all_others(desk: ModuleType, play: Play, tmp_path: Path) -> None:
+    """With a null sender nothing else shows that it is ours."""
+    make_key(tmp_path / "keys", "k1", "ed25519")
+    mail = play(desk, dkim_key="keys", dkim_domain="example.com")
+    mail.deliver("please", to=DESK, sender=ANN)
+
+    assert "d=example.com" in str(asked(mail)[0].message["dkim-signature"])
 
 
 def test_a_template_that_fails_loses_nothing(desk: ModuleType, play: Play, tmp_path: Path) -> None:

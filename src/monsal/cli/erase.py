@@ -18,6 +18,7 @@ __all__ = ["command"]
 
 #: What the server cannot know, and cannot erase.
 _ELSEWHERE = (
+    "that they are not written to any more, if so (monsal suppressed)",
     "tables of the application's own, and what its actors and other systems keep",
     "log files, backups, and mail that has left (with relay = capture: the maildir)",
     "conversations that all correspondents share, and mail of others that mentions them",

@@ -28,6 +28,7 @@ __all__ = [
     "ask_draft",
     "ask_reason",
     "confirmed_row",
+    "counted_as",
     "is_confirmation",
 ]
 
@@ -84,6 +85,15 @@ def confirmed_row(
     row = opened.value.row
     assert isinstance(row, int)
     return row
+
+
+def counted_as(correspondent: str) -> str:
+    """By what the waiting messages of a correspondent are counted: without what stands behind a plus sign (RFC 5233).
+
+    All such addresses have one mailbox, which a stranger who makes them up must not be able to fill.
+    """
+    local, at, domain = correspondent.rpartition("@")
+    return f"{local.partition('+')[0] or local}{at}{domain}"
 
 
 def ask_reason(message: Message, tools: TurnTools, *, replies: int, limit: int) -> str | None:

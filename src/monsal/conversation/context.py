@@ -86,7 +86,7 @@ class Turn:
     message: Message
     handler: str
     module: str
-    secret: bytes
+    secret: bytes = field(repr=False)
     state: str
     conversation: StateKey
     captures: Mapping[str, Any]

@@ -29,11 +29,14 @@ _IDS: Final = 256
 
 
 class Key(msgspec.Struct, frozen=True, kw_only=True):
-    """A key: its id, its secret of 32 octets, and when it was made, in epoch seconds."""
+    """A key: its id, its secret of 32 octets, which is not shown, and when it was made, in epoch seconds."""
 
     id: int
     secret: bytes
     made: float
+
+    def __repr__(self) -> str:
+        return f"Key(id={self.id}, made={self.made}, secret=...)"
 
 
 class _File(msgspec.Struct, frozen=True, kw_only=True):

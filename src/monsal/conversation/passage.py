@@ -406,6 +406,8 @@ class Passage:
         self.replies += replies
         for _ in range(replies):
             self.around.budget.add(correspondent, now)
+        if bounce is not None and canonical(self.row.sender) != correspondent:
+            self.around.budget.add(canonical(self.row.sender), now)
         if log.isEnabledFor(logging.INFO):
             assert commit.turn is not None
             log.info(
@@ -439,7 +441,10 @@ class Passage:
     async def _settle(self, ack: Ack) -> None:
         """Commit what becomes of the row when no handler is left."""
         now = self.around.clock.now()
-        await self._commit(failure_commit(self.row, ack=ack, now=now, bounce=self._bounce_mail(ack)))
+        bounce = self._bounce_mail(ack)
+        await self._commit(failure_commit(self.row, ack=ack, now=now, bounce=bounce))
+        if bounce is not None:
+            self.around.budget.add(canonical(self.row.sender), now)
         if ack.kind in ("dead", "hold"):
             log.error("dead letter: %s" if ack.kind == "dead" else "held: %s", ack.reason, extra=self._ids(ack.kind))
 
@@ -447,6 +452,11 @@ class Passage:
         """The bounce that tells the sender that a handler refused the message (rule routing.B16)."""
         rejections = [failure for failure in self.failures if isinstance(failure.error, Reject)]
         if ack.kind != "drop" or not rejections or not self.row.sender or self.message.automatic is not None:
+            return None
+        limit = self.around.tools.max_replies
+        if limit is not None and self.around.tools.replies(self.row.sender) >= max(limit, 1):
+            # Whoever forges the sender would have us fill a stranger's mailbox.
+            log.warning("%s is told of no more rejections this hour", self.row.sender, extra=self._ids("no_bounce"))
             return None
         error = rejections[0].error
         assert isinstance(error, Reject)

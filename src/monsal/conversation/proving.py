@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from monsal.conversation.confirming import ask_draft, ask_reason, confirmed_row
+from monsal.conversation.confirming import ask_draft, ask_reason, confirmed_row, counted_as
 from monsal.conversation.result import Outcome
 from monsal.conversation.surroundings import Surroundings
 from monsal.conversation.turn import failure_commit, outgoing
@@ -20,7 +20,7 @@ from monsal.errors import CapabilityError, TurnError
 from monsal.mail import Checks, Envelope, Message, Verdict
 from monsal.routing import Handler, Match
 from monsal.store.contract import Ack, Claimed, OutgoingMail, TurnCommit
-from monsal.store.identity import Aside, Consumed, Identity, Released
+from monsal.store.identity import KEEP_USED, Aside, Consumed, Identity, Released
 
 __all__ = ["Proving", "understand"]
 
@@ -104,10 +104,13 @@ class Proving:
 
     async def used_before(self) -> str:
         """Which message used a capability that only one may use, in words; empty if none did."""
-        for token, _ in self.once:
+        now = self.around.clock.now()
+        for token, expires in self.once:
             used = await self.around.store.read("SELECT message FROM monsal_consumed WHERE token = ?", (token,))
             if used and used[0][0] != self.row.id:
                 return f"capability: it was used before, by message {used[0][0]}"
+            if not used and now > expires + KEEP_USED:
+                return "capability: it expired too long ago to know whether it was used before"
         return ""
 
     def uses_up(self) -> Identity | None:
@@ -138,8 +141,15 @@ class Proving:
                 now=now,
                 render=self._render,
             )
+            # Who is asked anew gets another mail: one with the same Message-ID would be taken for the first.
             return outgoing(
-                draft, secret=around.store.secret, row=row.id, handler="(confirmation)", number=row.attempts, now=now
+                draft,
+                secret=around.store.secret,
+                row=row.id,
+                handler="(confirmation)",
+                number=int(now),
+                now=now,
+                sign=around.sign,
             )
 
         made: Outcome = await ask(mail)
@@ -153,7 +163,7 @@ class Proving:
             now=now,
             bounce=made.value,
         )
-        aside = Aside(row.correspondent, now + confirming.within, confirming.limit)
+        aside = Aside(counted_as(row.correspondent), now + confirming.within, confirming.limit)
         return msgspec.structs.replace(commit, identity=Identity(aside=aside), replies=1)
 
     def _render(self, template: str, variables: Mapping[str, Any]) -> str | None:
@@ -169,7 +179,9 @@ class Proving:
     def too_many(self, handler: Handler) -> Outcome:
         """The failure of a handler when as many messages of its sender wait as may."""
         limit = self.around.confirming.limit
-        return self.unproven(handler, f"{limit} messages of {self.row.correspondent} wait for a confirmation")
+        return self.unproven(
+            handler, f"{limit} messages of {counted_as(self.row.correspondent)} wait for a confirmation"
+        )
 
     async def confirmation(self, ask: Callable[[Callable[[], Any]], Any]) -> TurnCommit:
         """The commit that releases the message which this row confirms, or makes the row a dead letter."""

@@ -13,9 +13,13 @@ Message-ID too, such mail gets one that is made of the file's name. What is refu
 from __future__ import annotations
 
 import asyncio
+import errno
 import fcntl
+import itertools
 import logging
 import os
+import re
+import stat
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
@@ -28,7 +32,7 @@ from monsal.errors import ConfigError
 from monsal.ingress.answers import Answer, ask_about, hand_over
 from monsal.ingress.base import IngressStatistics, Intake
 from monsal.mail import Envelope, first_address, scan
-from monsal.smtp.replies import BAD_ADDRESS, MESSAGE_TOO_BIG, Reply
+from monsal.smtp.replies import BAD_ADDRESS, MESSAGE_TOO_BIG, NO_ROUTES, Reply
 
 __all__ = ["MaildirIngress", "MaildirPlace", "parse_maildir"]
 
@@ -41,6 +45,8 @@ BATCH: Final = 32
 BATCH_OCTETS: Final = 8 * 1024 * 1024
 #: Fields that mail servers note the envelope's recipient in, the most faithful first.
 RECIPIENT_FIELDS: Final = ("x-original-to", "delivered-to", "envelope-to")
+#: What of a file's name cannot stand in a Message-ID.
+_NOT_UNIQUE: Final = re.compile(r"[^A-Za-z0-9.=_+,~-]")
 
 
 class MaildirPlace(msgspec.Struct, frozen=True):
@@ -83,6 +89,9 @@ class MaildirIngress:
         self._stopping = asyncio.Event()
         self._accepted = self._refused = self._failed = self._received = self._held = 0
         self._reason = ""
+        # Names of what is no mail or cannot be read, each told once; and of what was refused for now.
+        self._odd: set[str] = set()
+        self._later: set[str] = set()
 
     @property
     def addresses(self) -> tuple[str, ...]:
@@ -179,7 +188,7 @@ class MaildirIngress:
         sender = first_address(head.get("from") or "") if named is None else named.strip().strip("<>")
         body = letter.body.replace(b"\r\n", b"\n").replace(b"\n", b"\r\n")
         if head.message_id is None:
-            unique = letter.path.name.partition(":")[0].encode("ascii", "replace").replace(b"?", b"-")
+            unique = _NOT_UNIQUE.sub("-", letter.path.name.partition(":")[0]).encode()
             body = b"Message-ID: <" + unique + b"@maildir.invalid>\r\n" + body
         self._received += len(body)
         envelope = Envelope(
@@ -211,20 +220,40 @@ class MaildirIngress:
         """The oldest mails there are, as many as are stored together."""
         letters: list[_Letter] = []
         octets = 0
-        for name in sorted(os.listdir(self._path / "new")):
-            if name.startswith("."):
+        names = sorted(name for name in os.listdir(self._path / "new") if not name.startswith("."))
+        self._odd.intersection_update(names)
+        # What was refused for now must not keep what came after it waiting: its turn is when all others had theirs.
+        if self._later.issuperset(names):
+            self._later.clear()
+        for name in names:
+            letter = None if name in self._later else self._letter(name)
+            if letter is None:
                 continue
-            path = self._path / "new" / name
-            try:
-                size = path.stat().st_size
-                body = path.read_bytes() if size <= self._max_size else None
-            except FileNotFoundError:  # a mail reader took it
-                continue
-            letters.append(_Letter(path, body))
-            octets += size if body is not None else 0
+            letters.append(letter)
+            octets += len(letter.body or b"")
             if len(letters) >= BATCH or octets >= BATCH_OCTETS:
                 break
         return letters
+
+    def _letter(self, name: str) -> _Letter | None:
+        """One file; None if it is gone, is none, or cannot be read. Then it stays, and all others are read (P7)."""
+        path = self._path / "new" / name
+        try:
+            # Without waiting for who would write into a pipe of that name.
+            with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+                status = os.fstat(file.fileno())
+                if not stat.S_ISREG(status.st_mode):
+                    raise OSError(errno.EINVAL, "it is no file")
+                body = file.read() if status.st_size <= self._max_size else None
+        except FileNotFoundError:  # a mail reader took it
+            return None
+        except OSError as error:
+            if name not in self._odd:
+                log.error("left %r in %s: %s", name, path.parent, error.strerror, extra={"action": "maildir_odd"})
+            self._odd.add(name)
+            return None
+        self._odd.discard(name)
+        return _Letter(path, body)
 
     def _settle(self, settled: Sequence[tuple[_Letter, Answer]]) -> None:
         """Remove what is stored; put aside what is refused for good; leave the rest for another look."""
@@ -235,12 +264,23 @@ class MaildirIngress:
                 aside = self._path / ".refused" / "new"
                 for name in ("tmp", "new", "cur"):
                     (aside.parent / name).mkdir(mode=0o700, parents=True, exist_ok=True)
-                letter.path.rename(aside / letter.path.name)
+                letter.path.rename(_free(aside, letter.path.name))
                 log.warning(
                     "refused %s, which is in %s now: %s",
                     *(letter.path.name, aside, _words(answer.refusal)),
                     extra={"action": "maildir_refused"},
                 )
+            elif not answer.failed and answer.refusal is not NO_ROUTES:
+                self._later.add(letter.path.name)
+
+
+def _free(folder: Path, name: str) -> Path:
+    """Where a file of that name can be moved without taking the place of another one."""
+    numbers = itertools.count(1)
+    path = folder / name
+    while path.exists():
+        path = folder / f"{name}.{next(numbers)}"
+    return path
 
 
 def _is_final(answer: Answer) -> bool:

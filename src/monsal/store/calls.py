@@ -153,6 +153,9 @@ class Facts(msgspec.Struct, frozen=True, array_like=True):
     bodies: str | None
     body_limit: int
 
+    def __repr__(self) -> str:
+        return f"Facts(epoch={self.epoch}, capabilities={self.capabilities}, bodies={self.bodies!r}, secret=...)"
+
 
 #: Bits of `Wake.bells`.
 WORK: Final = 1

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import msgspec
 
-__all__ = ["Aside", "Consumed", "Identity", "Released"]
+__all__ = ["KEEP_USED", "Aside", "Consumed", "Identity", "Released"]
+
+#: Seconds for which a store knows at least that a capability was used, after it is not valid any more. A message that
+#: was accepted in time may be handled later than that, as a dead letter that is replayed: then nobody can tell.
+KEEP_USED: Final = 90 * 86400.0
 
 
 class Consumed(msgspec.Struct, frozen=True, array_like=True):

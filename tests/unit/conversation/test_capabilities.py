@@ -130,6 +130,25 @@ def test_once_is_once_and_a_failure_uses_nothing_up(module: Make, play: Play) ->
     assert [reason.split(",")[0] for reason in reasons(mail)[1:]] == ["capability: it was used before"] * 2
 
 
+@pytest.mark.parametrize("later", [30, 200])
+def test_a_replay_uses_nothing_again_that_was_used_long_ago(module: Make, play: Play, later: int) -> None:
+    """When the store has forgotten who used an address, nobody gets it: what was used stays used."""
+    desk = orders(module, "once=True")
+    mail = play(desk)
+    given = address(desk, mail)
+    mail.deliver("yes", to=given, sender=ANN)
+    mail.deliver("again", to=given, sender=BOB)
+    row = mail.rows("dead")[0]["id"]
+
+    mail.advance(days=later)
+    for _ in range(2):
+        mail.deliver("another one, after which old ones are forgotten", to=address(desk, mail), sender=ANN)
+    mail.replay(row)
+
+    assert len(desk.calls) == 3
+    assert reasons(mail)[-1].startswith("capability: it ")
+
+
 def test_two_addresses_for_one_value_are_used_each_once(module: Make, play: Play) -> None:
     desk = orders(module, "once=True")
     mail = play(desk)
@@ -273,6 +292,22 @@ def test_the_first_key_is_made_for_its_owner_alone(tmp_path: Path) -> None:
     assert path.stat().st_mode & 0o777 == 0o600
     assert [entry.name for entry in path.parent.iterdir()] == ["keys"]
     assert base64.b64encode(one.signing()[1]) in path.read_bytes()
+
+
+def test_no_secret_is_shown(module: Make, play: Play, tmp_path: Path) -> None:
+    """What is printed ends in log files, and in the tracebacks of dead letters."""
+    desk = module(
+        """
+        @route("desk@(host)")
+        def START(message):
+            calls.append((repr(current()), repr(current().secret)))
+        """
+    )
+    play(desk).deliver("hi", to=DESK, sender=ANN)
+    ((turn, secret),) = desk.calls
+    assert secret not in turn
+    (key,) = ring(tmp_path / "keys").keys()
+    assert repr(key.secret) not in repr(key)
 
 
 def test_a_rotation_is_seen_by_who_has_the_file_open_and_old_keys_verify(tmp_path: Path) -> None:

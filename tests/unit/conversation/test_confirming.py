@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -113,7 +114,7 @@ def test_who_is_proved_does_not_wait_behind_a_forged_message(desk: ModuleType, p
     mail = play(desk)
     mail.deliver("forged", to=DESK, sender=ANN, subject="forged")
 
-    mail.deliver("mine", to=DESK, sender=ANN, subject="mine", user="ann")
+    mail.deliver("mine", to=DESK, sender=ANN, subject="mine", user=ANN)
 
     assert desk.calls == [("mine", ANN, "smtp")]
     # Released after all, it takes its turn in the state that there is now: an earlier one does not come back.
@@ -168,6 +169,18 @@ def test_a_correspondent_has_so_many_waiting_and_no_more(desk: ModuleType, play:
     assert len(desk.calls) == 2
 
 
+def test_addresses_of_one_mailbox_are_counted_together(desk: ModuleType, play: Play) -> None:
+    """Else a stranger could have us fill the mailbox of anybody, one made-up address after the other."""
+    mail = play(desk)
+    for number in range(9):
+        mail.deliver("please", to=DESK, sender=f"ann+{number}@example.net")
+    mail.deliver("please", to=DESK, sender="+x@example.net")
+
+    assert [len(asked(mail, f"ann+{number}@example.net")) for number in range(9)] == [1] * 5 + [0] * 4
+    assert len(asked(mail, "+x@example.net")) == 1
+    assert "5 messages of ann@example.net wait" in str(mail.rows("dead")[0]["reason"])
+
+
 def test_nobody_is_asked_more_often_than_they_may_be_written_to(desk: ModuleType, play: Play) -> None:
     mail = play(desk, max_unconfirmed=50, max_replies_per_hour=3)
     for number in range(6):
@@ -186,6 +199,20 @@ def test_the_mail_says_what_the_application_wants_it_to(desk: ModuleType, play: 
     mail.deliver("please", to=DESK, sender=ANN, subject="order")
 
     assert re.match(rf"order\|3\|{DESK}\|confirm\+[a-z2-7]+@example\.com", asked(mail)[0].text)
+
+
+def test_the_mail_is_signed_as_all_others(desk: ModuleType, play: Play, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a null sender nothing else shows that it is ours."""
+    mail = play(desk)
+    worker = mail._open_engine().worker
+
+    def sign(raw: bytes, sender: str, now: float) -> bytes:
+        return b"X-Signed: for " + sender.encode() + b"\r\n" + raw
+
+    monkeypatch.setattr(worker, "_around", dataclasses.replace(worker._around, sign=sign))
+    mail.deliver("please", to=DESK, sender=ANN)
+
+    assert asked(mail)[0].message["x-signed"] == f"for {DESK}"
 
 
 def test_a_template_that_fails_loses_nothing(desk: ModuleType, play: Play, tmp_path: Path) -> None:
@@ -230,12 +257,14 @@ def test_an_operator_has_it_looked_at_again(desk: ModuleType, play: Play) -> Non
     mail = play(desk)
     mail.deliver("please", to=DESK, sender=ANN, subject="order")
     store = mail._open_engine().store
+    mail.advance(seconds=60)
 
     assert mail._run(store.release("?1", mail.clock.now())) == 1
     mail.settle()
 
     assert desk.calls == []
     assert (counts(mail)["held"], len(asked(mail))) == (1, 2)
+    assert len({sent.message["message-id"] for sent in asked(mail)}) == 2
     mail.deliver("yes", to=address(asked(mail)[1]), sender=ANN)
     assert len(desk.calls) == 1
     assert counts(mail) == {"done": 2, "waiting": 0, "held": 0, "dead": 0, "dropped": 0}

@@ -321,6 +321,20 @@ def test_a_rejection_after_acceptance_bounces(module: Make, play: Play) -> None:
     assert len(mail.sent) == 1
 
 
+def test_nobody_is_told_of_rejections_without_end(module: Make, play: Play) -> None:
+    """The sender of an envelope is easily forged, and the mail would go to whom it names."""
+    desk = module('@route("desk@(host)")\ndef START(message):\n    reject(550, "Closed.")')
+    mail = play(desk, max_replies_per_hour=3)
+    for number in range(5):
+        mail.deliver("hi", to=DESK, sender=f"x{number}@example.org", envelope_sender=ANN)
+        mail.deliver("hi", to=DESK, sender=BOB)
+    assert (len(mail.sent_to(ANN)), len(mail.sent_to(BOB))) == (3, 3)
+    assert mail.rows("dead") == mail.rows("queue") == []
+    mail.advance(hours=1)
+    mail.deliver("hi", to=DESK, sender=BOB)
+    assert len(mail.sent_to(BOB)) == 4
+
+
 def test_a_temporary_rejection_is_tried_again(module: Make, play: Play) -> None:
     desk = module(
         """

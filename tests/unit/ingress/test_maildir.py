@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import os
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -13,8 +14,8 @@ import pytest
 
 from monsal.errors import ConfigError, StoreUnavailable
 from monsal.ingress.base import Screening
-from monsal.ingress.maildir import MaildirIngress, MaildirPlace, parse_maildir
-from monsal.smtp.replies import UNKNOWN_RECIPIENT, Reply
+from monsal.ingress.maildir import BATCH, MaildirIngress, MaildirPlace, parse_maildir
+from monsal.smtp.replies import TOO_BUSY, UNKNOWN_RECIPIENT, Reply
 from monsal.store.contract import Receipt
 
 MAIL = b"Return-Path: <ann@x>\nX-Original-To: desk@y\nDelivered-To: box@y\nMessage-ID: <1@x>\n\nhi\n"
@@ -32,6 +33,8 @@ class Intake:
         self.error: Exception | None = None
 
     def accepts(self, address: str) -> Reply | None:
+        if address.startswith("later"):
+            return TOO_BUSY
         return UNKNOWN_RECIPIENT if address.startswith("no") else None
 
     def screen(self, address: str) -> Screening | None:
@@ -125,6 +128,64 @@ async def test_what_is_refused_for_good_is_put_aside(tmp_path: Path, raw: bytes)
         await until(lambda: ingress.statistics().refused == 1)
     assert aside.read_bytes() == raw
     assert intake.mails == []
+
+
+def _folder(path: Path) -> None:
+    path.mkdir()
+
+
+def _pipe(path: Path) -> None:
+    os.mkfifo(path)
+
+
+def _loop(path: Path) -> None:
+    path.symlink_to(path)
+
+
+@pytest.mark.parametrize("make", [_folder, _pipe, _loop])
+@on_a_loop
+async def test_what_is_no_mail_keeps_no_mail_waiting(tmp_path: Path, make: Callable[[Path], None]) -> None:
+    intake = Intake()
+    put(tmp_path / "box", "2")
+    make(tmp_path / "box" / "new" / "1")
+    async with reading(tmp_path, intake, max_size=10_000):
+        await until(lambda: intake.mails)
+        put(tmp_path / "box", "3")
+        await until(lambda: len(intake.mails) == 2)
+    assert os.listdir(tmp_path / "box" / "new") == ["1"]
+
+
+@on_a_loop
+async def test_what_is_refused_for_now_keeps_no_other_mail_waiting(tmp_path: Path) -> None:
+    intake = Intake()
+    late = [put(tmp_path / "box", f"1.{n}", MAIL.replace(b"desk@", b"later@")) for n in range(2 * BATCH)]
+    put(tmp_path / "box", "2")
+    async with reading(tmp_path, intake) as ingress:
+        await until(lambda: intake.mails)
+        before = ingress.statistics().failed
+        # And it is tried again.
+        await until(lambda: ingress.statistics().failed >= before + 3 * BATCH)
+    assert all(path.exists() for path in late)
+    assert len(intake.mails) == 1
+
+
+@on_a_loop
+async def test_what_is_put_aside_takes_the_place_of_nothing(tmp_path: Path) -> None:
+    aside = tmp_path / "box" / ".refused" / "new"
+    async with reading(tmp_path, Intake()) as ingress:
+        for count in (1, 2):
+            put(tmp_path / "box", "1", MAIL.replace(b"desk@", b"nobody@") + b"%d" % count)
+            await until(lambda count=count: ingress.statistics().refused == count)
+    assert sorted(os.listdir(aside)) == ["1", "1.1"]
+
+
+@on_a_loop
+async def test_the_name_of_a_file_makes_no_lines(tmp_path: Path) -> None:
+    intake = Intake()
+    put(tmp_path / "box", "17\nFrom: <x@y>", b"Delivered-To: desk@y\n\nhi\n")
+    async with reading(tmp_path, intake):
+        await until(lambda: intake.mails)
+    assert intake.mails[0][2].startswith(b"Message-ID: <17-From@maildir.invalid>\r\nDelivered-To:")
 
 
 @on_a_loop

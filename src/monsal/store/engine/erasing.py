@@ -6,33 +6,55 @@ operations here then take away what was found, some rows at a time, each step by
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Final
+import functools
+from collections.abc import Callable, Sequence
+from typing import Final, TypeVar
 
 from monsal.store.contract import StateKey
-from monsal.store.engine.codes import DEAD, DROPPED, HELD, OUT_FAILED, OUT_SENT, WAITING
+from monsal.store.engine.codes import DEAD, DROPPED, HELD, OUT_FAILED, OUT_SENT, SOURCE_CODES, WAITING
 from monsal.store.engine.data import Data
 from monsal.store.engine.pruning import forget_bodies
 from monsal.store.engine.text import load_text, store_text
 
 __all__ = ["COUNT", "MAILS", "MESSAGES", "Taken", "erase_mails", "erase_messages", "erase_states"]
 
+What = TypeVar("What")
+
 #: The ids of what came from somebody, and of what goes to them.
-MESSAGES: Final = "SELECT id FROM monsal_spool WHERE correspondent = ? ORDER BY id"
+#: A report about them, or in a conversation with them, comes from a machine and is about nobody else.
+_THEIRS: Final = (
+    "(correspondent = ?1 OR id IN (SELECT message FROM monsal_bounces WHERE address = ?1)"
+    f" OR (source = {SOURCE_CODES['bounce']} AND id IN (SELECT message FROM monsal_history WHERE sender = ?1)))"
+)
+MESSAGES: Final = f"SELECT id FROM monsal_spool WHERE {_THEIRS} ORDER BY id"
 MAILS: Final = "SELECT id FROM monsal_outbox WHERE recipient = ? COLLATE NOCASE ORDER BY id"
 #: messages, unhandled, turns, mails, unsent, states, timers, elsewhere.
 COUNT: Final = (
     "SELECT count(*), ifnull(sum(status IN (0, 1, 3)), 0),"
-    " (SELECT count(*) FROM monsal_history WHERE message IN (SELECT id FROM monsal_spool WHERE correspondent = ?1)),"
+    f" (SELECT count(*) FROM monsal_history WHERE message IN (SELECT id FROM monsal_spool WHERE {_THEIRS})),"
     " (SELECT count(*) FROM monsal_outbox WHERE recipient = ?1 COLLATE NOCASE),"
     " (SELECT count(*) FROM monsal_outbox WHERE recipient = ?1 COLLATE NOCASE AND status < 2),"
     " (SELECT count(*) FROM monsal_states WHERE sender = ?1),"
     " (SELECT count(*) FROM monsal_timers WHERE sender = ?1 OR correspondent = ?1),"
     " (SELECT count(*) FROM monsal_outbox WHERE recipient <> ?1 COLLATE NOCASE"
     "  AND message IN (SELECT id FROM monsal_spool WHERE correspondent = ?1))"
-    " FROM monsal_spool WHERE correspondent = ?1"
+    f" FROM monsal_spool WHERE {_THEIRS}"
 )
 _TIMERS: Final = "SELECT key, sender, target, body FROM monsal_timers WHERE sender = ?1 OR correspondent = ?1"
+
+
+def _overwriting(step: Callable[[Data, What], Taken]) -> Callable[[Data, What], Taken]:
+    """Have SQLite write zeros over what a step deletes: else it stays there until its place is needed."""
+
+    @functools.wraps(step)
+    def run(data: Data, what: What) -> Taken:
+        data.select("PRAGMA secure_delete = ON")
+        try:
+            return step(data, what)
+        finally:
+            data.select("PRAGMA secure_delete = FAST")
+
+    return run
 
 
 class Taken:
@@ -45,6 +67,7 @@ class Taken:
         self.files: list[str] = []
 
 
+@_overwriting
 def erase_messages(data: Data, rows: Sequence[int]) -> Taken:
     """Take messages away with their turns and bodies. One that runs stays: its commit needs the row."""
     taken = Taken()
@@ -63,6 +86,7 @@ def erase_messages(data: Data, rows: Sequence[int]) -> Taken:
         taken.turns += data.db.changes()
         data.write("DELETE FROM monsal_failures WHERE id = ?", (row,))
         data.write("DELETE FROM monsal_aside WHERE message = ?", (row,))
+        data.write("DELETE FROM monsal_bounces WHERE message = ?", (row,))
         data.write("DELETE FROM monsal_spool WHERE id = ?", (row,))
         taken.rows += 1
         bodies.add(body)
@@ -86,6 +110,7 @@ def _leave_queue(data: Data, lease_key: str) -> None:
         data.more_work = True
 
 
+@_overwriting
 def erase_mails(data: Data, rows: Sequence[int]) -> Taken:
     """Take outgoing mails away; what has not left never does. One that is being sent stays."""
     taken = Taken()
@@ -109,6 +134,7 @@ def erase_mails(data: Data, rows: Sequence[int]) -> Taken:
     return taken
 
 
+@_overwriting
 def erase_states(data: Data, sender: str) -> Taken:
     """Take the states of a correspondent away, and all timers that carry a message of theirs: `rows` are states,
     `open` timers. A turn that read one of the states meets a Conflict and runs again."""

@@ -13,12 +13,13 @@ from monsal.store.engine.codes import DROPPED, HELD, WAITING
 from monsal.store.engine.data import Data
 from monsal.store.engine.schedule import Head
 from monsal.store.engine.text import load_text, store_text, store_time
+from monsal.store.identity import KEEP_USED
 
 __all__ = ["expire_aside", "is_refused", "plan_identity", "release_aside", "remember_identity"]
 
 Writes = list[tuple[str, tuple[Any, ...]]]
 
-#: Seconds for which a used capability is kept when it is not valid any more: a clock may be set back by less.
+#: Seconds for which a used capability is kept longer than has to be known: a clock may be set back by less.
 _SLACK: Final = 7 * 86400.0
 #: Used capabilities that are forgotten at a time, by a turn that uses one.
 _FORGET: Final = 20
@@ -56,7 +57,7 @@ def plan_identity(turn: TurnCommit, writes: Writes) -> None:
         return
     for item in identity.consumes:
         writes.append((_FORGET_CONSUMED, (store_time(turn.now), _FORGET)))
-        expires = store_time(item.expires + _SLACK)
+        expires = store_time(item.expires + KEEP_USED + _SLACK)
         writes.append((_CONSUME, (store_text(item.token), turn.message, expires)))
     if identity.envelope is not None:
         writes.append(("UPDATE monsal_spool SET envelope = ? WHERE id = ?", (bytes(identity.envelope), turn.message)))

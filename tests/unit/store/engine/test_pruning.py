@@ -7,12 +7,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from monsal.clock import ManualClock
 from monsal.conversation import Janitor, Keeping
 from monsal.store import SqliteStore
-from monsal.store.contract import Settled, StateKey
+from monsal.store.bounced import Bounced
+from monsal.store.contract import Accept, Recipient, Settled, StateKey
 from monsal.store.engine import pruning
 from monsal.store.engine.operation import ASIDE_DURABLE
 from monsal.testing.kit.lab import NOW, Lab
@@ -286,6 +288,60 @@ def test_one_person_is_erased_and_all_others_stay(make_lab: MakeLab, tmp_path: P
         await lab.balanced()
         await lab.store.close()
         assert files(tmp_path) == []
+
+    asyncio.run(body())
+
+
+def test_what_is_erased_is_not_in_the_file(make_lab: MakeLab, tmp_path: Path) -> None:
+    async def body() -> None:
+        lab = make_lab()
+        await lab.store.open()
+        for size in (1, 5000):
+            await lab.store.accept(lab.mail("ann@secret.example", body=(b"zebra" * size,)))
+            await lab.done(
+                await lab.claim_one(),
+                to="A",
+                mails=[lab.outgoing("ann@secret.example", body=b"zebra" * size)],
+                timers=[lab.timer(DAY, sender="ann@secret.example")],
+            )
+        await lab.restart()
+        await lab.store.erase("ann@secret.example", lab.now)
+        await lab.store.close()
+        left = b"".join(path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
+        assert b"SQLite format 3" in left
+        for word in (b"zebra", b"ann@secret"):
+            assert word not in left
+
+    asyncio.run(body())
+
+
+def test_reports_about_a_person_and_in_their_conversation_are_erased(make_lab: MakeLab) -> None:
+    async def body() -> None:
+        lab = make_lab()
+        await lab.store.open()
+        # Mail to Ann came back in the conversation of Bob, mail to Carl in that of Ann, mail to Bob in his own.
+        for to, owner in (("ann@x", "bob@x"), ("carl@x", "ann@x"), ("bob@x", "bob@x")):
+            report = Accept(
+                sender="",
+                correspondent="mailer-daemon@x",
+                recipients=(Recipient("b+1@x", owner),),
+                body=(b"no",),
+                received=lab.now,
+                source="bounce",
+            )
+            await lab.store.accept(report)
+            turn = await lab.turn(await lab.claim_one())
+            assert turn.turn is not None
+            row = msgspec.structs.replace(turn.turn, state=StateKey("machine", owner))
+            noted = Bounced(address=to, token=to, kind="failure", hard=True, reason="unknown_user")
+            await lab.store.commit(msgspec.structs.replace(turn, turn=row, bounced=(noted,)))
+        assert (await lab.store.erase("ann@x", lab.now, True)).messages == 2
+        erased = await lab.store.erase("ann@x", lab.now)
+        assert (erased.messages, erased.turns, erased.unhandled) == (2, 2, 0)
+        left = "SELECT h.sender, b.address FROM monsal_history h LEFT JOIN monsal_bounces b USING (message)"
+        assert [tuple(row) for row in await lab.store.read(left)] == [("bob@x", "bob@x")]
+        await lab.balanced()
+        await lab.store.close()
 
     asyncio.run(body())
 

@@ -1,7 +1,7 @@
 """One machine for each list, whose state all who write share: START (nothing is collected), COLLECTING."""
 
 from maillist.lists import headers, host_of, members, name_of
-from monsal import after, current, reply, route, send, state_key_generator
+from monsal import after, current, on_bounce, reply, route, send, state_key_generator
 
 
 @state_key_generator(shared=True)
@@ -17,6 +17,14 @@ def START(message):
 @route("(name)-now@(host)")
 def COLLECTING(message):
     return SEND(message)
+
+
+@on_bounce
+def BOUNCED(message, bounce):
+    """A digest came back. Who is a member is the other module's, which needs this one first."""
+    from maillist.members import remove
+
+    remove(name_of(message.recipient), bounce)
 
 
 def collect(message):

@@ -4,7 +4,7 @@ import msgspec
 
 from maillist import digest
 from maillist.lists import headers, members, name_of
-from monsal import Capability, current, days, otherwise, reply, route, send, state_key_generator
+from monsal import Capability, current, days, on_bounce, otherwise, reply, route, send, state_key_generator
 
 
 class Join(msgspec.Struct):
@@ -79,6 +79,21 @@ def MEMBER(message, name, host, word="post", cap=None):
 def NO_USE(message, name, host):
     """A question that was answered already, or an address to leave by of somebody who has left."""
     reply(f"That address is of no use any more. Write to {name}-subscribe@{host} to join.", sender=f"{name}@{host}")
+
+
+@on_bounce
+def BOUNCED(message, bounce):
+    """A mail of the list came back: to whoever cannot be reached it is of no use to write again."""
+    remove(name_of(message.recipient), bounce)
+
+
+def remove(name, bounce):
+    """Take those off a list whose addresses fail for good. What may pass is left to the suppression of monsal."""
+    for recipient in bounce.recipients:
+        if recipient.is_hard:
+            current().write("delete from member where list = ? and address = ?", (name, recipient.address))
+            current().set_state(START, correspondent=recipient.address)
+            current().note(f"{recipient.address} is no member any more: {recipient.reason}")
 
 
 def ask(message, name):

@@ -125,3 +125,20 @@ def test_ten_thousand_members_and_one_content(monsal_client, store):
     mail.relay.release()
     mail.settle()
     assert sum(len(sent.to) for sent in mail.sent if sent.subject == "[tea] Long") == 10000
+
+
+@pytest.mark.parametrize("as_digest", [False, True])
+def test_who_cannot_be_reached_is_a_member_no_more(member, mail, as_digest):
+    ann, bob, eve = member(ANN), member(BOB), member(EVE)
+    if as_digest:
+        bob.say(word("digest")).expect("one mail a day")
+        eve.say(word("digest")).expect("one mail a day")
+    mail.relay.fail(BOB, reason="550 5.1.1 no such user here")
+    mail.relay.defer(EVE, reason="452 4.2.2 mailbox full", times=1)
+    ann.say(LIST, "Who has Earl Grey?")
+    mail.advance(days=2)
+    assert sorted(mail.query("select address from member")) == [(ANN,), (EVE,)]
+    bob.expect_state("START", "maillist.members:tea")
+    ann.expect_state("MEMBER", "maillist.members:tea")
+    eve.expect("Who has Earl Grey?").expect_state("MEMBER", "maillist.members:tea")
+    assert mail.rows("dead") == []

@@ -28,7 +28,13 @@ def application(ancestor: Path) -> Iterator[Callable[..., Any]]:
         importlib.invalidate_caches()
         return importlib.import_module("app").app
 
+    # Other tests import applications under that name, too.
+    _forget()
     yield make
+    _forget()
+
+
+def _forget() -> None:
     for name in [name for name in sys.modules if name.partition(".")[0] in ("app", "config")]:
         del sys.modules[name]
 

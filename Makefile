@@ -34,7 +34,7 @@ test: $(STAMP) ## all tests that need only the package index
 
 interop: $(STAMP) ## tests against foreign programs; installs them from Debian
 	@tools/install_peers.sh
-	@$(BIN)/python -m tools.peers cherrypy magicbus quickrpc jsonrpc salmon
+	@$(BIN)/python -m tools.peers cherrypy magicbus quickrpc jsonrpc salmon exim
 	@$(BIN)/python -m tools.second_look tests/interop
 
 soak: $(STAMP) ## seeded long run, and a search for counterexamples: make soak SECONDS=600

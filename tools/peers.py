@@ -1,8 +1,9 @@
-"""Foreign programs from the package indexes, each in an environment of its own that can be thrown away.
+"""Foreign programs from the package indexes and Debian, each in an environment of its own that can be thrown away.
 
     python = environment("cherrypy")            # requirements/peers/cherrypy.txt, made once, below .peers/
     modules = npm_environment("jsonrpc")        # requirements/peers/jsonrpc/package-lock.json; for NODE_PATH
     tests = sources("salmon", "salmon-mail")    # what of it is in no wheel: the version that salmon.txt pins, unpacked
+    tree = debian("exim")                       # requirements/peers/exim.debian: packages unpacked, not installed
     python -m tools.peers cherrypy jsonrpc      # beforehand: a test that installs one may not be done in its time
 
 Neither the project nor its tests are installed there; what a peer needs of ours is put on its PYTHONPATH.
@@ -20,7 +21,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-__all__ = ["environment", "main", "npm_environment", "sources"]
+__all__ = ["debian", "environment", "main", "npm_environment", "sources"]
 
 ROOT = Path(__file__).resolve().parent.parent
 #: Where the environments are; `make clean` removes it.
@@ -93,10 +94,47 @@ def npm_environment(name: str) -> Path:
     return home / "node_modules"
 
 
+def debian(name: str) -> Path:
+    """The packages of `requirements/peers/<name>.debian` and the libraries they need, unpacked below one directory.
+
+    Nothing on this machine changes, and it needs no root: apt keeps its lists in the same place. Raises
+    FileNotFoundError if there is no such list, RuntimeError with apt's words if they cannot be had.
+    """
+    pins = ROOT / "requirements" / "peers" / f"{name}.debian"
+    content = pins.read_bytes()
+    wanted = [line for line in content.decode().splitlines() if line and not line.startswith("#")]
+    home = _home(name, content)
+
+    def make(place: Path) -> None:
+        if not shutil.which("apt-get") or not shutil.which("dpkg"):
+            raise RuntimeError(f"cannot unpack {pins.relative_to(ROOT)}: this machine has no apt-get and dpkg")
+        apt = place / "apt"
+        for directory in ("lists/partial", "cache/archives/partial"):
+            (apt / directory).mkdir(parents=True)
+        options = ["Dir::State::status=/var/lib/dpkg/status", "APT::Sandbox::User=", "Debug::NoLocking=true"]
+        options += [f"Dir::State::lists={apt / 'lists'}", f"Dir::Cache={apt / 'cache'}", "Acquire::Languages=none"]
+        command = ["apt-get", "-q", *(part for option in options for part in ("-o", option))]
+        said = _install([*command, "update"], pins)
+        if not any((apt / "lists").glob("*_Packages*")):  # apt-get calls that a success
+            raise RuntimeError(f"cannot install {pins.relative_to(ROOT)}: no lists of packages:\n{said}")
+        # What an installation would bring; of that, the libraries which this machine has not.
+        plan = _install([*command, "--simulate", "--no-install-recommends", "install", *wanted], pins)
+        brought = [line.split()[1] for line in plan.splitlines() if line.startswith("Inst ")]
+        libraries = [package for package in brought if package.startswith("lib") and package not in wanted]
+        _install([*command, "download", *wanted, *libraries], pins, cwd=apt)
+        for archive in sorted(apt.glob("*.deb")):
+            _install(["dpkg", "-x", str(archive), str(place)], pins)
+        shutil.rmtree(apt)
+
+    _make_once(home, make)
+    return home
+
+
 def main(names: Sequence[str]) -> None:
     """Make the environments of these names."""
     for name in names:
-        make = npm_environment if (ROOT / "requirements" / "peers" / name).is_dir() else environment
+        pins = ROOT / "requirements" / "peers" / name
+        make = npm_environment if pins.is_dir() else debian if pins.with_suffix(".debian").exists() else environment
         make(name)
 
 
@@ -122,10 +160,12 @@ def _make_once(home: Path, make: Callable[[Path], None]) -> None:
         shutil.rmtree(made, ignore_errors=True)
 
 
-def _install(command: Sequence[str], pins: Path) -> None:
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+def _install(command: Sequence[str], pins: Path, cwd: Path | None = None) -> str:
+    """Run a step of an installation; what it said."""
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=cwd)
     if done.returncode:
         raise RuntimeError(f"cannot install {pins.relative_to(ROOT)}:\n{done.stdout}{done.stderr}")
+    return done.stdout + done.stderr
 
 
 if __name__ == "__main__":

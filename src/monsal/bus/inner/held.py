@@ -4,6 +4,7 @@ exec(3) takes the handlers away, which makes the signals deadly again, and a fre
 has new ones. A mask survives exec, and so do signals that wait behind it; so they are blocked before, and let go when
 there is a handler. But only those wait that every thread has blocked: another thread, which lives up to the exec, can
 still take one. The handler in C writes the number to the pipe of `signal.set_wakeup_fd`; so the next image inherits it.
+What no mask of ours can help: a thread that exec ends between its taking of a signal and that write, some microseconds.
 
 The mask is inherited by children, too. So it is told in the environment, which goes the same way.
 """

@@ -246,7 +246,7 @@ class Turn:
             self.suppressed += 1
             self.notes.append(f"mail to {', '.join(draft.recipients)} suppressed: {reason}")
             return None
-        draft = msgspec.structs.replace(draft, headers={**draft.headers, HOPS: str(hops + 1)})
+        draft = draft.stamped(HOPS, str(hops + 1))
         if even_if_suppressed:
             self.forced_drafts.add(len(self.drafts))
         self.drafts.append(draft)

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from functools import partial
 
-from bench.document import Column
+from bench.document import Column, Picture
 from bench.harness import Contest, Goal, Sample, Suite, Table, TimesBetter, TimesOf, in_turn
 from bench.probes.routes import FAMILIES
 from bench.processes import ROOT, our_environment, plain_environment, probe
@@ -88,13 +88,19 @@ def _peers(seconds: float) -> Table:
         "(`Router.match`),\nwithout states and calls. Building is decorating and loading 10 to 10,000 functions.",
         columns=(*_KINDS, _FIRST, _BUILD),
         contests=[
-            Contest(_routes(size), in_turn({name: partial(_one_size, name, size, seconds) for name in (OURS, SALMON)}))
+            Contest(
+                _routes(size), in_turn({name: partial(_one_size, name, size, seconds) for name in (OURS, SALMON)}), size
+            )
             for size in SIZES
         ],
         ratios=(TimesBetter(_IS, OURS, _LAST), TimesBetter(_BUILDS, OURS, _BUILD)),
         goals=(
             Goal(contest=most, contestant=SALMON, of=_IS, at_least=300.0),
             Goal(contest=most, contestant=SALMON, of=_BUILDS, at_least=2.0),
+        ),
+        pictures=(
+            Picture(column=_ANY.key, ours=OURS, size="routes", title="One address among many routes"),
+            Picture(column=_BUILD.key, ours=OURS, size="routes", title="Building the table"),
         ),
     )
 

@@ -36,6 +36,7 @@ COMMANDS = {
     "ingest": "Accept one message from standard input, durably.",
     "routes": "Routes in order; what an address matches; what is odd.",
     "states": "Where conversations stand.",
+    "log": "What happened to messages and conversations.",
     "queue": "Messages that wait, run or are held.",
     "outbox": "Mail that has not left.",
     "dead": "Dead letters.",
@@ -52,7 +53,7 @@ COMMANDS = {
     "systemd": "A hardened unit file for the application.",
 }
 #: Commands that the interface names and this version has not.
-LATER = ("log", "bench")
+LATER = ("bench",)
 #: Options with a value that people write before a command too.
 _VALUED = ("--dir", "--limit", "--app")
 

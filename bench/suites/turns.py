@@ -188,7 +188,7 @@ def _latency(seconds: float, peers: bool) -> Table:
 
 def _backlog(seconds: float, peers: bool) -> Table:
     # A short look has less of everything.
-    much = max(1000, min(100_000, int(50_000 * seconds)))
+    much = max(1000, min(100_000, int(100_000 * seconds)))
     few, many = "100 waiting", f"{much:,} waiting"
     apart = f"{many}, as many correspondents"
 
@@ -261,7 +261,7 @@ def _tables(seconds: float, peers: bool) -> Sequence[Table]:
 SUITE = Suite(
     title="The way of a message, from socket to socket",
     about="whole turns into a sink, their latency, with a backlog; the outbox alone; against salmon and Postfix",
-    seconds=2.0,
+    seconds=1.5,
     rounds=3,
     tables=_tables,
 )

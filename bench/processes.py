@@ -18,7 +18,18 @@ from typing import IO, Any, Self
 
 from bench.harness import Failed
 
-__all__ = ["ROOT", "Child", "cpu_seconds", "our_environment", "plain_environment", "probe", "switches", "thread_cpu"]
+__all__ = [
+    "ROOT",
+    "Child",
+    "cpu_seconds",
+    "family",
+    "family_cpu",
+    "our_environment",
+    "plain_environment",
+    "probe",
+    "switches",
+    "thread_cpu",
+]
 
 ROOT = Path(__file__).resolve().parent.parent
 _TICK = os.sysconf("SC_CLK_TCK")
@@ -41,6 +52,27 @@ def cpu_seconds(pid: int) -> float:
     """Seconds of CPU that a process has used, ended threads included, in steps of a clock tick (proc(5))."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / _TICK
+
+
+def family(pid: int) -> list[int]:
+    """A process and all below it that are alive."""
+    found = [pid]
+    for text in _of_threads(pid, "children"):
+        for child in text.split():
+            # It may have ended since.
+            with suppress(Failed):
+                found += family(int(child))
+    return found
+
+
+def family_cpu(pid: int) -> float:
+    """Seconds of CPU of a process and all below it, those that have ended and were waited for included (proc(5))."""
+    used = 0
+    for member in family(pid):
+        with suppress(FileNotFoundError, ProcessLookupError):
+            fields = Path(f"/proc/{member}/stat").read_text().rpartition(")")[2].split()
+            used += sum(int(field) for field in fields[11:15])
+    return used / _TICK
 
 
 def thread_cpu(pid: int) -> float:

@@ -29,6 +29,7 @@ __all__ = [
     "OUTBOX",
     "Ready",
     "View",
+    "What",
     "act",
     "control_client",
     "looking",

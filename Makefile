@@ -6,6 +6,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 EXAMPLE ?= examples/helpdesk
 SECONDS ?= 300
+STREAMS ?= auto
 
 # The first interpreter that is at least 3.11; override with make PYTHON=...
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
@@ -29,8 +30,8 @@ setup: $(STAMP) ## make the environment
 run: $(STAMP) ## start the example application (EXAMPLE=examples/orders for the other one)
 	@$(BIN)/monsal run --dir $(EXAMPLE)
 
-test: $(STAMP) ## all tests that need only the package index
-	@$(BIN)/python -m tools.second_look tests --ignore=tests/interop --ignore=tests/soak
+test: $(STAMP) ## all tests that need only the package index (STREAMS=1: one after the other)
+	@$(BIN)/python -m tools.second_look --streams=$(STREAMS) tests --ignore=tests/interop --ignore=tests/soak
 
 interop: $(STAMP) ## tests against foreign programs; installs them from Debian
 	@tools/install_peers.sh

@@ -220,7 +220,8 @@ def _file_layer(path: Path) -> dict[str, Any]:
     try:
         found = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{path}: {error}") from None
+        bare = '; a text is in quotes: relay = "smtp://127.0.0.1:25"' if "Invalid value" in str(error) else ""
+        raise ConfigError(f"{path}: {error}{bare}") from None
     for name, value in found.items():
         if isinstance(value, dict):
             raise ConfigError(f"{path.name}: there are no tables like [{name}]; write each setting at the top level")

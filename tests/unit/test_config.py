@@ -100,6 +100,7 @@ def test_a_wrong_setting_is_refused_with_a_hint(given: dict[str, Any], says: str
     ("text", "says"),
     [
         ("drain = = 5", "monsal.toml: Invalid value"),
+        ("relay = smtp://x", '; a text is in quotes: relay = "smtp'),
         ("[server]\ndrain = 5", "no tables like [server]"),
         ("dran = 5", "monsal.toml: there is no setting 'dran'; did you mean drain?"),
         ('drain = "5"', "monsal.toml: drain cannot be '5'"),

@@ -17,14 +17,11 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from monsal.cli.findings import Case, Finding
 from monsal.cli.outside import certificates, names, relay
 from monsal.errors import MonsalError, NotRunning
-
-if TYPE_CHECKING:
-    pass
 
 __all__ = ["CHECKS", "examine", "file_system_of"]
 

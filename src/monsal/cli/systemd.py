@@ -219,8 +219,8 @@ def _service(name: str, user: str, resolved: Resolved, home: Path) -> str:
 def _socket_units(name: str, settings: Settings, home: Path) -> dict[str, str]:
     """One unit for each kind of protocol: the name of its descriptors says which it is."""
     units = {}
-    for kind in ("smtp", "lmtp"):
-        urls = [url for url in settings.ingress if url.startswith(f"{kind}:")]
+    for kind in ("smtp", "lmtp", "http", "https"):
+        urls = [url for url in (*settings.ingress, *settings.http) if url.startswith(f"{kind}:")]
         if urls:
             listens = "\n".join(f"ListenStream={_listen(url, home)}" for url in urls)
             own = name if kind == "smtp" else f"{name}-{kind}"
@@ -234,7 +234,7 @@ def _listen(url: str, home: Path) -> str:
 
 
 def _ports(settings: Settings) -> list[int]:
-    ends = (url.rpartition(":")[2] for url in settings.ingress)
+    ends = (url.rpartition(":")[2] for url in (*settings.ingress, *settings.http))
     return [int(end) for end in ends if end.isdigit()]
 
 

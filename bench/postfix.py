@@ -11,17 +11,16 @@ from __future__ import annotations
 
 import os
 import pwd
-import socket
 import subprocess
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from bench.harness import Absent, Failed
 from bench.processes import plain_environment
+from bench.sinks import free_port, wait_for_port
 
-__all__ = ["HOLD", "free_port", "postfix", "wait_for_port"]
+__all__ = ["HOLD", "postfix"]
 
 #: Each mail is written to the queue, synced and kept there: access(5).
 HOLD = "smtpd_client_restrictions = check_client_access static:HOLD"
@@ -106,24 +105,3 @@ def postfix(home: Path, settings: str) -> Iterator[tuple[int, int]]:
     finally:
         master.terminate()
         master.wait(60)
-
-
-def free_port() -> int:
-    """A port that was free just now, for programs that cannot choose one and say which."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def wait_for_port(port: int, process: subprocess.Popen[bytes], patience: float = 30.0) -> None:
-    """Until something listens there. Raises Failed if the process ends before, or if that takes too long."""
-    end = time.monotonic() + patience
-    while True:
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
-                return
-        if process.poll() is not None:
-            raise Failed(f"did not start (exit code {process.returncode})")
-        if time.monotonic() > end:
-            raise Failed(f"does not listen after {patience:g} s")
-        time.sleep(0.01)

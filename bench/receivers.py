@@ -9,19 +9,18 @@ Each is started in an empty directory and ended by its own process id. One that 
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
-from tools.peers import environment
-
 from bench.harness import Absent
-from bench.postfix import HOLD, free_port, postfix, wait_for_port
+from bench.mailers import peer_python
+from bench.postfix import HOLD, postfix
 from bench.processes import ROOT, Child, our_environment, plain_environment
 from bench.servers import SERVERS
+from bench.sinks import free_port, smtp_sink, wait_for_port
 
 __all__ = ["ACCEPT", "POSTFIX", "STORED", "receiver"]
 
@@ -48,12 +47,8 @@ def _ours(name: str, directory: Path) -> Iterator[tuple[int, int]]:
 
 @contextmanager
 def _salmon(directory: Path) -> Iterator[tuple[int, int]]:
-    try:
-        python = environment("salmon")
-    except (OSError, RuntimeError, subprocess.CalledProcessError) as reason:
-        raise Absent(f"not installed: {str(reason).splitlines()[0]}") from reason
     port = free_port()
-    command = [str(python), str(ROOT / "bench" / "probes" / "salmon_accept.py"), str(port)]
+    command = [peer_python("salmon"), str(ROOT / "bench" / "probes" / "salmon_accept.py"), str(port)]
     with Child(command, {**plain_environment(), "PYTHONDONTWRITEBYTECODE": "1"}, mark=b"listening") as child:
         child.wait_ready()
         yield port, child.pid
@@ -62,7 +57,7 @@ def _salmon(directory: Path) -> Iterator[tuple[int, int]]:
 
 @contextmanager
 def _sink(directory: Path) -> Iterator[tuple[int, int]]:
-    found = shutil.which("smtp-sink", path=os.environ["PATH"] + ":/usr/sbin")
+    found = smtp_sink()
     if found is None:
         raise Absent("not installed")
     port = free_port()

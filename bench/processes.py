@@ -8,6 +8,7 @@ import select
 import selectors
 import signal
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
@@ -27,6 +28,7 @@ __all__ = [
     "our_environment",
     "plain_environment",
     "probe",
+    "probe_module",
     "switches",
     "thread_cpu",
     "ticks",
@@ -117,6 +119,13 @@ def probe(command: Sequence[str], environment: Mapping[str, str]) -> dict[str, A
         raise Failed(f"exit code {done.returncode}: {_last(done.stderr)}")
     found: dict[str, Any] = json.loads(_last(done.stdout))
     return found
+
+
+def probe_module(name: str, *words: object) -> dict[str, Any]:
+    """Run the probe `bench.probes.<name>` with these words, and our interpreter. Raises Failed."""
+    # It imports this package, too, and so do processes that it starts.
+    environ = our_environment(PYTHONPATH=f"{ROOT / 'src'}:{ROOT}")
+    return probe([sys.executable, "-m", f"bench.probes.{name}", *map(str, words)], environ)
 
 
 def _last(text: str) -> str:

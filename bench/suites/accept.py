@@ -20,11 +20,11 @@ from typing import Any
 
 from bench.document import Column, Picture
 from bench.harness import Contest, Failed, Goal, Measure, Sample, Suite, Table, TimesBetter, TimesOf, in_turn
-from bench.processes import ROOT, family_cpu, our_environment, probe
+from bench.processes import ROOT, family_cpu, our_environment, probe_module
 from bench.receivers import ACCEPT, POSTFIX, STORED, receiver
 from bench.servers import FLUSH
 
-__all__ = ["SUITE", "quantile", "run_probe"]
+__all__ = ["SUITE", "quantile"]
 
 _EACH = "accept-each"
 _ALL = (ACCEPT, STORED, POSTFIX, "aiosmtpd", "salmon", "smtp-sink")
@@ -116,7 +116,7 @@ def _measure(server: str, traffic: Traffic, seconds: float, turn: int) -> Sample
 def _beside(server: str, seconds: float, turn: int) -> Sample:
     """Small mails quiet, and beside ten sessions with mails of 20 MB."""
     with _serving(server) as (port, _):
-        found = run_probe("large", port, 3 * seconds, 10, 20)
+        found = probe_module("large", port, 3 * seconds, 10, 20)
     quiet, beside = quantile(found["quiet"], 0.99), quantile(found["beside"], 0.99)
     return {
         "quiet_p50": quantile(found["quiet"], 0.5),
@@ -131,17 +131,11 @@ def _beside(server: str, seconds: float, turn: int) -> Sample:
 def _light(server: str, connections: str, seconds: float, turn: int) -> Sample:
     """One mail at a time, 20 ms after the last."""
     with _serving(server) as (port, _):
-        found = run_probe("light", port, max(20, int(100 * seconds)), 0.02, connections)
+        found = probe_module("light", port, max(20, int(100 * seconds)), 0.02, connections)
     kinds = ("content", "mail", *(["all"] if connections == "anew" else []))
     return {
         f"{kind}_{name}": quantile(found[kind], part) for kind in kinds for name, part in (("p50", 0.5), ("p99", 0.99))
     }
-
-
-def run_probe(name: str, *words: object) -> dict[str, Any]:
-    """What a probe of that name says, given these words. Raises Failed."""
-    environ = our_environment(PYTHONPATH=f"{ROOT / 'src'}:{ROOT}")
-    return probe([sys.executable, "-m", f"bench.probes.{name}", *map(str, words)], environ)
 
 
 def _rates(traffic: Traffic, names: Sequence[str], seconds: float, servers: Mapping[str, str] | None = None) -> Contest:

@@ -11,9 +11,9 @@ from pathlib import Path
 import bench.postfix
 import pytest
 from bench.harness import Absent
-from bench.processes import family, family_cpu, ticks
+from bench.processes import family, family_cpu, probe_module, ticks
 from bench.receivers import receiver
-from bench.suites.accept import quantile, run_probe
+from bench.suites.accept import quantile
 
 #: proc_pid_stat(5): the 14th to 17th fields are utime, stime, cutime and cstime.
 STAT = "4321 (a) R 1 (x) S 1 4321 4321 0 -1 4194304 100 200 0 0 31 12 250 74 20 0 1 0 99 0 0"
@@ -84,9 +84,9 @@ def test_a_postfix_without_root_is_absent(tmp_path: Path, monkeypatch: pytest.Mo
 def test_one_mail_at_a_time_and_small_mails_beside_large_ones(tmp_path: Path) -> None:
     """Very short, against the product's own door; what is found is looked at by nobody, only that it is found."""
     with receiver("accept", tmp_path) as (port, _):
-        found = run_probe("light", port, 3, 0.0, "anew")
+        found = probe_module("light", port, 3, 0.0, "anew")
         assert {name: len(values) for name, values in found.items()} == {"mail": 3, "content": 3, "all": 3}
         assert all(0 < one < mail < whole for one, mail, whole in zip(*(found[kind] for kind in KINDS), strict=True))
-        found = run_probe("large", port, 0.01, 2, 1)
+        found = probe_module("large", port, 0.01, 2, 1)
         assert min(found["quiet"] + found["beside"]) > 0
         assert found["large"] > 0

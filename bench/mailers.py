@@ -9,8 +9,6 @@ Each is started in an empty directory, relays to the port that it is given, and 
 from __future__ import annotations
 
 import json
-import os
-import pwd
 import subprocess
 import sys
 import time
@@ -23,6 +21,7 @@ from typing import IO
 from tools.peers import environment
 
 from bench.harness import Absent, Failed
+from bench.postfix import postfix as debian_postfix
 from bench.processes import ROOT, our_environment, plain_environment
 from bench.sinks import free_port, wait_for_port
 
@@ -50,46 +49,6 @@ _APP = """
 from monsal import App, literal
 app = App("handlers", captures={{"host": literal("example.com")}}, ingress=["smtp://127.0.0.1:0"],
           relay="smtp://127.0.0.1:{relay}", max_replies_per_hour=None)
-"""
-#: Debian's limits and defaults; what is not here is not needed to relay.
-_MAIN_CF = """
-compatibility_level = 3.6
-queue_directory = {home}/spool
-data_directory = {home}/data
-command_directory = /usr/sbin
-daemon_directory = /usr/lib/postfix/sbin
-meta_directory = /etc/postfix
-mail_owner = postfix
-setgid_group = postdrop
-myhostname = mx.bench.example
-mydestination =
-mynetworks = 127.0.0.0/8
-smtpd_relay_restrictions = permit_mynetworks, reject
-relayhost = [127.0.0.1]:{relay}
-inet_interfaces = 127.0.0.1
-inet_protocols = ipv4
-maillog_file = {home}/maillog
-maillog_file_prefixes = {home}
-alias_maps =
-alias_database =
-local_recipient_maps =
-"""
-_MASTER_CF = """
-127.0.0.1:{port} inet n - n - - smtpd
-cleanup   unix  n       -       n       -       0       cleanup
-qmgr      unix  n       -       n       300     1       qmgr
-tlsmgr    unix  -       -       n       1000?   1       tlsmgr
-rewrite   unix  -       -       n       -       -       trivial-rewrite
-bounce    unix  -       -       n       -       0       bounce
-defer     unix  -       -       n       -       0       bounce
-trace     unix  -       -       n       -       0       bounce
-proxymap  unix  -       -       n       -       -       proxymap
-smtp      unix  -       -       n       -       -       smtp
-error     unix  -       -       n       -       -       error
-retry     unix  -       -       n       -       -       error
-anvil     unix  -       -       n       -       1       anvil
-scache    unix  -       -       n       -       1       scache
-postlog   unix-dgram n  -       n       -       1       postlogd
 """
 
 
@@ -151,28 +110,8 @@ def postfix() -> Mailer:
 
     @contextmanager
     def run(home: Path, relay: int) -> Iterator[Running]:
-        master = Path("/usr/lib/postfix/sbin/master")
-        if not master.exists():
-            raise Absent("not installed")
-        if os.geteuid():
-            raise Absent("only root can start it")
-        port = free_port()
-        home.chmod(0o755)  # its processes are those of another user
-        for name in ("etc", "spool", "data"):
-            (home / name).mkdir()
-        os.chown(home / "data", pwd.getpwnam("postfix").pw_uid, -1)
-        names = {"home": home, "port": port, "relay": relay}
-        (home / "etc" / "main.cf").write_text(_MAIN_CF.format(**names), encoding="utf-8")
-        (home / "etc" / "master.cf").write_text(_MASTER_CF.format(**names), encoding="utf-8")
-        # Makes the directories of the queue.
-        made = subprocess.run(
-            ["/usr/sbin/postfix", "-c", str(home / "etc"), "check"], capture_output=True, text=True, check=False
-        )
-        if made.returncode:
-            raise Failed(f"postfix check: {made.stderr.strip()[-200:]}")
-        with _process([str(master), "-c", str(home / "etc"), "-d"], plain_environment(), home) as process:
-            wait_for_port(port, process)
-            yield Running(port, process.pid)
+        with debian_postfix(home, f"relayhost = [127.0.0.1]:{relay}") as (port, pid):
+            yield Running(port, pid)
 
     return run
 

@@ -276,10 +276,8 @@ class _Runner:
         return Part(**part) if part else None
 
     def _run(self, session: pytest.Session, items: list[pytest.Item]) -> None:
-        # What comes next is not known yet, but it is no test of this file: what the file has set up is torn down, what
-        # is of the whole session stays.
-        other = next((item for item in session.items if item.path != items[0].path), None)
-        for item, following in zip(items, [*items[1:], other], strict=True):
+        # What comes next is not known yet: after a file all is torn down, what is of the whole session, too.
+        for item, following in zip(items, [*items[1:], None], strict=True):
             item.config.hook.pytest_runtest_protocol(item=item, nextitem=following)
             if session.shouldfail:
                 raise session.Failed(session.shouldfail)

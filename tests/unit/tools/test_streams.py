@@ -236,17 +236,22 @@ def test_quiet_tests_are_run_by_who_is_left_alone(project: Project) -> None:
     assert "test_b.py (quiet): 1 passed" in said
 
 
-def test_what_a_file_sets_up_is_torn_down_at_its_end_and_what_is_of_the_session_stays(project: Project) -> None:
+def test_all_that_a_file_sets_up_is_torn_down_at_its_end(project: Project) -> None:
     (project.place / "conftest.py").write_text(
         textwrap.dedent("""
         import os
         from pathlib import Path
         import pytest
 
+        def note(what):
+            with (Path(__file__).parent / "notes").open("a") as notes:
+                notes.write(f"{os.getpid()} conftest {what}\\n")
+
         @pytest.fixture(scope="session")
         def long():
-            with (Path(__file__).parent / "notes").open("a") as notes:
-                notes.write(f"{os.getpid()} conftest long\\n")
+            note("long")
+            yield
+            note("short")
         """)
     )
     file = """
@@ -263,17 +268,19 @@ def test_what_a_file_sets_up_is_torn_down_at_its_end_and_what_is_of_the_session_
         note("again")
     """
     project.write(a=file, b=file, c=file)
-    # One of them is in a directory that has plugins of its own
+    # Two of them are in a directory that has plugins of its own
     (project.place / "inner").mkdir()
     (project.place / "inner" / "conftest.py").write_text("def pytest_runtest_setup(): ...\n")
-    (project.place / "test_c.py").rename(project.place / "inner" / "test_c.py")
+    for name in ("test_a.py", "test_b.py"):
+        (project.place / name).rename(project.place / "inner" / name)
     code, said = project.run()
     assert code == 0, said
     told = project.notes()
     for name in ("test_a", "test_b", "test_c"):
         assert [what for _, file, what in told if file == name] == ["up", "test", "again", "down"]
-    processes = [process for process, _, what in told if what == "long"]
-    assert len(processes) == len(set(processes))
+    assert sorted(what for _, file, what in told if file == "conftest") == ["long"] * 3 + ["short"] * 3
+    last = {process: what for process, file, what in told if file == "conftest"}
+    assert set(last.values()) == {"short"}
 
 
 def test_a_failure_is_told_at_once_and_whole_at_the_end(project: Project) -> None:

@@ -1,4 +1,4 @@
-"""Measure side by side, and write bench/results.json and bench/RESULTS.md.
+"""Measure side by side, and write bench/results.json, bench/RESULTS.md and the charts that it shows.
 
 Rates move with the machine and with what else runs on it, so each round measures all contestants in turn, and what
 counts are ratios and CPU time. Running some suites keeps what the page says of the others.
@@ -18,6 +18,7 @@ from bench.document import Document, Report, load, save
 from bench.harness import Suite, run_table
 from bench.machine import commit, describe
 from bench.page import page
+from bench.pictures import pictures
 from bench.suites import NAMES, suite
 
 __all__ = ["main"]
@@ -53,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         document = document.merged(name, report, NAMES)
         # After each, so that who breaks off keeps what was measured.
         save(results, document)
-        (options.out / "RESULTS.md").write_text(page(document), encoding="utf-8")
+        _publish(document, options.out)
     print(f"written to {results} and RESULTS.md beside it", file=sys.stderr)
     if options.json:
         sys.stdout.write(msgspec.json.encode(document).decode() + "\n")
@@ -97,6 +98,14 @@ def _run(found: Suite, options: argparse.Namespace) -> Report:
     date = datetime.now(UTC).strftime("%Y-%m-%d")
     tables = [run_table(table, rounds, options.seed, _say) for table in found.tables(seconds, not options.no_peers)]
     return Report(found.title, date, commit(ROOT), describe(), seconds, rounds, tables)
+
+
+def _publish(document: Document, out: Path) -> None:
+    """Write the page and the charts that it shows."""
+    for name, drawn in pictures(document).items():
+        (out / name).parent.mkdir(exist_ok=True)
+        (out / name).write_text(drawn, encoding="utf-8")
+    (out / "RESULTS.md").write_text(page(document), encoding="utf-8")
 
 
 def _say(line: str) -> None:

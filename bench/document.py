@@ -12,7 +12,20 @@ from pathlib import Path
 
 import msgspec
 
-__all__ = ["Column", "Document", "Load", "Machine", "Report", "Row", "Spread", "TableReport", "Verdict", "load", "save"]
+__all__ = [
+    "Column",
+    "Document",
+    "Load",
+    "Machine",
+    "Picture",
+    "Report",
+    "Row",
+    "Spread",
+    "TableReport",
+    "Verdict",
+    "load",
+    "save",
+]
 
 
 class Spread(msgspec.Struct, frozen=True):
@@ -45,7 +58,10 @@ class Load(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Row(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One contestant in one contest; if it could not be measured, `note` says why and there are no figures."""
+    """One contestant in one contest; if it could not be measured, `note` says why and there are no figures.
+
+    `size` is that of the contest, where what is asked is how the figures grow with it.
+    """
 
     contest: str
     contestant: str
@@ -54,6 +70,7 @@ class Row(msgspec.Struct, frozen=True, omit_defaults=True):
     ratios: dict[str, float] = {}
     verdicts: list[Verdict] = []
     note: str = ""
+    size: float | None = None
 
 
 class Column(msgspec.Struct, frozen=True, kw_only=True):
@@ -66,7 +83,22 @@ class Column(msgspec.Struct, frozen=True, kw_only=True):
     more_is_better: bool = False
 
 
-class TableReport(msgspec.Struct, frozen=True):
+class Picture(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A chart of one column: bars, with the ratio of that heading beside them, or curves where rows have a size.
+
+    `ours` is the contestant to be seen first, `size` what sizes are of, `contests` those that are shown, all without.
+    Pictures of one table have different columns.
+    """
+
+    column: str
+    ratio: str = ""
+    ours: str = ""
+    size: str = "size"
+    title: str = ""
+    contests: list[str] = []
+
+
+class TableReport(msgspec.Struct, frozen=True, omit_defaults=True):
     """Contests that are measured in the same way. `ratios` are headings, too, in the order to be shown."""
 
     name: str
@@ -76,6 +108,7 @@ class TableReport(msgspec.Struct, frozen=True):
     columns: list[Column]
     ratios: list[str]
     rows: list[Row]
+    pictures: list[Picture] = []
 
 
 class Machine(msgspec.Struct, frozen=True):

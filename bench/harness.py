@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from bench.document import Column, Row, Spread, TableReport, Verdict
+from bench.document import Column, Picture, Row, Spread, TableReport, Verdict
 from bench.machine import Watch
 
 __all__ = [
@@ -70,10 +70,11 @@ Play = Callable[[int, int], Played]
 
 @dataclass(frozen=True)
 class Contest:
-    """One thing that several contestants do."""
+    """One thing that several contestants do; with a size where others do the same with more or less of something."""
 
     title: str
     play: Play
+    size: float | None = None
 
 
 class Ratio(Protocol):
@@ -137,6 +138,8 @@ class Table:
     contests: Sequence[Contest]
     ratios: Sequence[Ratio] = ()
     goals: Sequence[Goal] = ()
+    #: Charts of it, beside the page.
+    pictures: Sequence[Picture] = ()
     contestant: str = "contestant"
 
 
@@ -208,7 +211,9 @@ def _values(sample: Sample, key: str) -> list[float]:
 
 def _ratio(above: str, below: str, key: str, played: Played) -> float | None:
     """The paired ratio of two contestants, each with the median of each round."""
-    if not played.samples.get(above) or not played.samples.get(below):
+    samples = [played.samples.get(name, []) for name in (above, below)]
+    # A contestant may have no such figure: there is nothing to compare then.
+    if not all(one and all(key in sample for sample in one) for one in samples):
         return None
     one, other = (
         [statistics.median(_values(sample, key)) for sample in played.samples[name]] for name in (above, below)
@@ -235,7 +240,8 @@ def run_contest(table: Table, contest: Contest, rounds: int, seed: int) -> list[
             for goal in table.goals
             if (goal.contest, goal.contestant) == (contest.title, name)
         ]
-        rows.append(Row(contest.title, name, load, figures, ratios, verdicts, played.notes.get(name, "")))
+        note = played.notes.get(name, "")
+        rows.append(Row(contest.title, name, load, figures, ratios, verdicts, note, contest.size))
     return rows
 
 
@@ -271,7 +277,8 @@ def run_table(table: Table, rounds: int, seed: int, say: Say) -> TableReport:
         if found and found[0].load.remark:
             say(f"  not quiet: {found[0].load.remark}")
     headings = [ratio.heading for ratio in table.ratios]
-    return TableReport(table.name, table.title, table.text, table.contestant, list(table.columns), headings, rows)
+    columns, pictures = list(table.columns), list(table.pictures)
+    return TableReport(table.name, table.title, table.text, table.contestant, columns, headings, rows, pictures)
 
 
 def _line(row: Row, columns: Sequence[Column]) -> str:

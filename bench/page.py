@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from bench.document import Column, Document, Machine, Report, Row, Spread, TableReport
 from bench.harness import verdict_word
+from bench.pictures import draw, file_name
 
 __all__ = ["page"]
 
@@ -25,7 +26,7 @@ def page(document: Document) -> str:
         for table in report.tables:
             # A suite of one table has its title already.
             parts += [] if table.title == report.title else [f"### {table.title}"]
-            parts += [table.text, "\n".join(_table(table))]
+            parts += [table.text, *_pictures(name, table), "\n".join(_table(table))]
             parts += _remarks(table)
     return "\n\n".join(parts) + "\n"
 
@@ -36,6 +37,13 @@ def _circumstances(name: str, report: Report) -> str:
         f"`make bench SUITE={name}` on {report.date}{commit}: {report.rounds} rounds of {report.seconds:g} s a "
         f"measurement; {_machine(report.machine)}.{_loads(report)}"
     )
+
+
+def _pictures(suite: str, table: TableReport) -> Iterator[str]:
+    for picture in table.pictures:
+        if draw(table, picture) is not None:
+            heading = next(column.heading for column in table.columns if column.key == picture.column)
+            yield f"![{picture.title or table.title}: {heading}]({file_name(suite, table, picture)})"
 
 
 def _loads(report: Report) -> str:

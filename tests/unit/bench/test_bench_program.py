@@ -108,6 +108,11 @@ def test_each_goal_belongs_to_a_row(name: str) -> None:
         goals: Sequence[Goal] = table.goals
         assert all(goal.contest in contests and goal.of in known for goal in goals)
         assert len(set(contests)) == len(contests)
+        asked = [picture.column for picture in table.pictures]
+        assert set(asked) <= {column.key for column in table.columns}
+        assert len(set(asked)) == len(asked)
+        assert all(set(picture.contests) <= set(contests) for picture in table.pictures)
+        assert all(picture.ratio in known | {""} for picture in table.pictures)
 
 
 def test_the_suite_of_the_bus_runs(tmp_path: Path) -> None:

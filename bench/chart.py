@@ -82,7 +82,7 @@ def bars(title: str, caption: str, groups: Sequence[Group]) -> str:
     right = _wide(max((bar.said for bar in every if bar.value is not None), key=len, default="")) + _GAP
     room = max(_WIDTH - left - right - _MARGIN, 80.0)
     body = [*_heading(title, caption)]
-    y = 56.0
+    y = 62.0
     for group in groups:
         body.append(_text(_MARGIN, y, group.title, "head"))
         y += 8

@@ -29,7 +29,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bench.mails import Mail, MailMaker
+from bench.mails import SENDER, Mail, MailMaker
 from bench.session import Answer, Session
 
 __all__ = ["Load", "Options", "main", "run_load"]
@@ -45,6 +45,7 @@ class Options:
     """What to send, where to, and what to write down. Without `messages` and `seconds` it runs until stopped."""
 
     recipients: tuple[str, ...]
+    sender: str = SENDER
     host: str = "127.0.0.1"
     port: int = 0
     unix: str | None = None
@@ -113,7 +114,7 @@ class Load:
     def __init__(self, options: Options) -> None:
         self.options = options
         self.tally = Tally()
-        self._maker = MailMaker(options.seed, options.recipients, options.size)
+        self._maker = MailMaker(options.seed, options.recipients, options.size, options.sender)
         self._stopping = asyncio.Event()
         self._sessions: dict[int, Session] = {}
         self._last_good = 0.0
@@ -128,7 +129,7 @@ class Load:
         loop = asyncio.get_running_loop()
         self._out, self._sent = Record(self.options.out), Record(self.options.sent)
         began = self._last_good = self._slot = loop.time()
-        cpu = time.process_time()
+        cpu, self._began = time.process_time(), time.monotonic()
         lanes = min(self.options.connections, self.options.correspondents)
         clock = asyncio.create_task(self._watch(loop))
         timer = loop.call_later(self.options.seconds, self.stop) if self.options.seconds else None
@@ -301,6 +302,7 @@ class Load:
             "refused": tally.refused,
             "connects": tally.connects,
             "lost": tally.lost,
+            "began": self._began,
             "seconds": round(seconds, 3),
             "rate": round(tally.acknowledged / seconds, 1) if seconds else 0.0,
             "p50_ms": round(1000 * latencies[len(latencies) // 2], 3),
@@ -350,6 +352,7 @@ def _parse(arguments: Sequence[str] | None) -> tuple[Options, Path | None]:
     what = parser.add_argument_group("what")
     what.add_argument("--recipient", dest="recipients", action="append", required=True, metavar="PATTERN",
                       help="{n} is the correspondent, {seq} the number of the mail; may be given again")  # fmt: skip
+    what.add_argument("--sender", default=SENDER, metavar="PATTERN", help="who writes; without {n} all are one person")
     what.add_argument("--correspondents", type=int, default=10, metavar="M")
     what.add_argument("--connections", type=int, default=10, metavar="K")
     what.add_argument("--per-connection", type=int, default=0, metavar="N", help="mails a connection; 0: no limit")

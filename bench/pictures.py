@@ -61,7 +61,7 @@ def _bar(row: Row, picture: Picture, column: Column) -> Bar:
     if figure is None:
         return Bar(row.contestant, None, _first(row.note) or "not measured", ours=ours)
     ratio = row.ratios.get(picture.ratio)
-    said = f"{figure.median:,.{column.digits}f}" + (f"  {ratio:.2f}x" if ratio is not None else "")
+    said = f"{figure.median:,.{column.digits}f}" + (f" ({ratio:.2f}x)" if ratio is not None else "")
     return Bar(row.contestant, figure.median, said, figure.least, figure.most, ours)
 
 
@@ -80,7 +80,7 @@ def _curves(table: TableReport, picture: Picture, column: Column, rows: Sequence
         )
         if points:
             first, last = points[0][1], points[-1][1]
-            grown = f"  {last / first:.2f}x" if first and len(points) > 1 else ""
+            grown = f" {last / first:.2f}x" if first and len(points) > 1 else ""
             lines.append(Line(name + grown, points, bool(picture.ours) and name == picture.ours))
     better = "more is better" if column.more_is_better else "less is better"
     caption = f"{better[0].upper()}{better[1:]}; at the end of each line, the last value by the first."

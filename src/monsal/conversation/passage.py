@@ -372,12 +372,18 @@ class Passage:
         changes = dict(turn.forced)
         if result.next is not None:
             changes[result.next.state] = result.next.name
-        view = self.view | {key: msgspec.structs.replace(self.view[key], state=name) for key, name in changes.items()}
         done = {*self.done, handler.id}
         stateful_done = self.stateful_done or not handler.stateless
+        view = self.view
+        if not stateful_done:  # else no state is asked for any more
+            view = view | {key: msgspec.structs.replace(view[key], state=name) for key, name in changes.items()}
         last = only or self._next_call(view, done, stateful_done=stateful_done) is None
         ack = self._final_ack(called=1, stateful_done=only or stateful_done) if last else Ack(kind="continue")
         now = self.around.clock.now()
+        bounce = self._bounce_mail(ack)
+        outgoing = turn.outgoing if bounce is None else (*turn.outgoing, bounce)
+        correspondent = canonical(self.row.correspondent)
+        replies = sum(correspondent in map(canonical, mail.recipients) for mail in outgoing) + turn.elsewhere
         commit = build_commit(
             self.row,
             turn,
@@ -385,6 +391,8 @@ class Passage:
             self.view,
             ack=ack,
             now=now,
+            outgoing=outgoing,
+            replies=replies,
             resumed=self.resumed if result.stateful else (),
             renamed=self.renamed,
         )
@@ -392,12 +400,7 @@ class Passage:
             commit = msgspec.structs.replace(commit, identity=self.proving.uses_up())
         if self.foreign is not None:
             commit = await self.foreign.write(commit)
-        bounce = self._bounce_mail(ack)
-        if bounce is not None:
-            commit = msgspec.structs.replace(commit, outgoing=(*commit.outgoing, bounce))
-        correspondent = canonical(self.row.correspondent)
-        replies = sum(correspondent in map(canonical, mail.recipients) for mail in commit.outgoing) + turn.elsewhere
-        await self._commit(msgspec.structs.replace(commit, replies=replies))
+        await self._commit(commit)
         if turn.casts:
             self.around.announce(turn.casts)
         self.done, self.stateful_done = done, stateful_done

@@ -47,6 +47,10 @@ __all__ = ["RelayStatistics", "SmtpRelay"]
 
 log = logging.getLogger("monsal.relay")
 
+#: So many jobs are left to one connection that is kept, before another one is used beside it; and so many seconds.
+_JOBS_IN_A_ROW = 8
+_PATIENCE = 0.005
+
 #: Where our own word is final, and the enhanced status code that says so (RFC 3463).
 _RULED_OUT = {"address": "5.1.3", "utf8": "5.6.7", "8bit": "5.6.3", "size": "5.3.4"}
 
@@ -86,6 +90,7 @@ class SmtpRelay:
         self._parting: set[Connection] = set()  # they take no more jobs, but their sockets are still open
         self._idle: list[Connection] = []  # the last one used is taken first, so that surplus ones grow old
         self._opening: set[asyncio.Task[None]] = set()  # until the socket is connected
+        self._spreading: asyncio.TimerHandle | None = None
         self._targets: Sequence[Target] = ()
         self._shunned: dict[Target, float] = {}  # until when, on the loop's clock
         self._in_clear: dict[Target, float] = {}
@@ -150,6 +155,8 @@ class SmtpRelay:
     async def close(self) -> None:
         """Take leave of the peer. Mails that wait or are under way are deferred."""
         self._closing = True
+        if self._spreading is not None:
+            self._spreading.cancel()
         opening = list(self._opening)
         for task in opening:
             task.cancel()
@@ -175,11 +182,23 @@ class SmtpRelay:
             job.alone = suspect
         return jobs
 
-    def _dispatch(self) -> None:
-        """Give waiting jobs to idle connections, and open more if that is not enough."""
-        while self._idle and (job := self.next_job(empty=True)) is not None:
+    def _dispatch(self, *, everywhere: bool = False) -> None:
+        """Give waiting jobs to idle connections, and open more if that is not enough.
+
+        Not to all of them at once, unless `everywhere`: a connection with several jobs writes the content of one and
+        the envelope of the next in one piece, which is half the writes. Where that turns out to be too slow, the jobs
+        that still wait are spread a moment later.
+        """
+        busy = len(self._connections) - len(self._idle)
+        wanted = len(self._waiting) / _JOBS_IN_A_ROW - busy
+        while self._idle and (everywhere or self._alone or wanted > 0) and (job := self.next_job(empty=True)):
             self._idle.pop().take(job)
+            wanted -= 1
         if not self._wanting():
+            return
+        if self._idle and not everywhere:
+            if self._spreading is None and not self._closing:
+                self._spreading = asyncio.get_running_loop().call_later(_PATIENCE, self._spread)
             return
         if self._closing:
             self._defer_waiting("the relay is closed")
@@ -199,6 +218,10 @@ class SmtpRelay:
             task = loop.create_task(self._open())
             self._opening.add(task)
             task.add_done_callback(self._opening.discard)
+
+    def _spread(self) -> None:
+        self._spreading = None
+        self._dispatch(everywhere=True)
 
     def _wanting(self) -> int:
         return len(self._waiting) + len(self._alone)

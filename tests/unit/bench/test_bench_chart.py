@@ -111,14 +111,14 @@ def test_a_table_is_drawn_as_bars_with_its_ratios() -> None:
     rows = [row("10", "ours", 9061.0), row("10", "theirs", 1551.0, ratio=5.84), row("10", "gone", None)]
     drawn = draw(table(*rows), PICTURE)
     assert drawn is not None
-    assert texts(drawn)[2:] == ["10", "ours", "9,061", "theirs", "1,551  5.84x", "gone", "not installed"]
+    assert texts(drawn)[2:] == ["10", "ours", "9,061", "theirs", "1,551 (5.84x)", "gone", "not installed"]
 
 
 def test_a_table_with_sizes_is_drawn_as_curves() -> None:
     rows = [row(f"{size} routes", "ours", value, size=size) for size, value in ((1000, 3.0), (10, 2.0), (100, 2.5))]
     drawn = draw(table(*rows, row("10 routes", "theirs", 9.0, size=10)), PICTURE)
     assert drawn is not None
-    assert "ours  1.50x" in texts(drawn)
+    assert "ours 1.50x" in texts(drawn)
     assert "theirs" in texts(drawn)
 
 

@@ -231,18 +231,21 @@ class Data:
             self.is_sound = False
         self._has_savepoint = self._is_writing = False
 
-    def commit(self) -> None:
-        """Flush the group: counters and its number with it, then COMMIT. Blocks until the disk has it (P1)."""
-        db, counters = self.db, self.counters
+    def seal(self) -> None:
+        """Write the counters and the number of the group into it; what is to be committed is then complete."""
+        counters = self.counters
         self.save_tallies()
-        db.execute(
+        self.db.execute(
             _SAVE_META,
             (self.group, counters.version, counters.body, counters.row, counters.turn, counters.mail),
         )
-        db.execute("COMMIT")
+
+    def commit(self) -> None:
+        """Flush the group that was sealed. Blocks until the disk has it (P1)."""
+        self.db.execute("COMMIT")
         self.dirty = False
-        if counters.mail > self.durable_mail:
-            self.durable_mail = counters.mail
+        if self.counters.mail > self.durable_mail:
+            self.durable_mail = self.counters.mail
             self.next_mail = min(self.next_mail, self.undurable_mail)
             self.undurable_mail = _NEVER
             self.more_mail = True

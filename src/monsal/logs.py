@@ -63,9 +63,15 @@ class TextFormatter(_Formatter):
         first, *more = record.getMessage().rstrip("\r\n").replace("\r\n", "\n").split("\n")
         if trace := self.trace(record):
             more += trace.replace("\r\n", "\n").split("\n")
-        said = f"{first}{facts}".translate(_ESCAPES)
+        said = _one_line(f"{first}{facts}")
         line = f"{self.time_of(record)} {record.levelname:<7} {said}"
-        return "".join([line, *(f"\n    {each.translate(_ESCAPES)}" for each in more)]) if more else line
+        return "".join([line, *(f"\n    {_one_line(each)}" for each in more)]) if more else line
+
+
+def _one_line(text: str) -> str:
+    """The text with its control characters escaped. `translate` took half of the time that a line takes, and nearly
+    none has one."""
+    return text if text.isprintable() else text.translate(_ESCAPES)
 
 
 class JsonFormatter(_Formatter):

@@ -270,6 +270,7 @@ IDLE = """
 """
 
 
+@pytest.mark.quiet
 def test_an_idle_arbiter_does_not_wake() -> None:
     program = textwrap.dedent(IDLE.format(here=str(HERE)))
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=100.0, check=True)

@@ -141,6 +141,7 @@ IDLE = """
 """
 
 
+@pytest.mark.quiet
 @pytest.mark.rule("bus.B7")
 def test_a_process_with_tasks_is_not_woken_between_them(tmp_path: Path) -> None:
     with program(tmp_path, IDLE) as process:

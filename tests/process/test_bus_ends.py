@@ -95,6 +95,7 @@ def test_a_bus_that_was_forgotten_is_shut_down_at_the_end_with_a_warning(run: Ca
     assert "states.STARTED" in errors
 
 
+@pytest.mark.quiet
 @pytest.mark.rule("bus.B7")
 def test_an_idle_process_is_never_woken(run: Callable[..., Child]) -> None:
     child = run(IDLE)

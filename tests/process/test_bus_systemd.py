@@ -246,6 +246,7 @@ def test_a_long_drain_is_announced(run: Callable[..., Popen[bytes]], manager: Fa
     assert end(process)[0] == 0
 
 
+@pytest.mark.quiet
 @pytest.mark.rule("bus.B13", "bus.B7")
 def test_an_idle_process_without_a_watchdog_is_never_woken(
     run: Callable[..., Popen[bytes]], manager: FakeManager

@@ -36,6 +36,7 @@ COMMANDS = {
     "ingest": "Accept one message from standard input, durably.",
     "routes": "Routes in order; what an address matches; what is odd.",
     "states": "Where conversations stand.",
+    "log": "What happened to messages and conversations.",
     "queue": "Messages that wait, run or are held.",
     "outbox": "Mail that has not left.",
     "dead": "Dead letters.",
@@ -48,11 +49,10 @@ COMMANDS = {
     "config": "Each setting, its value and where it comes from.",
     "passwd": "A line for the file of those who may log in.",
     "dkim": "Keys that sign outgoing mail.",
+    "bench": "How fast this machine is, on the disk of a directory.",
     "doctor": "What is wrong here, and what to do about it.",
     "systemd": "A hardened unit file for the application.",
 }
-#: Commands that the interface names and this version has not.
-LATER = ("log", "bench")
 #: Options with a value that people write before a command too.
 _VALUED = ("--dir", "--limit", "--app")
 
@@ -76,6 +76,14 @@ class Actions(click.Group):
             args = ["list", *args]
         return super().parse_args(ctx, args)
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and args[0] not in self.commands:
+            there_are = ", ".join(self.list_commands(ctx))
+            raise click.UsageError(f"there is no {ctx.info_name} {args[0]!r}; there are {there_are}", ctx)
+        return super().resolve_command(ctx, args)
+
 
 class Commands(click.Group):
     """All commands, each imported when it is used; errors leave as one line and an exit code."""
@@ -93,13 +101,13 @@ class Commands(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        if args and args[0] in LATER:
-            raise click.UsageError(f"{args[0]} comes with a later version of monsal", ctx)
         if args and args[0] not in COMMANDS:
             import difflib
 
             near = difflib.get_close_matches(args[0], COMMANDS, n=1)
             hint = f"did you mean {near[0]}?" if near else f"{typed('--help')} lists all commands"
+            if args[0] in ("help", "version"):  # of other programs these are commands
+                hint = f"say {typed(*args[1:2], f'--{args[0]}')}"
             raise click.UsageError(f"there is no command {args[0]!r}; {hint}", ctx)
         return super().resolve_command(ctx, args)
 

@@ -305,13 +305,20 @@ class Passage:
         made = await self.proving.set_aside(handler, self.replies, self._ask)
         if isinstance(made, Outcome):
             return made
-        try:
-            await self._commit(made)
-        except ConflictError:
+        done = await self.proving.stand_aside(made, self._commits)
+        if done is None:
             return self.proving.too_many(handler)
-        self.around.budget.add(canonical(self.row.correspondent), made.now)
-        log.info("held: %s", made.ack.reason, extra=self._ids("aside"))
+        if done.replies:
+            self.around.budget.add(canonical(self.row.correspondent), done.now)
+        log.info("held: %s", done.ack.reason, extra=self._ids("aside"))
         return None
+
+    async def _commits(self, commit: TurnCommit) -> bool:
+        try:
+            await self._commit(commit)
+        except ConflictError:
+            return False
+        return True
 
     async def _error_turn(self, handler: Handler, captures: Mapping[str, Any], failure: Failure, *, only: bool) -> bool:
         """Call the module's ERROR handler with the message that is given up (rule routing.B7)."""
@@ -372,12 +379,18 @@ class Passage:
         changes = dict(turn.forced)
         if result.next is not None:
             changes[result.next.state] = result.next.name
-        view = self.view | {key: msgspec.structs.replace(self.view[key], state=name) for key, name in changes.items()}
         done = {*self.done, handler.id}
         stateful_done = self.stateful_done or not handler.stateless
+        view = self.view
+        if not stateful_done:  # else no state is asked for any more
+            view = view | {key: msgspec.structs.replace(view[key], state=name) for key, name in changes.items()}
         last = only or self._next_call(view, done, stateful_done=stateful_done) is None
         ack = self._final_ack(called=1, stateful_done=only or stateful_done) if last else Ack(kind="continue")
         now = self.around.clock.now()
+        bounce = self._bounce_mail(ack)
+        outgoing = turn.outgoing if bounce is None else (*turn.outgoing, bounce)
+        correspondent = canonical(self.row.correspondent)
+        replies = sum(correspondent in map(canonical, mail.recipients) for mail in outgoing) + turn.elsewhere
         commit = build_commit(
             self.row,
             turn,
@@ -385,6 +398,8 @@ class Passage:
             self.view,
             ack=ack,
             now=now,
+            outgoing=outgoing,
+            replies=replies,
             resumed=self.resumed if result.stateful else (),
             renamed=self.renamed,
         )
@@ -392,12 +407,7 @@ class Passage:
             commit = msgspec.structs.replace(commit, identity=self.proving.uses_up())
         if self.foreign is not None:
             commit = await self.foreign.write(commit)
-        bounce = self._bounce_mail(ack)
-        if bounce is not None:
-            commit = msgspec.structs.replace(commit, outgoing=(*commit.outgoing, bounce))
-        correspondent = canonical(self.row.correspondent)
-        replies = sum(correspondent in map(canonical, mail.recipients) for mail in commit.outgoing) + turn.elsewhere
-        await self._commit(msgspec.structs.replace(commit, replies=replies))
+        await self._commit(commit)
         if turn.casts:
             self.around.announce(turn.casts)
         self.done, self.stateful_done = done, stateful_done
@@ -408,16 +418,9 @@ class Passage:
             self.around.budget.add(correspondent, now)
         if bounce is not None and canonical(self.row.sender) != correspondent:
             self.around.budget.add(canonical(self.row.sender), now)
-        if log.isEnabledFor(logging.INFO):
-            assert commit.turn is not None
-            log.info(
-                "%s: %s -> %s%s",
-                handler.id,
-                commit.turn.before,
-                commit.turn.after,
-                f" ({commit.turn.note})" if commit.turn.note else "",
-                extra=self._ids("turn"),
-            )
+        if log.isEnabledFor(logging.INFO) and (made := commit.turn) is not None:
+            note = f" ({made.note})" if made.note else ""
+            log.info("%s: %s -> %s%s", made.handler, made.before, made.after, note, extra=self._ids("turn"))
         if not last:
             await self._read_view()
         return last

@@ -116,6 +116,20 @@ def _changes(turn: Turn, result: TurnResult, view: View, resumed: Collection[Sta
     return {state: name for state, name in wanted.items() if state in resumed or view[state].state != name}
 
 
+def _timers(turn: Turn, now: float) -> tuple[SetTimer, ...]:
+    return tuple(
+        SetTimer(
+            state=timer.state,
+            target=timer.target,
+            due=None if timer.after is None else now + timer.after,
+            recipient=timer.recipient,
+            correspondent=timer.correspondent,
+            lease_key=timer.lease_key,
+        )
+        for timer in turn.timers
+    )
+
+
 def build_commit(
     row: Claimed,
     turn: Turn,
@@ -124,15 +138,19 @@ def build_commit(
     *,
     ack: Ack,
     now: float,
+    outgoing: tuple[OutgoingMail, ...] | None = None,
+    replies: int = 0,
     resumed: Collection[StateKey] = (),
     renamed: Collection[StateKey] = (),
 ) -> TurnCommit:
     """The commit of a turn whose handler returned.
 
-    `view` holds every state that the turn read or changes, with the version it was read at. A stateless handler's
-    result is ignored and its own conversation not compared (rule routing.R15). `resumed` are conversations that the
-    view shows in the state before their ERROR; this turn takes them back there, or where it wants them. `renamed` are
-    those that the view shows under the new name of their state: the turn's own one is stored under that from now on.
+    `outgoing` is what leaves with it, if that is more than the turn's own mail, and `replies` how many of that go to
+    the correspondent. `view` holds every state that the turn read or changes, with the version it was read at. A
+    stateless handler's result is ignored and its own conversation not compared (rule routing.R15). `resumed` are
+    conversations that the view shows in the state before their ERROR; this turn takes them back there, or where it
+    wants them. `renamed` are those that the view shows under the new name of their state: the turn's own one is stored
+    under that from now on.
     """
     changes = _changes(turn, result, view, resumed)
     before = view[turn.conversation].state if turn.conversation in view else ROUTE_FIRST_STATE
@@ -158,18 +176,9 @@ def build_commit(
         ),
         expected=tuple(expected),
         changes=tuple(stored),
-        outgoing=turn.outgoing,
-        timers=tuple(
-            SetTimer(
-                state=timer.state,
-                target=timer.target,
-                due=None if timer.after is None else now + timer.after,
-                recipient=timer.recipient,
-                correspondent=timer.correspondent,
-                lease_key=timer.lease_key,
-            )
-            for timer in turn.timers
-        ),
+        outgoing=turn.outgoing if outgoing is None else outgoing,
+        replies=replies,
+        timers=_timers(turn, now),
         statements=tuple(turn.statements),
     )
 

@@ -11,8 +11,9 @@ A mail waits in one queue; whichever connection is free takes it. A few rules de
 - *One mail may be what it hangs up at.* Its second try has a connection to itself, so that it takes no others with it,
   and comes after them, so that it is known whether they pass. If they do, the end counts as this mail's own try; from
   then on its recipients are tried one by one (`jobs.Suspects`).
-- *MAIL refused* counts for the whole relay, unless another mail passed MAIL since the last such refusal, or the reply
-  is about size: then it is this mail's own trouble, and its tries are counted.
+- *MAIL refused for now* has the next place asked at once, if there are several (RFC 5321, section 5.1).
+- *MAIL refused* by all counts for the whole relay, unless another mail passed MAIL since the last such refusal, or the
+  reply is about size: then it is this mail's own trouble, and its tries are counted.
 - *Final* is the peer's 5yz to RCPT or to the mail data (DESIGN 4, *Relay*), and what its own hello rules out: a mail
   that it has no room for, an address or content that it does not take (RFC 1870, RFC 6531, RFC 6152). A control
   character in an address is final, too: to ask the peer about it would be to let it forge commands.
@@ -47,6 +48,10 @@ __all__ = ["RelayStatistics", "SmtpRelay"]
 
 log = logging.getLogger("monsal.relay")
 
+#: So many jobs are left to one connection that is kept, before another one is used beside it; and so many seconds.
+_JOBS_IN_A_ROW = 8
+_PATIENCE = 0.005
+
 #: Where our own word is final, and the enhanced status code that says so (RFC 3463).
 _RULED_OUT = {"address": "5.1.3", "utf8": "5.6.7", "8bit": "5.6.3", "size": "5.3.4"}
 
@@ -74,11 +79,18 @@ class SmtpRelay:
     """
 
     def __init__(
-        self, where: str | Endpoint, settings: RelaySettings | None = None, *, route: Route | None = None
+        self,
+        where: str | Endpoint,
+        settings: RelaySettings | None = None,
+        *,
+        route: Route | None = None,
+        mail_is_final: bool = False,
     ) -> None:
+        """With `mail_is_final` a 5yz to MAIL is the end of a mail: it is the recipients' own server that says so."""
         self.endpoint = parse_endpoint(where) if isinstance(where, str) else where
         self._route = route or FixedRoute(self.endpoint)
         self._settings = settings or RelaySettings()
+        self._mail_is_final = mail_is_final
         self._waiting: deque[MailJob] = deque()
         self._alone: deque[MailJob] = deque()  # those that want a connection to themselves
         self._suspects = Suspects()
@@ -86,6 +98,7 @@ class SmtpRelay:
         self._parting: set[Connection] = set()  # they take no more jobs, but their sockets are still open
         self._idle: list[Connection] = []  # the last one used is taken first, so that surplus ones grow old
         self._opening: set[asyncio.Task[None]] = set()  # until the socket is connected
+        self._spreading: asyncio.TimerHandle | None = None
         self._targets: Sequence[Target] = ()
         self._shunned: dict[Target, float] = {}  # until when, on the loop's clock
         self._in_clear: dict[Target, float] = {}
@@ -150,6 +163,8 @@ class SmtpRelay:
     async def close(self) -> None:
         """Take leave of the peer. Mails that wait or are under way are deferred."""
         self._closing = True
+        if self._spreading is not None:
+            self._spreading.cancel()
         opening = list(self._opening)
         for task in opening:
             task.cancel()
@@ -175,11 +190,23 @@ class SmtpRelay:
             job.alone = suspect
         return jobs
 
-    def _dispatch(self) -> None:
-        """Give waiting jobs to idle connections, and open more if that is not enough."""
-        while self._idle and (job := self.next_job(empty=True)) is not None:
+    def _dispatch(self, *, everywhere: bool = False) -> None:
+        """Give waiting jobs to idle connections, and open more if that is not enough.
+
+        Not to all of them at once, unless `everywhere`: a connection with several jobs writes the content of one and
+        the envelope of the next in one piece, which is half the writes. Where that turns out to be too slow, the jobs
+        that still wait are spread a moment later.
+        """
+        busy = len(self._connections) - len(self._idle)
+        wanted = len(self._waiting) / _JOBS_IN_A_ROW - busy
+        while self._idle and (everywhere or self._alone or wanted > 0) and (job := self.next_job(empty=True)):
             self._idle.pop().take(job)
+            wanted -= 1
         if not self._wanting():
+            return
+        if self._idle and not everywhere:
+            if self._spreading is None and not self._closing:
+                self._spreading = asyncio.get_running_loop().call_later(_PATIENCE, self._spread)
             return
         if self._closing:
             self._defer_waiting("the relay is closed")
@@ -199,6 +226,10 @@ class SmtpRelay:
             task = loop.create_task(self._open())
             self._opening.add(task)
             task.add_done_callback(self._opening.discard)
+
+    def _spread(self) -> None:
+        self._spreading = None
+        self._dispatch(everywhere=True)
 
     def _wanting(self) -> int:
         return len(self._waiting) + len(self._alone)
@@ -314,6 +345,8 @@ class SmtpRelay:
     def job_done(self, job: Job, results: tuple[RecipientResult, ...]) -> None:
         assert isinstance(job, MailJob)
         self._in_flight -= 1
+        if self._goes_elsewhere(job, results):
+            return
         # A reply that speaks of several recipients is one object, and is judged once.
         judged: dict[int, Outcome] = {}
         for result in results:
@@ -322,6 +355,22 @@ class SmtpRelay:
                 if result.stage == "lost":
                     self._suspects.add(job.message_id)
         self._settle(job, [judged[id(result)] for result in results])
+
+    def _goes_elsewhere(self, job: MailJob, results: tuple[RecipientResult, ...]) -> bool:
+        """Whether another place gets a mail at once, because this one has said 4yz to MAIL; each is asked once."""
+        connection, reply = job.connection, results[0].reply
+        if connection is None or results[0].stage != "mail" or reply is None or reply.is_permanent or self._closing:
+            return False
+        place = connection.target
+        again, job.refused_at = place in job.refused_at, job.refused_at | {place}
+        if again or all(target in job.refused_at or self._is_shunned(target) for target in self._targets):
+            return False
+        log.info("%s refuses MAIL: %s; the next one is tried", place, reply, extra={"action": "next_place"})
+        self._shun(place)
+        (self._alone if job.alone else self._waiting).appendleft(job)
+        for each in [each for each in self._connections if each.target == place]:
+            each.wind_up()
+        return True
 
     def handshake_failed(self, connection: Connection) -> None:
         if connection.target.endpoint.effective_tls == "opportunistic":
@@ -390,6 +439,8 @@ class SmtpRelay:
             return Failed(f"{status} {result}")
         if result.stage == "mail":
             assert reply is not None
+            if reply.is_permanent and self._mail_is_final:
+                return Failed(str(reply))
             whole = reply.code != 552 and not self._mail_passes
             self._mail_passes = False
             self._turn_red(f"{self.endpoint} refuses MAIL: {reply}")

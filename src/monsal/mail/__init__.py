@@ -11,7 +11,7 @@ library, of which not its package `email`: that one recurses on nested parts and
     htmltext  htmlmarks  flowed HTML as text, and what its clients mark; broken lines made whole
     auth                        who is proved
     draft  compose              what a handler writes, and its bytes
-    addresses  charset  dates  attachment  filenames     the small things
+    addresses  charset  dates  attachment  filenames  late     the small things
 
 Nothing that reads raises for what a stranger sent; everything that writes checks what it is given. Start reading at
 `message.py` and `draft.py`.
@@ -46,6 +46,7 @@ from monsal.mail.fields import Fields
 from monsal.mail.filenames import safe_filename
 from monsal.mail.header import MAX_FIELDS, MAX_HEADER, HeaderScan, digest_below_received, first_bytes, scan
 from monsal.mail.htmltext import html_to_text
+from monsal.mail.late import LatePattern
 from monsal.mail.message import Message
 from monsal.mail.mime import MAX_DEPTH, MAX_PARTS, Part, parameters, parse
 from monsal.mail.replytext import reply_from_html, reply_text
@@ -68,6 +69,7 @@ __all__ = [
     "Envelope",
     "Fields",
     "HeaderScan",
+    "LatePattern",
     "Mailbox",
     "Message",
     "Part",

@@ -90,6 +90,12 @@ _NOBODY = re.compile(
     re.IGNORECASE,
 )
 
+#: All fields that may tell it, but those that all mail has.
+_TELLING = frozenset(
+    name.lower().encode("ascii")
+    for name in (*_MARKS, *(name for name, _ in _VALUES), "Auto-Submitted", "Precedence", "X-Auto-Response-Suppress")
+)
+
 _REPORTS = {"disposition-notification": "receipt", "feedback-report": "complaint"}
 
 
@@ -121,6 +127,9 @@ def automatic_reason(scan: HeaderScan, envelope_sender: str | None) -> str | Non
     bounce = bounce_reason(scan, envelope_sender)
     if bounce is not None:
         return bounce
+    if not scan.has_any(_TELLING):
+        # Nearly all that people write: nothing is left but who wrote it, and what the subject says.
+        return _report(scan) or _of_list(envelope_sender) or _in_words(scan)
     auto_submitted = scan.auto_submitted
     if auto_submitted not in ("", "no"):
         return f"Auto-Submitted: {auto_submitted[:60]}"
@@ -132,12 +141,12 @@ def automatic_reason(scan: HeaderScan, envelope_sender: str | None) -> str | Non
     suppress = scan.get("X-Auto-Response-Suppress")
     if suppress is not None and not _SUPPRESS.isdisjoint(word.strip() for word in suppress.lower().split(",")):
         return f"X-Auto-Response-Suppress: {suppress[:60]}"
+    return _report(scan) or _of_list(envelope_sender) or _in_value(scan) or _in_words(scan)
+
+
+def _report(scan: HeaderScan) -> str | None:
     kind = _report_type(scan)
-    if kind is not None:
-        return f"Content-Type: multipart/report ({_REPORTS.get(kind, 'report')})"
-    if envelope_sender is not None and _is_list(envelope_sender):
-        return f"envelope sender {envelope_sender}"
-    return _in_value(scan) or _in_words(scan)
+    return None if kind is None else f"Content-Type: multipart/report ({_REPORTS.get(kind, 'report')})"
 
 
 def _in_value(scan: HeaderScan) -> str | None:
@@ -169,10 +178,11 @@ def _is_daemon(address: str) -> bool:
     return fold(address).rpartition("@")[0] == "mailer-daemon" or fold(address) == "mailer-daemon"
 
 
-def _is_list(address: str) -> bool:
+def _of_list(address: str | None) -> str | None:
     """The return addresses of list managers that RFC 3834, section 2, tells not to answer."""
-    local = fold(address).rpartition("@")[0]
-    return local.startswith("owner-") or local.endswith(("-request", "-bounces"))
+    local = fold(address or "").rpartition("@")[0]
+    is_list = local.startswith("owner-") or local.endswith(("-request", "-bounces"))
+    return f"envelope sender {address}" if is_list else None
 
 
 def _report_type(scan: HeaderScan) -> str | None:

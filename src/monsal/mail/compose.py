@@ -11,6 +11,7 @@ import hashlib
 import re
 import unicodedata
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 
 from monsal.address import split_address
 from monsal.errors import AddressError
@@ -126,6 +127,7 @@ def ids_field(name: str, ids: Iterable[str]) -> str:
     return _fold(name, value, len(value) + len(name) + 2) or ""
 
 
+@lru_cache(maxsize=4096)  # asked a dozen times in a turn for the same few addresses
 def ascii_domain(address: str) -> str:
     """The address with its domain in ASCII (RFC 3492, RFC 5891 without its tables of code points).
 

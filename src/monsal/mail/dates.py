@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 from datetime import UTC, datetime, timedelta, timezone
+from functools import lru_cache
 
 __all__ = ["format_date", "parse_date"]
 
@@ -23,6 +24,11 @@ _ZONES = {"EST": -5, "EDT": -4, "CST": -6, "CDT": -5, "MST": -7, "MDT": -6, "PST
 
 def format_date(seconds: float) -> str:
     """A time in epoch seconds as the value of a Date field, in UTC."""
+    return _format_second(int(seconds // 1))
+
+
+@lru_cache(maxsize=16)  # a busy server writes many mails a second
+def _format_second(seconds: int) -> str:
     t = time.gmtime(seconds)
     return (
         f"{_DAYS[t.tm_wday]}, {t.tm_mday:02d} {_MONTHS[t.tm_mon - 1]} {t.tm_year:04d} "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from copy import copy
 from typing import Literal
 
 import msgspec
@@ -112,18 +113,21 @@ class Draft(msgspec.Struct, frozen=True, kw_only=True):
         for name in ("sender", "sender_name", "subject"):
             _check_text(name, getattr(self, name))
         for name in ("text", "html", "reply_to", "in_reply_to"):
-            if getattr(self, name) is not None:
-                _check_text(name, getattr(self, name))
+            if (value := getattr(self, name)) is not None:
+                _check_text(name, value)
         for name in ("to", "cc", "bcc", "references"):
-            force_setattr(self, name, _texts(name, getattr(self, name)))
-        if not isinstance(self.headers, Mapping):
+            if (value := getattr(self, name)) != ():
+                force_setattr(self, name, _texts(name, value))
+        # What nearly all are is asked first, here and below: to ask an abstract class takes ten times as long.
+        if type(self.headers) is not dict and not isinstance(self.headers, Mapping):
             raise TypeError(f"headers must be a mapping of names to values, not {type(self.headers).__name__}")
         # A copy: what was checked is what will be written.
         force_setattr(self, "headers", dict(self.headers))
         self._check_header()
-        if not isinstance(self.attachments, Iterable) or isinstance(self.attachments, str | bytes):
-            raise TypeError(f"attachments must be a tuple of them, not {type(self.attachments).__name__}")
-        force_setattr(self, "attachments", tuple(_attachment(given) for given in self.attachments))
+        if self.attachments != ():
+            if not isinstance(self.attachments, Iterable) or isinstance(self.attachments, str | bytes):
+                raise TypeError(f"attachments must be a tuple of them, not {type(self.attachments).__name__}")
+            force_setattr(self, "attachments", tuple(_attachment(given) for given in self.attachments))
 
     def _check_header(self) -> None:
         """What all the fields hold; the types are known to be right."""
@@ -145,6 +149,12 @@ class Draft(msgspec.Struct, frozen=True, kw_only=True):
             _check_name(name)
             _check_text(name, value)
             _check_value(name, value)
+
+    def stamped(self, name: str, value: str) -> Draft:
+        """The same with a field of our own, which needs no check; to make the Draft anew would check all of it."""
+        other = copy(self)
+        force_setattr(other, "headers", {**self.headers, name: value})
+        return other
 
     @property
     def recipients(self) -> tuple[str, ...]:
@@ -260,7 +270,7 @@ def _texts(name: str, value: object) -> tuple[str, ...]:
     """One string or several, as a tuple."""
     if isinstance(value, str):
         return (value,)
-    if not isinstance(value, Iterable) or isinstance(value, bytes | bytearray):
+    if type(value) is not tuple and (not isinstance(value, Iterable) or isinstance(value, bytes | bytearray)):
         raise TypeError(f"{name} must be a string or a tuple of strings, not {type(value).__name__}")
     found = tuple(value)
     for each in found:

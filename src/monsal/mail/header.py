@@ -10,6 +10,7 @@ import hashlib
 import re
 from collections.abc import Sequence
 from itertools import islice
+from typing import Literal
 
 from monsal.address import fold
 from monsal.mail.addresses import first_address
@@ -47,7 +48,7 @@ class HeaderScan:
     `body_offset` is where the body starts; `complete` is False if the header is longer than MAX_HEADER.
     """
 
-    __slots__ = ("_index", "body_offset", "complete", "raw_fields")
+    __slots__ = ("_author", "_index", "_read", "body_offset", "complete", "raw_fields")
 
     def __init__(self, raw_fields: list[tuple[bytes, bytes]], body_offset: int, complete: bool) -> None:
         self.raw_fields = raw_fields
@@ -61,6 +62,9 @@ class HeaderScan:
             else:
                 index[key] = [value]
         self._index = index
+        #: What was asked for: a turn asks for From, Subject and Message-ID several times.
+        self._read: dict[str, str | None] = {}
+        self._author: str | Literal[False] | None = False
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -72,8 +76,16 @@ class HeaderScan:
 
     def get(self, name: str) -> str | None:
         """The value of the first field of that name as one line, with encoded words as they are; None if absent."""
-        values = self._index.get(_key(name))
-        return None if values is None else _value(values[0])
+        try:
+            return self._read[name]
+        except KeyError:
+            values = self._index.get(_key(name))
+            value = self._read[name] = None if values is None else _value(values[0])
+            return value
+
+    def has_any(self, keys: frozenset[bytes]) -> bool:
+        """Whether a field of one of these names, in lower case, is there."""
+        return not keys.isdisjoint(self._index)
 
     def get_all(self, name: str) -> list[str]:
         """The values of all fields of that name, from the top down."""
@@ -85,11 +97,18 @@ class HeaderScan:
         return [(name.decode("ascii"), _value(value)) for name, value in self.raw_fields]
 
     @property
+    def author(self) -> str | None:
+        """The first valid address of the first From field as it is written there; None if there is none."""
+        if self._author is False:
+            value = self.get("from")
+            self._author = None if value is None else first_address(value)
+        return self._author
+
+    @property
     def correspondent(self) -> str | None:
-        """The first valid address of the first From field, folded; None if there is none."""
-        value = self.get("from")
-        address = None if value is None else first_address(value)
-        return None if address is None else fold(address)
+        """The author, folded."""
+        author = self.author
+        return None if author is None else fold(author)
 
     @property
     def message_id(self) -> str | None:

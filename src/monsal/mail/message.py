@@ -97,7 +97,7 @@ class Message(Fields):
     @property
     def sender_address(self) -> str:
         """The correspondent's address in its owner's spelling, for writing to it: a local part may mind its case."""
-        for written in (first_address(self.header.get("from") or ""), self.envelope_sender):
+        for written in (self.header.author, self.envelope_sender):
             if written and fold(written) == self.sender:
                 return written
         return self.sender

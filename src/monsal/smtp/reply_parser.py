@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 from monsal.errors import ProtocolError
 from monsal.smtp.replies import Reply
@@ -64,7 +65,7 @@ class ReplyParser:
                 if mark == b"-":
                     continue
                 return self._finish(code)
-            return _reply(int(code), _printable(text))
+            return _single(int(code), text)
 
     def _continue(self, code: bytes, text: bytes) -> None:
         if self._lines and self._lines[0][0] != code:
@@ -78,6 +79,11 @@ class ReplyParser:
         self._lines.clear()
         enhanced = next((part.enhanced for part in parts if part.enhanced), None)
         return Reply(int(code), enhanced, tuple(part.lines[0] for part in parts))
+
+
+@lru_cache(maxsize=256)  # a peer says the same to each mail; what holds the id of a mail only passes through
+def _single(code: int, text: bytes) -> Reply:
+    return _reply(code, _printable(text))
 
 
 def _reply(code: int, text: str) -> Reply:

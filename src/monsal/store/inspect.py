@@ -13,6 +13,7 @@ import apsw
 from monsal.errors import StoreUnavailable
 from monsal.store.contract import Ledger, Source
 from monsal.store.engine.bodies import BodyFiles
+from monsal.store.engine.chronicle import Asked, Event, Marks, read_events, rows_of_message
 from monsal.store.engine.database import check_layout, configure, foreign_error
 from monsal.store.engine.looking import What, dead_detail, read_ledger, read_outbox_counts, rows
 
@@ -79,6 +80,14 @@ class Inspector:
     def dead_detail(self, row: int) -> Mapping[str, Any] | None:
         """All about one dead letter, or None."""
         return self._read(lambda db: dead_detail(db, row, self._bodies))
+
+    def events(self, asked: Asked, marks: Marks) -> list[Event]:
+        """What happened and was not read yet, oldest first; `marks` move on."""
+        return self._read(lambda db: read_events(db, asked, marks))
+
+    def rows_of_message(self, message_id: str) -> tuple[int, ...]:
+        """The rows that a Message-ID is of: it came with them, or answers that they made have it."""
+        return self._read(lambda db: rows_of_message(db, message_id))
 
     def _read(self, question: Callable[[apsw.Connection], T]) -> T:
         try:

@@ -501,7 +501,14 @@ class TestAgainstAiosmtpd:
 
     async def test_smtp(self) -> None:
         keeper = self.Keeper()
-        controller = Controller(keeper, hostname="127.0.0.1", port=_free_port())
+        listening = socket.create_server(("127.0.0.1", 0))
+
+        class Given(Controller):
+            def _create_server(self) -> Any:
+                return self.loop.create_server(self._factory_invoker, sock=listening)
+
+        # Not on a port that was free a moment ago: somebody else may have it now.
+        controller = Given(keeper, hostname="127.0.0.1", port=listening.getsockname()[1])
         controller.start()
         try:
             relay = SmtpRelay(f"smtp://127.0.0.1:{controller.port}")
@@ -530,12 +537,6 @@ class TestAgainstAiosmtpd:
             await relay.close()
         finally:
             controller.stop()
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class TestUrls:

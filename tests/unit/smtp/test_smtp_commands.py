@@ -180,6 +180,7 @@ def test_lines_that_hide_something(line: bytes) -> None:
     assert refusal.code == 500
 
 
+@pytest.mark.quiet
 @pytest.mark.parametrize(
     "hostile",
     [

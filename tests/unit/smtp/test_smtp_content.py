@@ -138,6 +138,7 @@ def test_large_pieces_are_handed_on_as_they_are() -> None:
     assert reader.stored == 0
 
 
+@pytest.mark.quiet
 @pytest.mark.parametrize("line", [b"..\r\n", b"\r\n", b"\r\n.x", b"\r", b".", b"x" * 70 + b"\r\n"])
 def test_the_work_is_linear(line: bytes) -> None:
     """Eight times the content takes about eight times as long, whatever it is made of."""

@@ -1,4 +1,5 @@
-"""What failed is run again alone, but for evidence; each case is a real run of pytest on a few tests."""
+"""What failed is run again alone, but for evidence; each case is a real run of pytest on a few tests, some of them in
+two streams, too (more of these: test_streams.py)."""
 
 from __future__ import annotations
 
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[3]
-SETTINGS = "[pytest]\nmarkers = evidence: a contradiction is none of luck\naddopts = -q --strict-markers\n"
+SETTINGS = "[pytest]\nmarkers =\n  evidence: a contradiction is none of luck\naddopts = -q --strict-markers\n"
 
 #: `flaky()` fails the first time it is called in a test; `runs` has a line for each test that was run.
 HELPERS = """
@@ -35,16 +36,18 @@ HELPERS = """
 
 
 class Project:
-    """A directory with a few tests."""
+    """A directory with a few tests, run in so many streams."""
 
-    def __init__(self, place: Path) -> None:
+    def __init__(self, place: Path, streams: int) -> None:
         self.place = place
+        self.streams = streams
         (place / "pytest.ini").write_text(SETTINGS)
 
     def run(self, tests: str, *options: str) -> tuple[int, str, list[str]]:
         """The exit code, all that was said, and which tests called `flaky`, in this order."""
         (self.place / "test_it.py").write_text(textwrap.dedent(HELPERS + tests))
-        command = [sys.executable, "-m", "tools.second_look", "-p", "no:cacheprovider", *options, str(self.place)]
+        command = [sys.executable, "-m", "tools.second_look", f"--streams={self.streams}", "-p", "no:cacheprovider"]
+        command += [*options, str(self.place)]
         # Without plugins that nothing here needs, pytest starts three times as fast.
         environ = {**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
         done = subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True, check=False, timeout=200)
@@ -53,14 +56,18 @@ class Project:
 
 
 @pytest.fixture
-def project(tmp_path: Path) -> Project:
-    return Project(tmp_path)
+def project(tmp_path: Path, request: pytest.FixtureRequest) -> Project:
+    return Project(tmp_path, getattr(request, "param", 1))
+
+
+in_one_and_two_streams = pytest.mark.parametrize("project", [1, 2], indirect=True, ids=["one stream", "two streams"])
 
 
 def closing_line(said: str) -> str:
     return said.strip().splitlines()[-1].partition(" in ")[0]
 
 
+@in_one_and_two_streams
 def test_where_all_pass_there_is_nothing_to_add(project: Project) -> None:
     code, said, _ = project.run("")
     assert code == 0
@@ -68,6 +75,7 @@ def test_where_all_pass_there_is_nothing_to_add(project: Project) -> None:
     assert "second look" not in said
 
 
+@in_one_and_two_streams
 def test_what_passes_alone_is_told_loudly_with_what_it_said_at_first(project: Project) -> None:
     code, said, runs = project.run("""
     def test_early():
@@ -122,6 +130,7 @@ def test_evidence_is_not_run_again_nor_is_what_failed_beside_it(project: Project
     assert closing_line(said) == "2 failed, 1 passed"
 
 
+@in_one_and_two_streams
 def test_four_are_too_many(project: Project) -> None:
     code, said, runs = project.run("""
     @pytest.mark.parametrize("number", range(4))
@@ -153,6 +162,7 @@ def test_a_fixture_that_fails_is_a_failure_of_its_test(project: Project, phase: 
     assert closing_line(said) == "2 passed"
 
 
+@in_one_and_two_streams
 @pytest.mark.parametrize(
     ("tests", "options", "expected", "why"),
     [

@@ -243,10 +243,10 @@ def test_nobody_listens(run: Run, home: Path) -> None:
         with socket.socket() as unused:
             unused.bind(("127.0.0.1", 0))
             port = unused.getsockname()[1]
-        for address in (f"tcp:127.0.0.1:{port}", f"unix:{home}/none.sock", f"unix:{home}/none/none.sock"):
-            with pytest.raises(NotRunning) as caught:
-                await connect(address)
-            assert isinstance(caught.value, OSError)
+            for address in (f"tcp:127.0.0.1:{port}", f"unix:{home}/none.sock", f"unix:{home}/none/none.sock"):
+                with pytest.raises(NotRunning) as caught:
+                    await connect(address)
+                assert isinstance(caught.value, OSError)
 
     run(scene())
 

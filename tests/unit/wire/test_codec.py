@@ -103,6 +103,7 @@ def test_nesting_has_a_bound_and_brackets_in_text_do_not_count() -> None:
         decode(nested(MAX_NESTING + 1))
 
 
+@pytest.mark.quiet
 @pytest.mark.rule("rpc.B7")
 def test_a_megabyte_of_quotes_is_judged_in_linear_time() -> None:
     before = time.process_time()
@@ -112,6 +113,7 @@ def test_a_megabyte_of_quotes_is_judged_in_linear_time() -> None:
     assert time.process_time() - before < 2.0
 
 
+@pytest.mark.quiet
 @pytest.mark.rule("rpc.B7")
 def test_what_is_nearly_too_deep_everywhere_is_judged_in_linear_time() -> None:
     deep = b"[" * 60 + b"]" * 60

@@ -138,6 +138,7 @@ def test_a_batch_is_taken_apart_item_by_item(codec: Codec) -> None:
     assert isinstance(codec.decode(codec.join([parts[0]] * 100)), Batch)
 
 
+@pytest.mark.quiet
 @pytest.mark.rule("rpc.B1", "rpc.B7")
 @pytest.mark.parametrize("bomb", [b"[" * 500_000, b'{"a":' * 200_000, b"[1," * 300_000, b"[[]," * 200_000])
 def test_a_deep_bomb_is_refused_before_it_costs(bomb: bytes) -> None:

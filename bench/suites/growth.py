@@ -51,7 +51,7 @@ KINDS = (
         title="Mails that wait",
         text="A turn is that of a mail that waited, while as many come as have their turns. 100 that wait are one of a "
         "correspondent each,\nand still in memory; with 1,000 and more, each and the one after it are read from the "
-        f"disk, which does not get dearer the\nmore there are.",
+        "disk, which does not get dearer the\nmore there are.",
         unit="mails wait",
         sizes=(100, 1_000, 10_000, 100_000),
         base=1_000,
@@ -59,7 +59,7 @@ KINDS = (
     Kind(
         name="later",
         title="Timers that are not due",
-        text=f"Mails beside so many timers of other conversations.",
+        text="Mails beside so many timers of other conversations.",
         unit="timers later",
         sizes=(1, 1_000, 10_000, 100_000),
         base=1,
@@ -67,7 +67,7 @@ KINDS = (
     Kind(
         name="due",
         title="Timers that are due",
-        text=f"A turn is that of a timer: the row that it becomes, its claim and its commit, for up to 5,000.",
+        text="A turn is that of a timer: the row that it becomes, its claim and its commit, for up to 5,000.",
         unit="timers due",
         sizes=(1_000, 10_000, 100_000),
         base=1_000,
@@ -76,7 +76,7 @@ KINDS = (
     Kind(
         name="routes",
         title="Routes in the table",
-        text="Asking at RCPT and accepting, for addresses of all routes in turn, whose patterns were compiled before. "
+        text="Asking at RCPT and accepting, for addresses of all routes in turn, whose patterns were compiled before.",
         unit="routes",
         sizes=(10, 10_000),
         base=10,

@@ -44,7 +44,16 @@ from monsal.mail.dsnwrite import delivery_report
 from monsal.mail.envelope import Checks, Envelope, Verdict
 from monsal.mail.fields import Fields
 from monsal.mail.filenames import safe_filename
-from monsal.mail.header import MAX_FIELDS, MAX_HEADER, HeaderScan, digest_below_received, first_bytes, scan
+from monsal.mail.header import (
+    MAX_FIELDS,
+    MAX_HEADER,
+    Glance,
+    HeaderScan,
+    digest_below_received,
+    first_bytes,
+    glance,
+    scan,
+)
 from monsal.mail.htmltext import html_to_text
 from monsal.mail.message import Message
 from monsal.mail.mime import MAX_DEPTH, MAX_PARTS, Part, parameters, parse
@@ -67,6 +76,7 @@ __all__ = [
     "Entity",
     "Envelope",
     "Fields",
+    "Glance",
     "HeaderScan",
     "Mailbox",
     "Message",
@@ -91,6 +101,7 @@ __all__ = [
     "first_address",
     "first_bytes",
     "format_date",
+    "glance",
     "html_to_text",
     "ids_field",
     "is_content_id",

@@ -7,13 +7,30 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+import msgspec
+
 from monsal.conversation.ports import Deferred, Outcome, RelayMail
 from monsal.delivery.connection import Job
 from monsal.delivery.route import Target
 
-__all__ = ["Batch", "MailJob", "Suspects", "sizes_of"]
+__all__ = ["Batch", "MailJob", "RelayStatistics", "Suspects", "sizes_of"]
 
 UNKNOWN = Deferred("not tried")
+
+
+class RelayStatistics(msgspec.Struct, frozen=True, kw_only=True):
+    """Connections open now and being opened; mails waiting and under way; since the start: connections opened, and
+    recipients by outcome. `reason` says why the whole relay fails, and is empty when it does not."""
+
+    connections: int
+    opening: int
+    waiting: int
+    in_flight: int
+    opened: int
+    delivered: int
+    deferred: int
+    failed: int
+    reason: str
 
 
 class Batch:

@@ -15,10 +15,10 @@ import msgspec
 
 from monsal.conversation.ports import Deferred, Delivered, Outcome, RelayMail
 from monsal.delivery.connection import RelaySettings
-from monsal.delivery.jobs import UNKNOWN
+from monsal.delivery.jobs import UNKNOWN, RelayStatistics
 from monsal.delivery.mxroute import MxRoute, domain_of
 from monsal.delivery.names import DnsNames, Names
-from monsal.delivery.relay import RelayStatistics, SmtpRelay
+from monsal.delivery.relay import SmtpRelay
 from monsal.delivery.route import Route
 from monsal.smtp.endpoint import Endpoint
 from monsal.smtp.mxurl import MxUrl

@@ -25,27 +25,24 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import random
 import ssl
 from collections import deque
 from collections.abc import Sequence
 from typing import cast
 
-import msgspec
-
 from monsal.backoff import exponential
 from monsal.conversation.ports import Deferred, Delivered, Failed, Outcome, RelayMail
 from monsal.delivery.connection import Connection, Job, RelaySettings
-from monsal.delivery.jobs import Batch, MailJob, Suspects, sizes_of
+from monsal.delivery.jobs import Batch, MailJob, RelayStatistics, Suspects, sizes_of
 from monsal.delivery.places import Places
 from monsal.delivery.route import FixedRoute, NoRoute, Route, Target
-from monsal.delivery.security import Security, cause_of, security_of
+from monsal.delivery.security import Security, security_of, why_not
 from monsal.errors import ConfigError
 from monsal.smtp.endpoint import Endpoint, parse_endpoint
 from monsal.smtp.transaction import ConnectionGivenUp, RecipientResult
 
-__all__ = ["RelayStatistics", "SmtpRelay"]
+__all__ = ["SmtpRelay"]
 
 log = logging.getLogger("monsal.relay")
 
@@ -55,21 +52,6 @@ _PATIENCE = 0.005
 
 #: Where our own word is final, and the enhanced status code that says so (RFC 3463).
 _RULED_OUT = {"address": "5.1.3", "utf8": "5.6.7", "8bit": "5.6.3", "size": "5.3.4"}
-
-
-class RelayStatistics(msgspec.Struct, frozen=True, kw_only=True):
-    """Connections open now and being opened; mails waiting and under way; since the start: connections opened, and
-    recipients by outcome. `reason` says why the whole relay fails, and is empty when it does not."""
-
-    connections: int
-    opening: int
-    waiting: int
-    in_flight: int
-    opened: int
-    delivered: int
-    deferred: int
-    failed: int
-    reason: str
 
 
 class SmtpRelay:
@@ -264,7 +246,7 @@ class SmtpRelay:
         except TimeoutError:
             reason = f"no connection to {end} within {self._settings.connect_timeout:g} s"
         except (OSError, ValueError) as error:  # ValueError: a host name that cannot be encoded
-            reason = f"no connection to {end}: {_cause(error)}"
+            reason = f"no connection to {end}: {why_not(error)}"
         except ConfigError as error:
             reason = str(error)
         except asyncio.CancelledError:
@@ -483,10 +465,3 @@ class SmtpRelay:
 
 def _this_task() -> asyncio.Task[None]:
     return cast("asyncio.Task[None]", asyncio.current_task())
-
-
-def _cause(error: OSError | ValueError) -> str:
-    """Why no connection was made, in the system's words; asyncio's say only that it failed."""
-    if isinstance(error, OSError) and not isinstance(error, ssl.SSLError) and error.errno and error.errno > 0:
-        return os.strerror(error.errno)
-    return cause_of(error)

@@ -462,7 +462,7 @@ def test_who_does_not_come_back_is_waited_for_no_longer_than_said(run: Run) -> N
         await one.lab.accept()
         await one.claim()
         await house.crash()
-        await house.come_back(expect=["one"], patience=0.05)
+        await house.come_back(expect=["one"], patience=0.5)
         rung = asyncio.Event()
         two.store.on_work(rung.set)
         await house.connect(two)

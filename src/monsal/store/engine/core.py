@@ -3,10 +3,10 @@
 The connection and everything in `Data` has one owner at a time: the loop, or the writer's thread while `_busy`.
 
     an operation comes in      the loop applies it at once if it owns the store, else it queues
-    end of the loop's turn     operations that must be durable wait: the group is flushed, unless this turn brought
-                               more (gathering.py). On the loop's own thread if it is a single one and the disk is
-                               quick (a hop to a thread costs more), else by the thread; what comes in meanwhile is the
-                               next group (group commit)
+    end of the loop's turn     operations that must be durable wait: the group is flushed, unless the loop is busy and
+                               this turn brought more (gathering.py). On the loop's own thread if it is a single one
+                               and the disk is quick (a hop to a thread costs more), else by the thread; what comes in
+                               meanwhile is the next group (group commit)
     only turns were applied    nobody waits: they are flushed at once when the store was idle or no other turn is under
                                way that could join and a reply is among them, else when they are
                                `window` old or `group_limit` many

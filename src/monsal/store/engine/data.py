@@ -184,7 +184,7 @@ class Data:
         """
         if not self.dirty:
             try:
-                self.db.execute("BEGIN IMMEDIATE")
+                self.write("BEGIN IMMEDIATE")
             except apsw.BusyError as error:
                 raise Locked(f"another program holds the database locked ({error})") from error
             self.dirty = True
@@ -243,14 +243,14 @@ class Data:
         """Write the counters and the number of the group into it; what is to be committed is then complete."""
         counters = self.counters
         self.save_tallies()
-        self.db.execute(
+        self.write(
             _SAVE_META,
             (self.group, counters.version, counters.body, counters.row, counters.turn, counters.mail),
         )
 
     def commit(self) -> None:
         """Flush the group that was sealed. Blocks until the disk has it (P1)."""
-        self.db.execute("COMMIT")
+        self.write("COMMIT")
         self.dirty = False
         if self.counters.mail > self.durable_mail:
             self.durable_mail = self.counters.mail
@@ -261,7 +261,7 @@ class Data:
     def save_tallies(self) -> None:
         """Write the counters into the open transaction: they are part of every flush, and of what a reader sees."""
         for source in self.ledger.changed:
-            self.db.execute(_SAVE_LEDGER, (*self.ledger.totals[source], source))
+            self.write(_SAVE_LEDGER, (*self.ledger.totals[source], source))
         self.ledger.changed.clear()
         if self.outbox_changed:
             self.outbox_changed = False

@@ -43,22 +43,19 @@ def accept(data: Data, mail: Accept, file: Filed | None) -> Receipt:
     raw = None if token is not None else bytes(mail.body[0]) if len(mail.body) == 1 else b"".join(mail.body)
     entries = _entries(data, mail)
     data.begin()
-    added: list[tuple[int, str, str]] = []
-    for entry in entries.values():
-        if _insert(data, entry, mail.received):
-            added.append((entry.row, entry.address, entry.lease_key))
+    added = [entry for entry in entries.values() if _insert(data, entry, mail.received)]
     if added:
         data.counters.body += 1
         data.write(_INSERT_BODY, (data.counters.body, size, raw, token))
-    new = {row for row, _, _ in added}
-    ids = tuple(entries[recipient.address].row for recipient in mail.recipients)
+    new = {entry.row for entry in added}
+    ids = tuple([entries[recipient.address].row for recipient in mail.recipients])
     source = SOURCE_CODES[mail.source]
-    for row, address, lease_key in added:
+    for entry in added:
         data.ledger.accepted(source)
-        if data.schedule.add(lease_key, row):
+        if data.schedule.add(entry.lease_key, entry.row):
             data.more_work = True
         if raw is not None:
-            data.fresh.put(row, mail, address, raw)
+            data.fresh.put(entry.row, mail, entry.address, raw)
     duplicates: list[bool] = []
     for row in ids:
         duplicates.append(row not in new)

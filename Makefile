@@ -12,7 +12,7 @@ STREAMS ?= auto
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && echo $$p && break; done)
 
-.PHONY: help setup run test interop soak bench style types rules docs clean
+.PHONY: help setup run test interop peers soak bench style types rules docs clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -33,10 +33,12 @@ run: $(STAMP) ## start the example application (EXAMPLE=examples/orders for the 
 test: $(STAMP) ## all tests that need only the package index (STREAMS=1: one after the other)
 	@$(BIN)/python -m tools.second_look --streams=$(STREAMS) tests --ignore=tests/interop --ignore=tests/soak
 
-interop: $(STAMP) ## tests against foreign programs; installs them from Debian
+interop: peers ## tests against foreign programs; installs them from Debian
+	@$(BIN)/python -m tools.second_look tests/interop
+
+peers: $(STAMP) ## install what make interop needs
 	@tools/install_peers.sh
 	@$(BIN)/python -m tools.peers cherrypy magicbus quickrpc jsonrpc salmon exim
-	@$(BIN)/python -m tools.second_look tests/interop
 
 soak: $(STAMP) ## seeded long run, and a search for counterexamples: make soak SECONDS=600
 	@MONSAL_SEARCH=yes $(BIN)/python -m pytest tests/property

@@ -211,7 +211,9 @@ def _values(sample: Sample, key: str) -> list[float]:
 
 def _ratio(above: str, below: str, key: str, played: Played) -> float | None:
     """The paired ratio of two contestants, each with the median of each round."""
-    if not played.samples.get(above) or not played.samples.get(below):
+    samples = [played.samples.get(name, []) for name in (above, below)]
+    # A contestant may have no such figure: there is nothing to compare then.
+    if not all(one and all(key in sample for sample in one) for one in samples):
         return None
     one, other = (
         [statistics.median(_values(sample, key)) for sample in played.samples[name]] for name in (above, below)

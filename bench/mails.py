@@ -10,7 +10,10 @@ import random
 from dataclasses import dataclass, field
 from email.utils import formatdate
 
-__all__ = ["Mail", "MailMaker"]
+__all__ = ["SENDER", "Mail", "MailMaker"]
+
+#: Who writes, `{n}` being the number of the correspondent.
+SENDER = "customer{n}@load.example"
 
 #: All mails are of this moment and the seconds after it: a date from the clock would not be the same twice.
 _EPOCH = 1_760_000_000
@@ -49,12 +52,13 @@ class Mail:
 class MailMaker:
     """Makes the mails of one run.
 
-    `recipients` are patterns in which `{n}` stands for the correspondent and `{seq}` for the number of the mail;
-    `size` is about the length of a mail in bytes.
+    `recipients` are patterns in which `{n}` stands for the correspondent and `{seq}` for the number of the mail, and so
+    is `sender` with `{n}`; `size` is about the length of a mail in bytes.
     """
 
-    def __init__(self, seed: int, recipients: tuple[str, ...], size: int) -> None:
+    def __init__(self, seed: int, recipients: tuple[str, ...], size: int, sender: str = SENDER) -> None:
         self._recipients = recipients
+        self._sender = sender
         dice = random.Random(seed)
         self._mark = f"{seed:x}.{dice.getrandbits(40):010x}"
         self._bodies = [self._body(dice, max(size - 400, 40)) for _ in range(_BODIES)]
@@ -77,7 +81,7 @@ class MailMaker:
         recipients = tuple(
             pattern.replace("{n}", str(correspondent)).replace("{seq}", str(seq)) for pattern in self._recipients
         )
-        sender = f"customer{correspondent}@load.example"
+        sender = self._sender.replace("{n}", str(correspondent))
         message_id = f"<{self._mark}.{correspondent}.{seq}@load.example>"
         head = (
             f"From: Customer {correspondent} <{sender}>\r\n"

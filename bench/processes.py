@@ -8,6 +8,7 @@ import select
 import selectors
 import signal
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
@@ -18,7 +19,20 @@ from typing import IO, Any, Self
 
 from bench.harness import Failed
 
-__all__ = ["ROOT", "Child", "cpu_seconds", "our_environment", "plain_environment", "probe", "switches", "thread_cpu"]
+__all__ = [
+    "ROOT",
+    "Child",
+    "cpu_seconds",
+    "family",
+    "family_cpu",
+    "our_environment",
+    "plain_environment",
+    "probe",
+    "probe_module",
+    "switches",
+    "thread_cpu",
+    "ticks",
+]
 
 ROOT = Path(__file__).resolve().parent.parent
 _TICK = os.sysconf("SC_CLK_TCK")
@@ -39,8 +53,37 @@ def our_environment(**more: str) -> dict[str, str]:
 
 def cpu_seconds(pid: int) -> float:
     """Seconds of CPU that a process has used, ended threads included, in steps of a clock tick (proc(5))."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / _TICK
+    return ticks(Path(f"/proc/{pid}/stat").read_text())[0] / _TICK
+
+
+def family(pid: int) -> list[int]:
+    """A process and all below it that are alive."""
+    found = [pid]
+    for text in _of_threads(pid, "children"):
+        for child in text.split():
+            # It may have ended since.
+            with suppress(Failed):
+                found += family(int(child))
+    return found
+
+
+def family_cpu(pid: int) -> float:
+    """Seconds of CPU of a process and all below it, those that have ended and were waited for included (proc(5))."""
+    used = 0.0
+    for member in family(pid):
+        with suppress(Failed, FileNotFoundError, ProcessLookupError):
+            own, waited = ticks(Path(f"/proc/{member}/stat").read_text())
+            # A process of a hundred that each worked for less than a tick has no tick; but its threads have their time.
+            used += max(own / _TICK, thread_cpu(member)) + waited / _TICK
+    return used
+
+
+def ticks(stat: str) -> tuple[int, int]:
+    """Clock ticks that a process used, and those of its children that it has waited for, by its `stat` (proc(5))."""
+    # Its name is in brackets, and may have spaces and brackets itself.
+    fields = stat.rpartition(")")[2].split()
+    user, system, waited_user, waited_system = (int(field) for field in fields[11:15])
+    return user + system, waited_user + waited_system
 
 
 def thread_cpu(pid: int) -> float:
@@ -76,6 +119,13 @@ def probe(command: Sequence[str], environment: Mapping[str, str]) -> dict[str, A
         raise Failed(f"exit code {done.returncode}: {_last(done.stderr)}")
     found: dict[str, Any] = json.loads(_last(done.stdout))
     return found
+
+
+def probe_module(name: str, *words: object) -> dict[str, Any]:
+    """Run the probe `bench.probes.<name>` with these words, and our interpreter. Raises Failed."""
+    # It imports this package, too, and so do processes that it starts.
+    environ = our_environment(PYTHONPATH=f"{ROOT / 'src'}:{ROOT}")
+    return probe([sys.executable, "-m", f"bench.probes.{name}", *map(str, words)], environ)
 
 
 def _last(text: str) -> str:

@@ -3,6 +3,8 @@
 | name | what it does with a mail |
 |---|---|
 | accept | monsal's ingress, spool and sqlite store; nothing is handled: the durable accept alone |
+| slow | the same on a disk whose flushes take 5 ms more |
+| slow-each | the same on that disk, with a commit for each mail |
 | aiosmtpd-store | aiosmtpd in front of the same spool and store |
 | aiosmtpd | aiosmtpd that throws mail away |
 
@@ -14,18 +16,26 @@ from __future__ import annotations
 import asyncio
 import signal
 import sys
+import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
+
+import apsw
 
 from monsal.clock import SystemClock
 from monsal.conversation import Spool
 from monsal.ingress import SmtpIngress
 from monsal.mail import Envelope
 from monsal.routing import Router, literal, route, stateless
-from monsal.store import Store, open_store
+from monsal.store import SqliteStore
+from monsal.store.engine.place import EngineSettings
 
-__all__ = ["SERVERS", "main"]
+__all__ = ["FLUSH", "SERVERS", "main"]
+
+#: Seconds that each flush of the slow disk takes longer.
+FLUSH = 0.005
 
 
 @stateless
@@ -34,17 +44,41 @@ def TAKEN(message: Any) -> None:
     """The route that makes help@example.com an address of ours."""
 
 
-async def _spool(directory: Path) -> tuple[Spool, Store]:
+class _SlowDisk(apsw.VFS):
+    """SQLite's own files; each flush takes `FLUSH` seconds more, as it does on a disk that turns."""
+
+    def __init__(self) -> None:
+        super().__init__("slow", "")
+
+    def xOpen(self, name: Any, flags: list[int]) -> apsw.VFSFile:
+        return _SlowFile("", name, flags)
+
+
+class _SlowFile(apsw.VFSFile):
+    def xSync(self, flags: int) -> None:
+        # Sleeping is what a flush does, too: other threads go on.
+        time.sleep(FLUSH)
+        super().xSync(flags)
+
+
+async def _spool(directory: Path, settings: EngineSettings | None = None) -> tuple[Spool, SqliteStore]:
     router = Router()
     router.defaults(host=literal("example.com"))
     router.load([sys.modules[__name__]])
-    store = open_store("sqlite:///accept.db", base=directory)
+    store = SqliteStore(directory / "accept.db", settings=settings)
     await store.open()
     return Spool(store, router, SystemClock()), store
 
 
-async def _accept(directory: Path, over: asyncio.Event) -> None:
-    spool, store = await _spool(directory)
+async def _slow(each: bool, directory: Path, over: asyncio.Event) -> None:
+    disk = _SlowDisk()
+    settings = EngineSettings(vfs="slow", group_limit=1) if each else EngineSettings(vfs="slow")
+    await _accept(directory, over, settings)
+    disk.unregister()
+
+
+async def _accept(directory: Path, over: asyncio.Event, settings: EngineSettings | None = None) -> None:
+    spool, store = await _spool(directory, settings)
     ingress = SmtpIngress("smtp://127.0.0.1:0", spool)
     await ingress.start()
     _announce(int(ingress.addresses[0].rpartition(":")[2]))
@@ -88,6 +122,8 @@ async def _aiosmtpd_null(directory: Path, over: asyncio.Event) -> None:
 
 SERVERS: dict[str, Callable[[Path, asyncio.Event], Any]] = {
     "accept": _accept,
+    "slow": partial(_slow, False),
+    "slow-each": partial(_slow, True),
     "aiosmtpd-store": _aiosmtpd_store,
     "aiosmtpd": _aiosmtpd_null,
 }

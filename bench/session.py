@@ -7,6 +7,7 @@ and apart from the product's own client, so that a fault of that one cannot hide
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
 from dataclasses import dataclass
 from typing import cast
@@ -37,6 +38,8 @@ class Session(asyncio.Protocol):
         self._wanted = 0
         self._got: list[Answer] = []
         self._pipelining = False
+        #: When the content of the last mail was handed to the socket, on the clock of time.perf_counter.
+        self.content_at = 0.0
         self.last_news = loop.time()
 
     # What the loop calls.
@@ -95,7 +98,9 @@ class Session(asyncio.Protocol):
                 (name, first if first.code != 250 else own if own.code != 250 else data)
                 for name, own in zip(recipients, said, strict=True)
             ]
-        final = await self._ask(_on_the_wire(mail.data), len(taken) if self._lmtp else 1)
+        content = _on_the_wire(mail.data)
+        self.content_at = time.perf_counter()
+        final = await self._ask(content, len(taken) if self._lmtp else 1)
         verdicts = deque(final if self._lmtp else final * len(taken))
         return [
             (name, verdicts.popleft() if own.code == 250 else own) for name, own in zip(recipients, said, strict=True)

@@ -23,7 +23,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -243,13 +243,13 @@ def _requests_to_end() -> Iterator[None]:
 # -- the part that pytest loads: it runs the parts it is given -----------------------------------------------------
 
 
-@dataclass
 class _Runner:
-    connection: socket.socket
-    counts: Counter[str] = field(default_factory=Counter)
+    def __init__(self, connection: socket.socket) -> None:
+        self._connection = connection
+        self._counts: Counter[str] = Counter()
 
     def _tell(self, **told: Any) -> None:
-        self.connection.sendall(json.dumps(told).encode() + b"\n")
+        self._connection.sendall(json.dumps(told).encode() + b"\n")
 
     def pytest_runtestloop(self, session: pytest.Session) -> bool | None:
         if session.testsfailed or session.config.option.collectonly:
@@ -259,13 +259,13 @@ class _Runner:
             key = (item.nodeid.partition("::")[0], item.get_closest_marker("quiet") is not None)
             found.setdefault(key, []).append(item)
         parts = [Part(file=file, is_quiet=quiet, tests=len(items)) for (file, quiet), items in found.items()]
-        with self.connection.makefile("r", encoding="utf-8") as answers:
+        with self._connection.makefile("r", encoding="utf-8") as answers:
             self._tell(plan=[asdict(part) for part in parts])
             while part := self._next(session, answers.readline()):
                 began = time.monotonic()
-                self.counts.clear()
+                self._counts.clear()
                 self._run(session, found[part.file, part.is_quiet])
-                said = [f"{count} {name}" for name, count in self.counts.items()]
+                said = [f"{count} {name}" for name, count in self._counts.items()]
                 self._tell(ended=f"{', '.join(said)} in {time.monotonic() - began:.1f}s")
         return True
 
@@ -276,10 +276,8 @@ class _Runner:
         return Part(**part) if part else None
 
     def _run(self, session: pytest.Session, items: list[pytest.Item]) -> None:
-        # What comes next is not known yet, but it is no test of this file: what the file has set up is torn down, what
-        # is of the whole session stays.
-        other = next((item for item in session.items if item.path != items[0].path), None)
-        for item, following in zip(items, [*items[1:], other], strict=True):
+        # What comes next is not known yet: after a file all is torn down, what is of the whole session, too.
+        for item, following in zip(items, [*items[1:], None], strict=True):
             item.config.hook.pytest_runtest_protocol(item=item, nextitem=following)
             if session.shouldfail:
                 raise session.Failed(session.shouldfail)
@@ -290,7 +288,7 @@ class _Runner:
         if report.failed:
             self._tell(failed=f"{report.nodeid} ({report.when})")
         if report.when == "call" or not report.passed:
-            self.counts[report.outcome] += 1
+            self._counts[report.outcome] += 1
 
     @pytest.hookimpl(wrapper=True)
     def pytest_report_teststatus(self) -> Generator[None, tuple[str, str, Any], tuple[str, str, Any]]:

@@ -127,6 +127,23 @@ class _Load:
                 await wake.wait()
 
 
+async def _in_batches(path: Path, size: int, seconds: float) -> dict[str, float]:
+    """Accepts of a whole batch, then its turns, each with all the others in flight."""
+    store = SqliteStore(path)
+    await store.open()
+    mails = _mails("b")
+    turns, before, began = 0, _cpu(), time.perf_counter()
+    while time.perf_counter() - began < seconds or not turns:
+        await asyncio.gather(*(store.accept(next(mails)) for _ in range(size)))
+        # Of one correspondent one mail at a time: who has several in the batch needs several claims.
+        while rows := await store.claim(size, time.time(), 60.0):
+            await asyncio.gather(*(_turn(store, row) for row in rows))
+            turns += len(rows)
+    used, took = _cpu() - before, time.perf_counter() - began
+    await store.close()
+    return _figures(turns, took, used, 0.0)
+
+
 def _setup(side: RemoteStore | StoreHost) -> LinkSetup:
     limits = PeerLimits(
         frame=LIMITS.frame, in_flight=LIMITS.in_flight, queue=LIMITS.queue, held=LIMITS.held, timeout=60.0, beat=None
@@ -198,6 +215,10 @@ def main(words: list[str]) -> None:
     """Be a worker, or measure."""
     if words[0] == "worker":
         uvloop.run(_worker(*words[1:]))
+        return
+    if words[0] == "batches":
+        with tempfile.TemporaryDirectory(prefix="monsal-bench-") as place:
+            print(json.dumps(uvloop.run(_in_batches(Path(place) / "monsal.db", int(words[1]), float(words[2])))))
         return
     workers, flight, seconds = int(words[0]), int(words[1]), float(words[2])
     with tempfile.TemporaryDirectory(prefix="monsal-bench-") as place:

@@ -20,7 +20,7 @@ from tools.peers import environment
 
 from bench.document import Column
 from bench.harness import Absent, Contest, Failed, Goal, Sample, Suite, Table, TimesBetter, in_turn
-from bench.processes import ROOT, cpu_seconds, our_environment, plain_environment
+from bench.processes import ROOT, cpu_seconds, family, our_environment, plain_environment
 
 __all__ = ["SUITE"]
 
@@ -76,16 +76,6 @@ def _free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
-
-
-def _family(pid: int) -> list[int]:
-    """A process and all below it."""
-    found = [pid]
-    with suppress(FileNotFoundError):
-        for task in Path(f"/proc/{pid}/task").iterdir():
-            for child in (task / "children").read_text().split():
-                found += _family(int(child))
-    return found
 
 
 def _wait(condition: Callable[[], Any], what: str) -> Any:
@@ -157,14 +147,14 @@ def _idle(home: Path) -> bool:
 def _turns(workers: int, seconds: float, turn: int) -> Sample:
     with tempfile.TemporaryDirectory(prefix="monsal-bench-") as place, _server(Path(place), workers) as server:
         home = Path(place)
-        before = {pid: cpu_seconds(pid) for pid in _family(server.pid)}
+        before = {pid: cpu_seconds(pid) for pid in family(server.pid)}
         began = time.monotonic()
         load = _load(home, "--connections", "10", "--seconds", str(seconds), "--seed", str(turn + 1))
         if load.wait(_PATIENCE):
             raise Failed(f"the load ended with {load.returncode}")
         _wait(partial(_idle, home), "the last turn")
         took = time.monotonic() - began
-        cpu = sum(cpu_seconds(pid) - before.get(pid, 0.0) for pid in _family(server.pid))
+        cpu = sum(cpu_seconds(pid) - before.get(pid, 0.0) for pid in family(server.pid))
         mails = _summary(home)["acknowledged"]
     return {"rate": mails / took, "cpu_us": 1e6 * cpu / max(mails, 1)}
 

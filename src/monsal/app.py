@@ -19,6 +19,7 @@ from monsal.conversation import Delivery, Entrance
 from monsal.engine import Parts
 from monsal.errors import ConfigError, UsageError
 from monsal.exposure import Exposure, expose
+from monsal.http import Mount, mounting
 from monsal.routing import Router
 from monsal.rpc import RemoteAPI
 from monsal.store.states import as_storage
@@ -27,7 +28,10 @@ from monsal.transport import NEWLINE_JSON, Address
 if TYPE_CHECKING:
     from monsal.actors import ActorSpec, GroupSpec
 
-__all__ = ["App"]
+__all__ = ["MAX_BODY", "App"]
+
+#: Octets of the body of a request, unless the mount says otherwise: forms, and the hooks of most services.
+MAX_BODY = 256 * 1024
 
 
 class App:
@@ -63,6 +67,7 @@ class App:
         self._templates = Path(templates)
         self._actors = tuple(actors)
         self._exposures: list[Exposure] = []
+        self._mounts: list[Mount] = []
         self._entrances: list[Entrance] = []
         # Where it is written down is where its templates and tests expect it, from whatever directory they are run.
         self.home = Path(sys._getframe(1).f_globals.get("__file__", "app.py")).parent
@@ -109,6 +114,19 @@ class App:
         self._exposures.append(exposure)
         return exposure.api
 
+    def mount(self, path: str, app: Any, *, max_body: int = MAX_BODY) -> None:
+        """Serve an ASGI application below a path, at the addresses of the setting `http` (extra `http`).
+
+        `app` is the application, or where it is, as `"module:name"`: then it is imported when it is served. A request
+        whose body has more than `max_body` octets is answered with 413. It runs in a thread and on a loop of HTTP's
+        own, where `monsal.deliver_async` and `monsal.read_async` (`deliver` and `read` in threads) are those of this
+        application. Lifespan events are not sent to it. Let it answer with 2xx after `await deliver_async(...)`, not
+        before: then what was asked for is on the disk (P1).
+
+        Nothing is opened here. Raises ConfigError.
+        """
+        self._mounts.append(mounting(path, app, max_body=max_body))
+
     def deliver(
         self,
         *,
@@ -143,4 +161,5 @@ class App:
             actors=self._actors,
             exposures=self._exposures,
             entrances=self._entrances,
+            mounts=self._mounts,
         )

@@ -54,10 +54,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     |---|---|
     | store | where everything durable lives: `sqlite:///path` (relative to the directory), `memory:` |
     | ingress | where mail comes in: `smtp://host:port`, `smtps://host:port`, `lmtp:path`, `maildir:path` |
+    | http | where mounted applications are served: `http://host:port`, `https://host:port` (extra `http`) |
+    | public_url | how those are reached from outside, such as `https://lists.example.com`: for links in mails |
     | relay | where mail goes out: `smtp://host:port`, `smtps://user@host`, `lmtp:path`, `mx:`, `capture:path` |
     | hostname | how this server calls itself: greeting, HELO, Message-ID, sender of bounces |
     | authserv_id | the authserv-id whose Authentication-Results are believed (RFC 8601, section 2.5) |
-    | tls_cert, tls_key | certificate (with its chain) and key, in PEM, for STARTTLS and `smtps://` |
+    | tls_cert, tls_key | certificate (with its chain) and key, in PEM, for STARTTLS, `smtps://`, `https://` |
     | auth_users | file of those who may log in (SMTP AUTH, over TLS only): lines that `monsal passwd` makes |
     | proxy_from | hosts whose connections begin with a PROXY header: addresses, networks, `unix` |
     | xclient_from | hosts that may say by XCLIENT for whom they speak: addresses, networks, `unix` |
@@ -66,10 +68,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     | check_auth_within | how long such a check may take |
     | confirm_within | how long a message whose sender is not proved waits for the sender to confirm it |
     | max_unconfirmed | messages of one correspondent that may wait like that; 0: nobody is asked to confirm |
+    | max_questions_per_hour | mails that ask for a confirmation, to all together within an hour; none for any number |
     | correspondent | who writes: the first `from` address, or the `envelope` sender |
     | max_message_size | largest message taken (SIZE, RFC 1870) |
     | max_recipients | recipients of one transaction |
-    | max_connections, max_connections_per_peer | open connections of each ingress, and those of one address |
+    | max_connections, max_connections_per_peer | open connections of each ingress and of http; those of one address |
     | handler_threads | plain (not async) handlers that run at once |
     | deadline | how long a turn may take, unless its route says otherwise |
     | lease | how long a claimed message stays with a worker that gives no sign of life |
@@ -91,6 +94,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     store: str = "sqlite:///run/monsal.db"
     ingress: tuple[str, ...] = ("smtp://127.0.0.1:8825",)
+    http: tuple[str, ...] = ()
+    public_url: str | None = None
     relay: str = "capture:run/sent"
     hostname: str = msgspec.field(default_factory=_own_name)
     authserv_id: str | None = None
@@ -104,6 +109,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     check_auth_within: Seconds = 20.0
     confirm_within: Annotated[float, Meta(gt=0, le=400 * 86400.0)] = 3 * 86400.0
     max_unconfirmed: Annotated[int, Meta(ge=0)] = 5
+    max_questions_per_hour: Annotated[int, Meta(ge=0)] | None = 100
     correspondent: Literal["from", "envelope"] = "from"
     max_message_size: Count = 25 * 1024 * 1024
     max_recipients: Count = 100
@@ -135,9 +141,9 @@ MAX_WORKERS = 256
 _FIELDS = {field.name: field for field in msgspec.structs.fields(Settings)}
 _OPTIONAL = {
     *("auth_users", "authserv_id", "dkim_domain", "dkim_key", "dkim_selector", "keep_bodies", "keep_history"),
-    *("max_mails_per_minute", "max_replies_per_hour", "tls_cert", "tls_key"),
+    *("max_mails_per_minute", "max_questions_per_hour", "max_replies_per_hour", "public_url", "tls_cert", "tls_key"),
 }
-_LISTS = {"ingress", "proxy_from", "xclient_from"}
+_LISTS = {"http", "ingress", "proxy_from", "xclient_from"}
 
 
 class SettingRow(msgspec.Struct, frozen=True):
@@ -220,7 +226,8 @@ def _file_layer(path: Path) -> dict[str, Any]:
     try:
         found = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{path}: {error}") from None
+        bare = '; a text is in quotes: relay = "smtp://127.0.0.1:25"' if "Invalid value" in str(error) else ""
+        raise ConfigError(f"{path}: {error}{bare}") from None
     for name, value in found.items():
         if isinstance(value, dict):
             raise ConfigError(f"{path.name}: there are no tables like [{name}]; write each setting at the top level")
@@ -302,13 +309,23 @@ def _check(settings: Settings, origins: Mapping[str, str]) -> None:
         refuse("tls_key", "needs tls_cert beside it")
     if settings.tls_cert is None and any(url.startswith("smtps:") for url in settings.ingress):
         refuse("ingress", "has smtps://, which needs tls_cert (and tls_key)")
+    if settings.tls_cert is None and any(url.startswith("https:") for url in settings.http):
+        refuse("http", "has https://, which needs tls_cert (and tls_key)")
+    if settings.public_url is not None and not _PUBLIC_URL.fullmatch(settings.public_url):
+        refuse("public_url", f"cannot be {settings.public_url!r}; it is a URL such as https://lists.example.com")
     if settings.auth_users is not None and settings.tls_cert is None:
         refuse("auth_users", "is of no use without tls_cert: passwords are taken over TLS only")
     for name in ("proxy_from", "xclient_from"):
         for host in getattr(settings, name):
             if not _is_host(host):
                 refuse(name, f"cannot be {host!r}; it is a list of addresses, networks such as 192.0.2.0/24, and unix")
-    for name, texts in (("store", [settings.store]), ("relay", [settings.relay]), ("ingress", settings.ingress)):
+    forms_of = {
+        "store": [settings.store],
+        "relay": [settings.relay],
+        "ingress": settings.ingress,
+        "http": settings.http,
+    }
+    for name, texts in forms_of.items():
         pattern, lowest, forms = _FORMS[name]
         for text in texts:
             found = pattern.fullmatch(text)
@@ -334,6 +351,8 @@ def _is_host(text: str) -> bool:
 # these would load an event loop and a database for `monsal config`; a test holds the two together.
 _HOST = r"(?:[^\s/@:\[\]?#]+|\[[0-9A-Fa-f:.]+\])"
 _SOCKET = r"(?!//)[^\0?#]+"
+#: The beginning of links, to which a path is added: no question mark, no fragment, no space (RFC 3986).
+_PUBLIC_URL = re.compile(rf"https?://{_HOST}(?::[0-9]{{1,5}})?(?:/[A-Za-z0-9._~-]+)*/?")
 #: Setting -> what its values look like, the lowest port, and the forms in words.
 _FORMS: dict[str, tuple[re.Pattern[str], int, str]] = {
     "store": (
@@ -358,6 +377,11 @@ _FORMS: dict[str, tuple[re.Pattern[str], int, str]] = {
         ),
         0,
         "a list of smtp://HOST:PORT, smtps://HOST:PORT, lmtp://HOST:PORT, lmtp:PATH/TO/SOCKET or maildir:PATH",
+    ),
+    "http": (
+        re.compile(rf"https?://{_HOST}:(?P<port>[0-9]{{1,9}})|http:(?:///[^\0]+|(?!//)[^\0]*/[^\0]+)"),
+        0,
+        "a list of http://HOST:PORT, https://HOST:PORT or http:PATH/TO/SOCKET",
     ),
 }
 

@@ -39,6 +39,7 @@ from monsal.conversation import (
     orphaned_states,
 )
 from monsal.exposure import Apis, Exposure
+from monsal.http import Mount
 from monsal.mail import Upstream
 from monsal.routing import Router
 from monsal.store.contract import Store
@@ -60,7 +61,8 @@ _ORPHANS_MAIL = {"start": "handled by somebody else", "dead": "a dead letter", "
 class Parts:
     """What an App is made of, as far as running it is concerned.
 
-    `entrances` are those of its engines that are open here: the application's own code asks them. `actors` are its own.
+    `entrances` are those of its engines that are open here: the application's own code asks them. `actors` are its own,
+    `mounts` what it serves by HTTP.
     """
 
     router: Router
@@ -70,6 +72,7 @@ class Parts:
     exposures: Sequence[Exposure]
     entrances: list[Entrance]
     actors: Sequence[ActorSpec | GroupSpec] = ()
+    mounts: Sequence[Mount] = ()
 
 
 class DrainReport(msgspec.Struct, frozen=True, kw_only=True):
@@ -322,5 +325,8 @@ def _worker_settings(settings: Settings) -> WorkerSettings:
             hops=settings.authserv_hops,
             organization=organization(),
         ),
-        confirming=Confirming(within=settings.confirm_within, limit=settings.max_unconfirmed),
+        confirming=Confirming(
+            within=settings.confirm_within, limit=settings.max_unconfirmed, hourly=settings.max_questions_per_hour
+        ),
+        public_url=settings.public_url or "",
     )

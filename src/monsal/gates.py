@@ -13,12 +13,12 @@ from monsal.ingress import Gate, Hosts, Logins, Users, server_context
 if TYPE_CHECKING:
     from monsal.engine import Engine
 
-__all__ = ["check_gate", "gate_of"]
+__all__ = ["certificate_of", "check_gate", "gate_of"]
 
 
 def gate_of(settings: Settings, directory: Path, engine: Engine) -> Gate:
     """The gate of an engine's ingresses; paths are relative to the application's directory. Raises ConfigError."""
-    tls = _context(settings, directory)
+    tls = certificate_of(settings, directory)
     asks = engine.router.table.authenticator is not None
     logins = None
     if tls is not None and (settings.auth_users is not None or asks):
@@ -35,12 +35,13 @@ def gate_of(settings: Settings, directory: Path, engine: Engine) -> Gate:
 
 def check_gate(settings: Settings, directory: Path) -> None:
     """Whether certificates and users can be read; raises ConfigError. For a reload, before anything is replaced."""
-    _context(settings, directory)
+    certificate_of(settings, directory)
     if settings.auth_users is not None:
         Users.read(directory / settings.auth_users)
 
 
-def _context(settings: Settings, directory: Path) -> ssl.SSLContext | None:
+def certificate_of(settings: Settings, directory: Path) -> ssl.SSLContext | None:
+    """What TLS is spoken with, if the settings name a certificate. Raises ConfigError."""
     if settings.tls_cert is None:
         return None
     key = None if settings.tls_key is None else directory / settings.tls_key

@@ -1,7 +1,7 @@
 """The life of the server process: the bus on the main thread, everything else on one loop beside it.
 
     start 60-78   this directory is ours, listening sockets, privileges, the application
-    start 80      the units: control, store, outbox, workers, ingress, api; then ready
+    start 80      the units: control, store, outbox, workers, ingress, http, api; then ready
     drain         not ready; no new calls, no new mail; running turns end; the outbox flushes
     stop          the units in reverse: the store is closed, and last the control socket
     exit          what was left is noted; the process ends, or is replaced by a fresh one on the same sockets
@@ -235,6 +235,16 @@ class _Life:
             progress=progress.loop_lags,
             doing=lambda: service.view.tell("ingress").doing,
         )
+        if server.settings.http:
+            yield Unit(
+                "http",
+                start=tells(service.web.start),
+                drain=server.stop_http,
+                requires=("workers",),
+                after=("ingress",),  # and so drained before it
+                drain_limit=drain,
+                doing=lambda: service.view.tell("http").doing,
+            )
         yield Unit(
             "api",
             start=tells(server.start_apis),
@@ -314,7 +324,7 @@ class _Life:
     def _ready(self) -> None:
         facts = self.account.announce()
         self.started = True
-        places = [*facts["smtp"], *facts.get("smtps", ()), *facts["lmtp"], *facts["rpc"]]
+        places = [*facts["smtp"], *facts.get("smtps", ()), *facts["lmtp"], *facts["http"], *facts["rpc"]]
         log.info("ready: %s", ", ".join(places), extra={"action": "ready"})
         self.options.on_ready({**facts, "example": self.server.service.view.example()})
 

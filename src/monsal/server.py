@@ -117,7 +117,7 @@ class Server:
         # Workers whose supervisor was killed end by themselves; until they have, they listen.
         end = time.monotonic() + (_ORPHANS if any(pages(self.run_directory)) else 0.0)
         while True:
-            self.doors = Doors(self.settings.ingress, self.directory, given)
+            self.doors = Doors((*self.settings.ingress, *self.settings.http), self.directory, given)
             try:
                 self.doors.open(ports_only=True)
             except OSError as error:
@@ -202,6 +202,10 @@ class Server:
     async def start_ingresses(self) -> None:
         """Serve who comes to the doors, last of all."""
         await self.service.start_ingresses()
+
+    async def stop_http(self) -> None:
+        """Take no new requests: those that are being answered may end, as far as the time allows."""
+        await self.service.web.stop(min(_LAST_CALL, self._left()))
 
     async def start_apis(self) -> None:
         """Let programs call what is exposed."""

@@ -14,17 +14,14 @@ Everything here belongs to the sockets' loop.
 from __future__ import annotations
 
 import asyncio
-import os
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-import msgspec
-
 from monsal.clock import Clock
-from monsal.config import Settings, mask_secrets
+from monsal.config import Settings
 from monsal.conversation import Sign
 from monsal.conversation.keys import keys_of
 from monsal.delivery import open_relay
@@ -35,33 +32,25 @@ from monsal.ingress import (
     Doors,
     Ingress,
     IngressSettings,
-    LmtpIngress,
     MaildirIngress,
     MemoryBudget,
     SmtpIngress,
     parse_maildir,
 )
-from monsal.memory import memory_of
+from monsal.localview import Doing, LocalView
 from monsal.smtp.settings import ServerSettings
 from monsal.store import Store
 from monsal.store import open as open_store
+from monsal.web import Web
 
 if TYPE_CHECKING:
     from monsal.troupe import Troupe
 
-__all__ = ["Doing", "LocalService", "LocalView", "Service", "View", "addresses_of"]
+__all__ = ["LocalService", "Service", "ServiceOfWeb", "View"]
 
 #: Seconds that a command may have the store when the server wants it, and between two looks: a lock tells nobody.
 _PATIENCE = 5.0
 _LOOK_AGAIN = 0.05
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Doing:
-    """A part of the service in a few words: what it is doing now, and what is wrong with it (None: nothing)."""
-
-    doing: str = ""
-    health: str | None = None
 
 
 class View(Protocol):
@@ -72,7 +61,7 @@ class View(Protocol):
         ...
 
     def addresses(self) -> dict[str, list[str]]:
-        """Where it can be reached: lists under `smtp`, `lmtp`, `rpc`, and `smtps` if there is one."""
+        """Where it can be reached: lists under `smtp`, `lmtp`, `http`, `rpc`, and `smtps` if there is one."""
         ...
 
     def notes(self) -> list[str]:
@@ -96,7 +85,19 @@ class View(Protocol):
         ...
 
     def tell(self, part: str) -> Doing:
-        """How `workers`, `outbox`, `ingress` or `api` is, in words; on any thread, at once."""
+        """How `workers`, `outbox`, `ingress`, `http` or `api` is, in words; on any thread, at once."""
+        ...
+
+
+class ServiceOfWeb(Protocol):
+    """What serves mounted applications."""
+
+    async def start(self) -> None:
+        """Serve what is mounted, if there is an address for it."""
+        ...
+
+    async def stop(self, grace: float) -> None:
+        """Take no new requests: those that are being answered may end within `grace` seconds."""
         ...
 
 
@@ -111,6 +112,11 @@ class Service(Protocol):
     @property
     def view(self) -> View:
         """What it says of itself."""
+        ...
+
+    @property
+    def web(self) -> ServiceOfWeb:
+        """The part that serves HTTP."""
         ...
 
     @property
@@ -216,6 +222,7 @@ class LocalService:
         self.troupe: Troupe | None = None
         self.ingresses: list[SmtpIngress] = []
         self.maildirs: list[MaildirIngress] = []
+        self.web = Web(parts.mounts, settings, directory, doors=doors, entrance=lambda: self.opened().entrance)
         self.report: DrainReport | None = None
 
     @property
@@ -242,6 +249,7 @@ class LocalService:
         could not be let in with, while another generation may still serve."""
         settings = self._settings
         check_gate(settings, self._directory)
+        self.web.check()
         store = self._given
         if store is None:
             store = open_store(settings.store, base=self._directory, tables=self._parts.tables)
@@ -315,6 +323,8 @@ class LocalService:
         budget = MemoryBudget(limits.max_memory)
         gate = gate_of(settings, self._directory, engine)
         for door in self._doors():
+            if door.is_http:
+                continue
             ingress = door.kind(
                 door.take(),
                 engine.spool,
@@ -377,121 +387,3 @@ def _signer(settings: Settings, directory: Path) -> Sign | None:
     from monsal.delivery.dkim import open_signer
 
     return open_signer(directory / settings.dkim_key, domain=settings.dkim_domain, selector=settings.dkim_selector)
-
-
-class LocalView:
-    """What a `LocalService` says of itself."""
-
-    def __init__(self, service: LocalService, directory: Path, store: str) -> None:
-        self._service = service
-        self._directory = directory
-        self._store = store
-        self._since = time.monotonic()
-
-    def store_doing(self) -> str:
-        return self._service.waits_for or mask_secrets(self._store)
-
-    def addresses(self) -> dict[str, list[str]]:
-        found = addresses_of(self._directory, self._service.ingresses)
-        return {**found, "rpc": [] if self._service.engine is None else list(self._service.engine.apis.addresses)}
-
-    def notes(self) -> list[str]:
-        return []
-
-    def example(self) -> str:
-        engine = self._service.engine
-        return (engine.router.table.example() if engine is not None else None) or "ADDRESS"
-
-    async def figures(self) -> dict[str, Any]:
-        engine = self._service.engine
-        if engine is None:
-            return {}
-        return {
-            "ingress": {
-                address: msgspec.structs.asdict(ingress.statistics())
-                for ingress in self._service.ways_in()
-                for address in ingress.addresses
-            },
-            "worker": msgspec.structs.asdict(engine.worker.statistics()),
-            "spool": msgspec.structs.asdict(engine.spool.statistics()),
-            "relay": msgspec.structs.asdict(engine.pump.statistics()),
-            "rpc": asdict(engine.apis.statistics()),
-        }
-
-    def progress(self) -> tuple[int, float] | None:
-        engine = self._service.engine
-        if engine is None:
-            return None
-        counts = engine.worker.statistics()
-        due = engine.store.next_work()
-        late = 0.0 if due is None else engine.clock.now() - due
-        return counts.turns + counts.failures + counts.conflicts + counts.fenced, late
-
-    async def workers(self) -> list[dict[str, Any]]:
-        engine = self._service.engine
-        if engine is None:
-            return []
-        counts = engine.worker.statistics()
-        row = {
-            "name": "server",
-            "pid": os.getpid(),
-            "state": "running",
-            "uptime": round(time.monotonic() - self._since, 1),
-            "turns": counts.turns,
-            "memory": memory_of(os.getpid()),
-            "restarts": 0,
-            "last_end": "",
-            "silent": 0.0,
-            "doing": engine.worker.describe(),
-        }
-        troupe = self._service.troupe
-        return [row, *([] if troupe is None else troupe.rows())]
-
-    def tell(self, part: str) -> Doing:
-        engine = self._service.engine
-        return Doing() if engine is None else _TELL[part](engine, self._service.ingresses)
-
-
-def _workers(engine: Engine, ingresses: list[SmtpIngress]) -> Doing:
-    stuck = engine.worker.statistics().stuck
-    health = f"{stuck} handlers are past their deadline; their correspondents wait" if stuck else None
-    return Doing(doing=engine.worker.describe(), health=health)
-
-
-def _outbox(engine: Engine, ingresses: list[SmtpIngress]) -> Doing:
-    in_flight = engine.pump.statistics().in_flight
-    return Doing(
-        doing=f"{in_flight} mails are being sent" if in_flight else "",
-        health=f"the relay takes nothing: {engine.pump.reason}" if engine.pump.reason else None,
-    )
-
-
-def _ingress(engine: Engine, ingresses: list[SmtpIngress]) -> Doing:
-    found = [ingress.statistics() for ingress in ingresses]
-    connections, busy = sum(each.connections for each in found), sum(each.busy for each in found)
-    return Doing(
-        doing=f"{connections} connections, {busy} of them with a mail that is being stored" * bool(connections)
-    )
-
-
-def _api(engine: Engine, ingresses: list[SmtpIngress]) -> Doing:
-    stuck = engine.apis.statistics().stuck
-    health = f"{stuck} calls of programs are past their deadline and hang" if stuck else None
-    return Doing(doing=engine.apis.describe(), health=health)
-
-
-_TELL: Mapping[str, Callable[[Engine, list[SmtpIngress]], Doing]] = {
-    "workers": _workers,
-    "outbox": _outbox,
-    "ingress": _ingress,
-    "api": _api,
-}
-
-
-def addresses_of(directory: Path, ingresses: list[SmtpIngress]) -> dict[str, list[str]]:
-    """Where ingresses listen, by protocol; paths from the application's directory."""
-    addresses: dict[str, list[str]] = {"smtp": [], "lmtp": [], "http": []}
-    for ingress in ingresses:
-        kind = "lmtp" if isinstance(ingress, LmtpIngress) else "smtps" if ingress.gate.implicit else "smtp"
-        addresses.setdefault(kind, []).extend(address.removeprefix(f"{directory}/") for address in ingress.addresses)
-    return addresses

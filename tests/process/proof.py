@@ -101,7 +101,8 @@ class Trial:
     """How hard it is: kills in all, mails a second, who writes, over how many connections.
 
     `workers` are processes beside the server; then `victims` says who is killed: names of `monsal workers` (without
-    their number), or `server`. `messages` is how many mails there have to be in the end.
+    their number), or `server`. `messages` is how many mails there have to be in the end. With `rate` 0 nobody waits
+    between two mails; what is left to do then at the end may need more `patience`, in seconds.
     """
 
     kills: int
@@ -113,6 +114,7 @@ class Trial:
     correspondents: int = 300
     connections: int = 10
     size: int = 1000
+    patience: float = 120.0
 
 
 class Witness(Protocol):
@@ -240,7 +242,7 @@ def put_to_the_proof(directory: Path, trial: Trial, kind: type[E], *, witness: W
         _live_for_a_while(server, load, dice)
         load.send_signal(signal.SIGTERM)
         assert load.wait(120) == 0, "the load was not stopped cleanly"
-        server.wait_idle(patience=120)
+        server.wait_idle(patience=trial.patience)
         code = server.stop()
         assert code == 0, f"the last stop was not clean, exit {code}:\n{server.log()}"
         assert not server.ready_file.exists(), "run/ready.json is there after the server has gone"

@@ -489,7 +489,7 @@ def test_an_unknown_user_is_a_usage_error(home: Path) -> None:
 
 def test_check_says_whether_an_application_is_fit(home: Path) -> None:
     make_application(home, QUIET)
-    assert "can be served, with 1 routes" in monsal("run", "--check", "--dir", home).stdout
+    assert "can be served, with 1 route: " in monsal("run", "--check", "--dir", home).stdout
     assert not (home / "run").exists()
     (home / "handlers.py").write_text("from monsal import route\n@route('x@(nope)')\ndef START(m): ...\n")
     assert monsal("run", "--check", "--dir", home).returncode == 64

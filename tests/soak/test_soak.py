@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from evidence import DeskEvidence, Evidence, HelpdeskEvidence
-from proof import Trial, desk, helpdesk, put_to_the_proof
+from proof import Trial, desk, helpdesk, put_to_the_proof, smtp_witness
 
 SECONDS = float(os.environ.get("MONSAL_SOAK_SECONDS", "60"))
 SEED = int(os.environ.get("MONSAL_SOAK_SEED", "1"))
@@ -55,6 +55,41 @@ def test_ten_thousand_mails_over_four_workers(home: Path) -> None:
     assert len(evidence.acknowledged) >= 10_000
     contradictions = evidence.contradictions()
     assert contradictions == {}, f"seed {SEED}; kept in {keep(home, SEED)}"
+
+
+#: For one process, and for two workers beside those that they need: who is killed.
+_AT_FULL_LOAD = ((0, ("server",)), (2, ("worker", "worker", "store", "server")))
+
+
+@pytest.mark.timeout(SECONDS * 2 + 2400)
+def test_kills_at_full_load(home: Path) -> None:
+    """Given fifty sessions that are never idle and a mail server that takes the answers, so that mails wait for their
+    turn and answers to leave at each kill, all claims hold; without workers and with two of them in turn."""
+    end = time.monotonic() + SECONDS
+    seed = SEED
+    while seed < SEED + len(_AT_FULL_LOAD) or time.monotonic() < end:
+        directory = home / f"round-{seed}"
+        directory.mkdir()
+        workers, victims = _AT_FULL_LOAD[seed % len(_AT_FULL_LOAD)]
+        trial = Trial(
+            kills=10,
+            workers=workers,
+            victims=victims,
+            connections=50,
+            correspondents=500,
+            rate=0,
+            seed=seed,
+            patience=600,
+        )
+        with smtp_witness() as witness:
+            application = desk(directory, relay=f"smtp://127.0.0.1:{witness.port}")
+            evidence = put_to_the_proof(application, trial, DeskEvidence, witness=witness)
+        print(
+            f"seed {seed}, full load, {workers} workers: {len(evidence.captured)} left; {json.dumps(evidence.summary)}"
+        )
+        contradictions = evidence.contradictions()
+        assert contradictions == {}, f"seed {seed}; kept in {keep(directory, seed)}"
+        seed += 1
 
 
 def keep(directory: Path, seed: int) -> Path:

@@ -1,1 +1,2 @@
-"""Lists of people who write to each other: `members` is who belongs to them and writes, `digest` what comes daily."""
+"""Lists of people who write to each other: `members` is who belongs to them and writes, `digest` what comes daily,
+`pages` how one leaves by a click."""

@@ -1,6 +1,6 @@
 """One machine for each list, whose state all who write share: START (nothing is collected), COLLECTING."""
 
-from maillist.lists import headers, host_of, members, name_of
+from maillist.lists import headers, host_of, name_of, way_out
 from monsal import after, current, on_bounce, reply, route, send, state_key_generator
 
 
@@ -36,22 +36,27 @@ def collect(message):
 
 
 def SEND(message):
-    """All posts since the last digest, as one mail to all who want it so; and again in a day, until there is none.
+    """All posts since the last digest, to all who want it so; and again in a day, until there is none.
+
+    Each reader gets a mail of their own, with a link to leave by one click: that is what bulk mail is asked for
+    (RFC 8058). A post of somebody goes out as one mail for all (see `members.post`), whose content is stored once.
 
     Whoever writes at this moment runs beside this turn: what is sent is what was read, and no more is deleted.
     """
     name, host = name_of(message.recipient), host_of(message.recipient)
     posts = current().read("select rowid, subject, text from post where list = ? order by rowid", (name,))
-    readers = members(name, digest=True)
+    readers = current().read("select address, joined from member where list = ? and digest = 1", (name,))
     if not posts or not readers:
         return START
     current().write("delete from post where list = ? and rowid <= ?", (name, posts[-1][0]))
-    send(
-        bcc=readers,
-        subject=f"[{name}] digest: {len(posts)} mail{'s' * (len(posts) != 1)}",
-        text="\n\n".join(f"* {subject}\n\n{text}" for _, subject, text in posts),
-        sender=f"{name}@{host}",
-        headers=headers(name, host),
-    )
+    text = "\n\n".join(f"* {subject}\n\n{text}" for _, subject, text in posts)
+    for address, joined in readers:
+        send(
+            address,
+            subject=f"[{name}] digest: {len(posts)} mail{'s' * (len(posts) != 1)}",
+            text=text,
+            sender=f"{name}@{host}",
+            headers=headers(name, host, leave=way_out(name, host, address, joined), who=address),
+        )
     after(days=1, run=SEND)
     return COLLECTING

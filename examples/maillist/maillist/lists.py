@@ -1,6 +1,14 @@
 """What both machines know of a list: its name, its members, and the header fields that tell it (RFC 2369, RFC 2919)."""
 
+import msgspec
+
 from monsal import current
+
+
+class Leave(msgspec.Struct):
+    """Whoever it was made for leaves by it, without a question: the membership that it is about, and no later one."""
+
+    joined: int
 
 
 def name_of(address):
@@ -18,12 +26,30 @@ def members(name, *, digest):
     return [address for (address,) in rows]
 
 
-def headers(name, host, *, leave=None):
-    """The fields of a mail of the list. `leave` is an address that asks nothing, for a mail to one person."""
+def membership(name, address):
+    """The number of somebody's membership; None if they are no member."""
+    rows = current().read("select joined from member where list = ? and address = ?", (name, address))
+    return rows[0][0] if rows else None
+
+
+def way_out(name, host, address, joined):
+    """The address by which that member leaves, without a question."""
+    return current().address_for(Leave(joined=joined), correspondent=address, name=name, host=host)
+
+
+def headers(name, host, *, leave=None, who=""):
+    """The fields of a mail of the list. `leave` is the address by which `who` leaves without a question, for a mail to
+    them alone: it comes with a link for one click (RFC 8058), as whoever has the one may do what the other does."""
+    one_click = {}
+    unsubscribe = f"<mailto:{leave or f'{name}-unsubscribe@{host}'}>"
+    if leave:
+        unsubscribe = f"<{current().url_for('/list/leave', by=leave, who=who)}>, {unsubscribe}"
+        one_click = {"List-Unsubscribe-Post": "List-Unsubscribe=One-Click"}
     return {
+        **one_click,
         "List-Id": f"<{name}.{host}>",
         "List-Post": f"<mailto:{name}@{host}>",
         "List-Subscribe": f"<mailto:{name}-subscribe@{host}>",
-        "List-Unsubscribe": f"<mailto:{leave or f'{name}-unsubscribe@{host}'}>",
+        "List-Unsubscribe": unsubscribe,
         "Precedence": "list",
     }

@@ -3,7 +3,7 @@
 import msgspec
 
 from maillist import digest
-from maillist.lists import headers, members, name_of
+from maillist.lists import Leave, headers, members, membership, name_of, way_out
 from monsal import Capability, current, days, on_bounce, otherwise, reply, route, send, state_key_generator
 
 
@@ -11,12 +11,6 @@ class Join(msgspec.Struct):
     """Whoever writes to an address with this in it wanted to join, and reads mail at the address that asked."""
 
     digest: bool
-
-
-class Leave(msgspec.Struct):
-    """Whoever writes there leaves, without a question."""
-
-    now: bool
 
 
 @state_key_generator
@@ -41,14 +35,17 @@ def ASKED(message, name, host, word=None, cap=None):
     if cap is None:
         ask(message, name)
         return ASKED
-    current().write("insert or replace into member values (?, ?, ?)", (name, message.sender, int(cap.digest)))
-    leave = current().address_for(Leave(now=True))
+    # No two memberships have the same number: who joins again is not taken off by an old mail.
+    joined = int(current().turn_id[:8], 16)
+    row = (name, message.sender, int(cap.digest), joined)
+    current().write("insert or replace into member (list, address, digest, joined) values (?, ?, ?, ?)", row)
+    leave = way_out(name, host, message.sender, joined)
     reply(
         f"Welcome to {name}! Write to {name}@{host}, and all members get it.\n\n"
         f"To have one mail a day instead, write to {name}-digest@{host}; to leave, to {leave}.",
         subject=f"Welcome to {name}",
         sender=f"{name}@{host}",
-        headers=headers(name, host, leave=leave),
+        headers=headers(name, host, leave=leave, who=message.sender),
     )
     return MEMBER
 
@@ -58,14 +55,13 @@ def ASKED(message, name, host, word=None, cap=None):
 @route("(name)-l+(cap)@(host)", cap=Capability(Leave, ttl=days(365), bound=True))
 def MEMBER(message, name, host, word="post", cap=None):
     if cap is not None:
-        current().write("delete from member where list = ? and address = ?", (name, message.sender))
-        reply(f"You have left {name}.", sender=f"{name}@{host}")
-        return START
+        return leave(message, name, host, cap.joined)
     if word == "post":
         post(message, name, host)
     elif word == "unsubscribe":
         # From can be forged, so whoever asks has to show that they read mail there.
-        reply("Answer this mail, and you have left.", sender=current().address_for(Leave(now=True)))
+        joined = membership(name, message.sender)
+        reply("Answer this mail, and you have left.", sender=way_out(name, host, message.sender, joined))
     elif word == "subscribe":
         reply(f"You are a member of {name} already.")
     else:
@@ -73,6 +69,15 @@ def MEMBER(message, name, host, word="post", cap=None):
         current().write("update member set digest = ? where list = ? and address = ?", values)
         reply("You get one mail a day." if word == "digest" else "You get each mail as it comes.")
     return MEMBER
+
+
+def leave(message, name, host, joined):
+    if joined != membership(name, message.sender):
+        reply(f"That was about an earlier time on {name}; to leave now, use a newer mail.", sender=f"{name}@{host}")
+        return MEMBER
+    current().write("delete from member where list = ? and address = ?", (name, message.sender))
+    reply(f"You have left {name}.", sender=f"{name}@{host}")
+    return START
 
 
 @otherwise

@@ -6,6 +6,23 @@ LIST = "tea@lists.example.com"
 ANN, BOB, EVE = "ann@example.net", "bob@example.net", "eve@example.net"
 
 
+ONE_CLICK = b"List-Unsubscribe=One-Click"
+FORM = b'--x\r\nContent-Disposition: form-data; name="List-Unsubscribe"\r\n\r\nOne-Click\r\n--x--\r\n'
+
+
+def uris_of(play):
+    """Where the last mail says that its list is left: the link, and the address (RFC 2369, section 3.2)."""
+    return [uri.strip().strip("<>") for uri in play.last["List-Unsubscribe"].split(",")]
+
+
+def link_of(play):
+    return uris_of(play)[0]
+
+
+def mailto_of(play):
+    return uris_of(play)[1].removeprefix("mailto:")
+
+
 def word(name):
     return f"tea-{name}@lists.example.com"
 
@@ -45,8 +62,7 @@ def test_who_joins_confirms_writes_and_leaves(conversation, member, mail):
 
 def test_the_welcome_has_an_address_that_needs_no_question(member):
     ann = member(ANN)
-    leave = ann.last["List-Unsubscribe"].removeprefix("<mailto:").removesuffix(">")
-    ann.say(leave, "").expect("You have left").expect_state("START")
+    ann.say(mailto_of(ann), "").expect("You have left").expect_state("START")
 
 
 def test_nobody_is_put_on_a_list_or_taken_off_by_somebody_else(conversation, member, mail):
@@ -58,9 +74,59 @@ def test_nobody_is_put_on_a_list_or_taken_off_by_somebody_else(conversation, mem
     eve.say(question["From"].strip("<>"), "yes", in_reply_to=question)
     assert mail.query("select * from member") == []
     ann.answer("yes").expect("Welcome")
-    leave = ann.last["List-Unsubscribe"].removeprefix("<mailto:").removesuffix(">")
-    eve.say(leave, "")
+    eve.say(mailto_of(ann), "")
     assert mail.query("select address from member") == [(ANN,)]
+
+
+def test_one_click_leaves_and_a_look_does_not(member, mail):
+    ann, bob = member(ANN), member(BOB)
+    assert ann.last["List-Unsubscribe-Post"] == "List-Unsubscribe=One-Click"
+    link = link_of(ann)
+    assert link.startswith("https://lists.example.com/list/leave?")
+    asked = mail.request("GET", link)
+    assert asked.status == 200
+    assert "<form method=" in asked.text
+    assert asked.headers["cache-control"] == "no-store"
+    assert mail.request("POST", link, b"yes=1").status == 400
+    assert {address for (address,) in mail.query("select address from member")} == {ANN, BOB}
+    left = mail.request("POST", link, ONE_CLICK)
+    assert (left.status, "You leave tea" in left.text) == (200, True)
+    ann.expect("You have left tea").expect_state("START")
+    # A mail program may ask twice, and somebody click again much later: nothing more comes of it.
+    assert mail.request("POST", link, ONE_CLICK).status == 200
+    ann.wait(days=4)
+    again = mail.request("POST", link, FORM, headers={"content-type": "multipart/form-data; boundary=x"})
+    assert (again.status, "You are not on tea" in again.text) == (200, True)
+    bob.say(LIST, "Anybody?")
+    ann.expect("no use any more").expect_nothing()
+
+
+def test_a_link_is_good_for_whom_and_when_it_was_made(conversation, member, mail):
+    ann = member(ANN)
+    member(BOB)
+    link = link_of(ann)
+    place = link.index("%40") - 5
+    forged = link[:place] + ("b" if link[place] == "a" else "a") + link[place + 1 :]
+    for bad in (forged, link.replace("ann%40", "bob%40"), link.partition("&who")[0]):
+        assert mail.request("POST", bad, ONE_CLICK).status == 404, bad
+    assert mail.request("POST", link, ONE_CLICK + b"&x=" + b"x" * 100_000).status == 413
+    assert mail.rows("dead") == []
+    # Ann leaves, and joins again: the link of before takes nobody off.
+    ann.say(mailto_of(ann), "").expect("You have left")
+    ann.wait(days=4).say(word("subscribe")).expect("Answer").answer("yes").expect("Welcome")
+    mail.request("POST", link, ONE_CLICK)
+    ann.expect("an earlier time on tea").expect_state("MEMBER").wait(days=366)
+    assert mail.request("POST", link, ONE_CLICK).status == 404
+    assert {address for (address,) in mail.query("select address from member")} == {ANN, BOB}
+
+
+def test_a_digest_is_left_by_one_click(member, mail):
+    ann, bob = member(ANN), member(BOB)
+    bob.say(word("digest")).expect("one mail a day")
+    ann.say(LIST, "One", subject="first")
+    bob.wait(days=1).expect("One")
+    assert mail.request("POST", link_of(bob), ONE_CLICK).status == 200
+    bob.expect("You have left tea").expect_state("START", "maillist.members:tea")
 
 
 def test_a_question_can_be_answered_once_and_for_three_days(conversation, mail):
@@ -110,7 +176,7 @@ def test_ten_thousand_members_and_one_content(monsal_client, store):
     ann = mail.conversation(ANN).say(word("subscribe")).expect("Answer").answer("yes").expect("Welcome")
     mail.write(
         "insert into member with recursive n(n) as (values (1) union all select n + 1 from n where n < 10000)"
-        " select 'tea', 'm' || n || '@example.org', 0 from n"
+        " select 'tea', 'm' || n || '@example.org', 0, n from n"
     )
     mail.relay.hang()
     before = mail.query("select count(*), sum(size) from monsal_bodies")[0]

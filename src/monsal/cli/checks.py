@@ -17,14 +17,11 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from monsal.cli.findings import Case, Finding
 from monsal.cli.outside import certificates, names, relay
 from monsal.errors import MonsalError, NotRunning
-
-if TYPE_CHECKING:
-    pass
 
 __all__ = ["CHECKS", "examine", "file_system_of"]
 
@@ -208,12 +205,12 @@ def _lock(case: Case) -> Iterator[Finding]:
 
 def _ports(case: Case) -> Iterator[Finding]:
     """Whether the listening sockets could be had; those of a running server are its own."""
-    from monsal.ingress.listen import parse_bind
+    from monsal.ingress.doors import bind_of
 
     if case.server is not None:
         return
-    for text in case.settings.ingress:
-        bind = parse_bind(text)
+    for text in (*case.settings.ingress, *case.settings.http):
+        bind = bind_of(text)
         if bind.path:
             yield from _socket_path(text, case.directory / bind.path)
             continue
@@ -227,7 +224,7 @@ def _ports(case: Case) -> Iterator[Finding]:
                 errno.EADDRINUSE: f"`ss -ltnp 'sport = :{bind.port}'` says who has it; end that, or take another port",
                 errno.EACCES: "start as root with --user, or with the sockets of `monsal systemd --socket`",
                 errno.EADDRNOTAVAIL: "this machine has no such address; `ip addr` lists those it has",
-            }.get(error.errno or 0, "set ingress to an address of this machine")
+            }.get(error.errno or 0, f"take an address of this machine instead of {bind.host}")
             said = error.strerror or str(error)
             yield Finding(check="ports", level="error", text=f"{text} cannot be had: {said}", advice=advice)
         else:

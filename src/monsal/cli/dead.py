@@ -9,10 +9,10 @@ from typing import Any
 import click
 
 from monsal.cli.called import typed
-from monsal.cli.exits import FAILED, OK
-from monsal.cli.options import directory_option, json_option, limit_option
-from monsal.cli.output import clean, print_json, print_rows
-from monsal.cli.reach import act, looking
+from monsal.cli.listing import each, lister
+from monsal.cli.options import directory_option, json_option
+from monsal.cli.output import clean, print_json
+from monsal.cli.reach import looking
 from monsal.cli.root import Actions
 from monsal.errors import MonsalError
 
@@ -36,13 +36,9 @@ def command() -> None:
 
 
 @command.command("list")
-@directory_option
-@json_option
-@limit_option
-def list_(directory: Path, as_json: bool, limit: int) -> None:
+@lister("dead", COLUMNS, empty="there are no dead letters")
+def list_() -> None:
     """Show all dead letters, oldest first."""
-    with looking(directory) as view:
-        print_rows(view.rows("dead", limit), COLUMNS, as_json=as_json, empty="there are no dead letters")
 
 
 @command.command("show")
@@ -94,7 +90,7 @@ def _print_detail(facts: dict[str, Any]) -> None:
 @directory_option
 def replay(rows: tuple[int, ...], directory: Path) -> int:
     """Have dead letters handled again; handlers that were done with them stay done."""
-    return _each(directory, "replay", rows, "waits to be handled again")
+    return each(directory, "replay", rows, done="waits to be handled again", missing="no dead letter")
 
 
 @command.command("drop")
@@ -102,15 +98,4 @@ def replay(rows: tuple[int, ...], directory: Path) -> int:
 @directory_option
 def drop(rows: tuple[int, ...], directory: Path) -> int:
     """Give dead letters up; they count as dropped."""
-    return _each(directory, "drop", rows, "is dropped")
-
-
-def _each(directory: Path, method: str, rows: tuple[int, ...], done: str) -> int:
-    code = OK
-    for row in rows:
-        if act(directory, method, row=row):
-            click.echo(f"{row} {done}")
-        else:
-            click.echo(f"monsal: there is no dead letter with the id {row}", err=True)
-            code = FAILED
-    return code
+    return each(directory, "drop", rows, done="is dropped", missing="no dead letter")

@@ -70,7 +70,7 @@ def _findings(directory: Path, target: str) -> Iterator[Any]:
     try:
         settings = resolve(directory).settings
     except MonsalError as error:
-        advice = f"mend it; `{typed('config', directory=directory)}` shows all settings"
+        advice = f"mend it where it says, then `{typed('doctor', directory=directory)}` looks at the rest"
         yield Finding(check="settings", level="error", text=str(error), advice=advice)
         return
     server: dict[str, Any] | None

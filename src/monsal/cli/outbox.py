@@ -6,10 +6,8 @@ from pathlib import Path
 
 import click
 
-from monsal.cli.exits import FAILED, OK
-from monsal.cli.options import directory_option, json_option, limit_option
-from monsal.cli.output import print_rows
-from monsal.cli.reach import act, looking
+from monsal.cli.listing import each, lister
+from monsal.cli.options import directory_option
 from monsal.cli.root import Actions
 
 __all__ = ["command"]
@@ -29,13 +27,9 @@ def command() -> None:
 
 
 @command.command("list")
-@directory_option
-@json_option
-@limit_option
-def list_(directory: Path, as_json: bool, limit: int) -> None:
+@lister("outbox", COLUMNS, empty="all mail has left")
+def list_() -> None:
     """Show outgoing mail that has not left, oldest first."""
-    with looking(directory) as view:
-        print_rows(view.rows("outbox", limit), COLUMNS, as_json=as_json, empty="all mail has left")
 
 
 @command.command("retry")
@@ -43,7 +37,7 @@ def list_(directory: Path, as_json: bool, limit: int) -> None:
 @directory_option
 def retry(ids: tuple[int, ...], directory: Path) -> int:
     """Try deferred or failed mail at once."""
-    return _each(directory, "retry_outgoing", ids, "will be tried now", "no deferred or failed mail")
+    return each(directory, "retry_outgoing", ids, done="will be tried now", missing="no deferred or failed mail")
 
 
 @command.command("cancel")
@@ -51,15 +45,4 @@ def retry(ids: tuple[int, ...], directory: Path) -> int:
 @directory_option
 def cancel(ids: tuple[int, ...], directory: Path) -> int:
     """Never send waiting or deferred mail; it counts as failed."""
-    return _each(directory, "cancel_outgoing", ids, "will not be sent", "no waiting or deferred mail")
-
-
-def _each(directory: Path, method: str, ids: tuple[int, ...], done: str, missing: str) -> int:
-    code = OK
-    for number in ids:
-        if act(directory, method, row=number):
-            click.echo(f"{number} {done}")
-        else:
-            click.echo(f"monsal: there is {missing} with the id {number}", err=True)
-            code = FAILED
-    return code
+    return each(directory, "cancel_outgoing", ids, done="will not be sent", missing="no waiting or deferred mail")

@@ -29,6 +29,7 @@ __all__ = [
     "OUTBOX",
     "Ready",
     "View",
+    "What",
     "act",
     "control_client",
     "looking",
@@ -127,7 +128,8 @@ def not_running(directory: Path, *, also: str = "") -> MonsalError:
     """The error that says that there is no server, and what to do; another one where none could be started."""
     if not is_application(directory):
         return no_application(directory, also=also)
-    return NotRunning(f"no server is running in {directory}: start it with `{typed('run', directory=directory)}`{also}")
+    start = typed("run", directory=directory)
+    return NotRunning(f"no server is running in {directory.resolve()}: start it with `{start}`{also}")
 
 
 class View(Protocol):

@@ -76,6 +76,14 @@ class Actions(click.Group):
             args = ["list", *args]
         return super().parse_args(ctx, args)
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and args[0] not in self.commands:
+            there_are = ", ".join(self.list_commands(ctx))
+            raise click.UsageError(f"there is no {ctx.info_name} {args[0]!r}; there are {there_are}", ctx)
+        return super().resolve_command(ctx, args)
+
 
 class Commands(click.Group):
     """All commands, each imported when it is used; errors leave as one line and an exit code."""
@@ -98,6 +106,8 @@ class Commands(click.Group):
 
             near = difflib.get_close_matches(args[0], COMMANDS, n=1)
             hint = f"did you mean {near[0]}?" if near else f"{typed('--help')} lists all commands"
+            if args[0] in ("help", "version"):  # of other programs these are commands
+                hint = f"say {typed(*args[1:2], f'--{args[0]}')}"
             raise click.UsageError(f"there is no command {args[0]!r}; {hint}", ctx)
         return super().resolve_command(ctx, args)
 

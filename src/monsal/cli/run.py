@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -14,6 +15,9 @@ from monsal.cli.options import app_option, directory_option
 from monsal.cli.serving import Serving, check_here, in_the_background, serve_here, to_log_file
 from monsal.errors import UsageError
 from monsal.ownership import owner_to_be
+
+if TYPE_CHECKING:
+    from monsal.app import App
 
 __all__ = ["command"]
 
@@ -99,16 +103,26 @@ def command(
     settings = app.settings(directory.resolve()).override(given)
     if check:
         check_here(app, directory, settings, log_file)
-        click.echo(
-            f"{directory.resolve()} can be served, with {len(app.router.table.routes)} routes: "
-            f"`{typed('run', directory=directory)}`"
-        )
+        _say_fit(app, directory)
         return OK
     if log_file is not None:
         to_log_file(log_file, owner_to_be(user, group))
     serving = Serving(app, directory, settings, pid_file=pid_file, user=user, group=group, umask=umask)
     overrides = ((given, "the command line"),)
     return serve_here(replace(serving, quiet=log_file is not None, target=target, overrides=overrides))
+
+
+def _say_fit(app: App, directory: Path) -> None:
+    """Say that the application can be served, and whether its routes leave mail without a handler all the same."""
+    from monsal.routing import findings
+
+    routes = len(app.router.table.routes)
+    odd = sum(finding.severity == "warning" for finding in findings(app.router.table))
+    can = f"{directory.resolve()} can be served, with {routes} route{'' if routes == 1 else 's'}"
+    click.echo(f"{can}: `{typed('run', directory=directory)}`")
+    if odd:
+        look = typed("routes", "--check", directory=directory)
+        click.echo(f"{odd} thing{'' if odd == 1 else 's'} about the routes may not be meant so: `{look}`")
 
 
 def _check_places(*files: Path | None) -> None:

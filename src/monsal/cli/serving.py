@@ -87,7 +87,11 @@ def serve_here(serving: Serving) -> int:
         return serve(serving.app.parts(), serving.directory, serving.settings, options)
     except OSError as error:
         # A port that is taken, a directory that cannot be written: the place is not fit, the application may be.
-        said = _taken(error, settings.ingress) or f"cannot serve {serving.directory}: {error}"
+        said = (
+            _taken(error, "ingress", settings.ingress)
+            or _taken(error, "http", settings.http)
+            or f"cannot serve {serving.directory}: {error}"
+        )
         click.echo(f"monsal: {said}", err=True)
         return UNAVAILABLE
 
@@ -104,6 +108,10 @@ def check_here(app: App, directory: Path, settings: Resolved, log_file: Path | N
         from monsal.gates import check_gate
 
         check_gate(settings.settings, directory.resolve())
+    if settings.settings.http:
+        from monsal.web import check_web
+
+        check_web(app.parts().mounts, settings.settings)
     from monsal.conversation.templates import Templates
 
     Templates(directory / app.parts().templates).check()
@@ -113,7 +121,7 @@ def check_here(app: App, directory: Path, settings: Resolved, log_file: Path | N
     from monsal.ingress import Doors
 
     make_room(settings.settings.store, directory.resolve())
-    doors = Doors(settings.settings.ingress, directory.resolve(), listen_fds())
+    doors = Doors((*settings.settings.ingress, *settings.settings.http), directory.resolve(), listen_fds())
     try:
         if log_file is not None:
             os.close(open_log(log_file))
@@ -211,21 +219,21 @@ def to_log_file(path: Path, owner: tuple[int, int] | None) -> None:
         os.close(descriptor)
 
 
-def _taken(error: OSError, ingress: tuple[str, ...]) -> str | None:
+def _taken(error: OSError, setting: str, urls: tuple[str, ...]) -> str | None:
     """What to do if `error` says that the port of one of the addresses is taken; None if it says something else."""
     if error.errno != errno.EADDRINUSE:
         return None
     # The longest: smtp://h:88 is also the beginning of smtp://h:8825.
-    url = max((url for url in ingress if url in str(error)), key=len, default=None)
+    url = max((url for url in urls if url in str(error)), key=len, default=None)
     place, colon, port = (url or "").rpartition(":")
     if url is None or not port.isdigit():
         return None
     other = f"{place}{colon}{int(port) + 1 if int(port) < 65535 else 8825}"
-    all_of_them = [other if each == url else each for each in ingress]
+    all_of_them = [other if each == url else each for each in urls]
     listed = ", ".join(f'"{each}"' for each in all_of_them)
     return (
         f"{url} is in use: another monsal? Stop it, or choose a port: "
-        f"ingress = [{listed}] in {CONFIG_FILE}, or MONSAL_INGRESS={','.join(all_of_them)}"
+        f"{setting} = [{listed}] in {CONFIG_FILE}, or MONSAL_{setting.upper()}={','.join(all_of_them)}"
     )
 
 
@@ -235,6 +243,7 @@ def _welcome(facts: Mapping[str, Any], directory: Path, settings: Settings) -> N
     leaves = " (files it; nothing leaves this machine)" if settings.relay.startswith("capture:") else ""
     for name, text in (
         ("mail in", ", ".join([*facts["smtp"], *facts.get("smtps", ()), *facts["lmtp"]]) or "nowhere"),
+        *([("http", ", ".join(facts["http"]))] if facts["http"] else []),
         ("mail out", f"{mask_secrets(settings.relay)}{leaves}"),
         ("write to it", f'{typed("say", facts["example"], directory=where)} "Hello"'),
         ("look", typed("status", directory=where)),

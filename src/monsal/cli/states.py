@@ -12,8 +12,9 @@ import click
 from monsal.address import fold
 from monsal.cli.called import typed
 from monsal.cli.exits import FAILED, OK
+from monsal.cli.listing import lister
 from monsal.cli.loading import load_app
-from monsal.cli.options import app_option, directory_option, json_option, limit_option
+from monsal.cli.options import app_option, directory_option, json_option
 from monsal.cli.output import clean, print_rows
 from monsal.cli.reach import act, looking
 from monsal.cli.root import Actions
@@ -43,13 +44,9 @@ def command() -> None:
 
 
 @command.command("list")
-@directory_option
-@json_option
-@limit_option
-def list_(directory: Path, as_json: bool, limit: int) -> None:
+@lister("states", COLUMNS, empty="all conversations are at START")
+def list_() -> None:
     """Show all conversations, those that moved longest ago first."""
-    with looking(directory) as view:
-        print_rows(view.rows("states", limit), COLUMNS, as_json=as_json, empty="all conversations are at START")
 
 
 @command.command("show")

@@ -8,9 +8,9 @@ import click
 
 from monsal.address import is_address
 from monsal.cli.exits import FAILED, OK
-from monsal.cli.options import directory_option, json_option, limit_option
-from monsal.cli.output import print_rows
-from monsal.cli.reach import act, looking
+from monsal.cli.listing import lister
+from monsal.cli.options import directory_option
+from monsal.cli.reach import act
 from monsal.cli.root import Actions
 
 __all__ = ["command"]
@@ -30,13 +30,9 @@ def command() -> None:
 
 
 @command.command("list")
-@directory_option
-@json_option
-@limit_option
-def list_(directory: Path, as_json: bool, limit: int) -> None:
+@lister("suppressed", COLUMNS, empty="every address is written to")
+def list_() -> None:
     """Show the addresses, each with why and until when; without a time it is for good."""
-    with looking(directory) as view:
-        print_rows(view.rows("suppressed", limit), COLUMNS, as_json=as_json, empty="every address is written to")
 
 
 @command.command("add")

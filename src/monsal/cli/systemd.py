@@ -18,6 +18,8 @@ from monsal.cli.loading import is_application, no_application, resolve
 from monsal.cli.options import directory_option
 from monsal.config import Resolved, Settings
 from monsal.errors import UsageError
+from monsal.ingress import parse_maildir
+from monsal.ingress.listen import parse_bind
 
 __all__ = ["command"]
 
@@ -169,7 +171,7 @@ def _before(user: str, home: Path) -> Iterator[str]:
 
 
 def _written(settings: Settings, home: Path) -> str:
-    """Where it writes: below run, and where the store and a relay that files mail are."""
+    """Where it writes: below run, and where the store, a relay that files mail, sockets and maildirs are."""
     places = {str(home / "run")}
     for scheme, text in (("sqlite:///", settings.store), ("capture:", settings.relay)):
         if text.startswith(scheme):
@@ -177,7 +179,20 @@ def _written(settings: Settings, home: Path) -> str:
             place = path.parent if scheme == "sqlite:///" else path
             if not place.is_relative_to(home / "run"):
                 places.add(str(place))
+    for path in _doors(settings, home):
+        if not path.is_relative_to(home / "run"):
+            # With a dash: if it is not there, monsal says so, and better than systemd does.
+            places.add(f"-{path}")
     return " ".join(_quoted(place) for place in sorted(places))
+
+
+def _doors(settings: Settings, home: Path) -> Iterator[Path]:
+    """The directories of sockets that it makes, and the maildirs that it empties."""
+    for url in settings.ingress:
+        if url.startswith("maildir:"):
+            yield home / parse_maildir(url).path
+        elif path := parse_bind(url).path:
+            yield (home / path).parent
 
 
 def _environment(resolved: Resolved) -> str:
@@ -204,8 +219,8 @@ def _service(name: str, user: str, resolved: Resolved, home: Path) -> str:
 def _socket_units(name: str, settings: Settings, home: Path) -> dict[str, str]:
     """One unit for each kind of protocol: the name of its descriptors says which it is."""
     units = {}
-    for kind in ("smtp", "lmtp"):
-        urls = [url for url in settings.ingress if url.startswith(f"{kind}:")]
+    for kind in ("smtp", "lmtp", "http", "https"):
+        urls = [url for url in (*settings.ingress, *settings.http) if url.startswith(f"{kind}:")]
         if urls:
             listens = "\n".join(f"ListenStream={_listen(url, home)}" for url in urls)
             own = name if kind == "smtp" else f"{name}-{kind}"
@@ -219,7 +234,7 @@ def _listen(url: str, home: Path) -> str:
 
 
 def _ports(settings: Settings) -> list[int]:
-    ends = (url.rpartition(":")[2] for url in settings.ingress)
+    ends = (url.rpartition(":")[2] for url in (*settings.ingress, *settings.http))
     return [int(end) for end in ends if end.isdigit()]
 
 

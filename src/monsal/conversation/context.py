@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
+from urllib.parse import urlencode
 
 import msgspec
 
@@ -38,7 +39,7 @@ class TurnTools:
     last hour to it, of which `max_replies` may be (None: any number); `read(sql, params)`
     waits for rows of the store on any thread but the store's and the sockets', `read_async` on the handlers' loop;
     `prepare(api, name, args, kwargs)` makes a notification of an exposed API, `address(value, captures, nonce,
-    correspondent)` a capability address.
+    correspondent)` a capability address; `public_url` is how mounted applications are reached, empty if nobody knows.
     """
 
     state_key: Callable[[str, Any], tuple[str, str]]
@@ -52,6 +53,7 @@ class TurnTools:
     read_async: Callable[[str, Sequence[Any]], Awaitable[list[tuple[Any, ...]]]]
     address: Callable[[Any, Mapping[str, Any], bytes, str], str]
     prepare: Callable[[type, str, tuple[Any, ...], dict[str, Any]], Callable[[], object]]
+    public_url: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,6 +221,17 @@ class Turn:
         nonce = bytes.fromhex(stable_token(self.secret, "address", self.message.id, self.handler, self.minted))
         given = {**self.captures, **captures}
         return self.tools.address(value, given, nonce, correspondent or self.message.sender)
+
+    def url_for(self, path: str, **query: str) -> str:
+        """The URL by which what is mounted at `path` is reached from outside, with a query.
+
+        Raises TurnError if the setting `public_url` does not say where that is.
+        """
+        if not self.tools.public_url:
+            raise TurnError(
+                "nobody knows how this is reached from outside: set public_url, such as https://example.com"
+            )
+        return f"{self.tools.public_url.rstrip('/')}{path}{'?' * bool(query)}{urlencode(query)}"
 
     def add_cast(self, cast: Callable[[], object]) -> None:
         """Add a notification, which is sent after the turn's commit; see `notify`."""

@@ -114,7 +114,8 @@ class Entrance:
             raise ValueError("a mail needs a recipient")
         sender = ascii_domain(sender)
         for recipient in recipients:
-            self._check(recipient)
+            # Of a whole message only its own header says who writes; it is looked at when it is handled.
+            self._check(recipient, None if raw is not None else sender)
         host = ascii_domain(recipients[0]).rpartition("@")[2]
         secret = self._store.secret
         token = new_token() if key is None else stable_token(secret, "call", sender, key)
@@ -133,13 +134,20 @@ class Entrance:
         receipt = await self._spool.accept(envelope, (raw,), call=mark)
         return Delivery(rows=receipt.ids, repeated=all(receipt.duplicates), message_id=mark.message_id)
 
-    def _check(self, recipient: str) -> None:
-        """Raises AddressError for what is no address, Refused for one that no route has: nobody would handle it."""
+    def _check(self, recipient: str, sender: str | None) -> None:
+        """Raises AddressError for what is no address, Refused for one that no route has, and for a capability that is
+        forged, has expired or was made for somebody else: nobody would handle it."""
         split_address(recipient)
         if not self._router.is_loaded:
             raise Refused(NO_ROUTES)
         if not self._router.accepts(recipient):
             raise Refused(UNKNOWN_RECIPIENT)
+        if self._router.table.capable:
+            found = self._spool.capabilities.screen(
+                self._router.match(recipient), recipient, at=self._clock.now(), correspondent=sender
+            )
+            if found.refusal:
+                raise Refused(UNKNOWN_RECIPIENT)
 
     def deliver(self, **mail: Any) -> Delivery:
         """`accept` from a thread; waits for it."""
@@ -255,7 +263,8 @@ def deliver(
     second delivery by the same sender to the same address with the same `key` within three days is the first one,
     whatever it says, and gives the same receipt: so whoever got no answer may try again.
 
-    Raises AddressError for what is no address, Refused if no route takes mail for it or the mail is too large,
+    Raises AddressError for what is no address, Refused if no route takes mail for it, if it has a capability that is
+    not valid or not the sender's, or if the mail is too large,
     StoreUnavailable if nothing was stored, ValueError or TypeError as a Draft does, TurnError inside a handler.
     """
     return _here().deliver(to=to, sender=sender, subject=subject, text=text, html=html, raw=raw, key=key)

@@ -42,7 +42,7 @@ class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
     `deadline` how long a handler may run (both in seconds); `max_replies` bounds the mails an hour to one
     correspondent (None: any number); `upstream` is the one upstream whose Authentication-Results are believed;
     `unknown_state` says what becomes of a message whose conversation is in a state without a function;
-    `confirming` is about those who are not proved."""
+    `confirming` is about those who are not proved; `public_url` begins the links in mails, empty if there are none."""
 
     concurrency: int = 64
     lease: float = 120.0
@@ -51,6 +51,7 @@ class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
     unknown_state: UnknownState = "start"
     upstream: Upstream = Upstream()
     confirming: Confirming = Confirming()
+    public_url: str = ""
 
 
 class WorkerStatistics(msgspec.Struct, frozen=True, kw_only=True):
@@ -128,6 +129,7 @@ class Worker:
                 ),
                 # Asked for when it is used: who serves the APIs begins after the worker.
                 prepare=lambda *call: entrance.prepare(*call),
+                public_url=self._settings.public_url,
             ),
         )
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from monsal.conversation.ports import Deferred, Outcome, RelayMail
 from monsal.delivery.connection import Job
+from monsal.delivery.route import Target
 
 __all__ = ["Batch", "MailJob", "Suspects", "sizes_of"]
 
@@ -27,9 +28,9 @@ class Batch:
 
 
 class MailJob(Job):
-    """A job and its place in its batch."""
+    """A job and its place in its batch. `refused_at` are the places that have refused it for now."""
 
-    __slots__ = ("batch", "mail", "message_id", "offset")
+    __slots__ = ("batch", "mail", "message_id", "offset", "refused_at")
 
     def __init__(self, mail: RelayMail, size: int, *, batch: Batch, number: int, part: slice) -> None:
         super().__init__(mail.sender, mail.recipients[part], mail.body, size)
@@ -37,6 +38,7 @@ class MailJob(Job):
         self.mail = number
         self.message_id = mail.message_id
         self.offset = part.start
+        self.refused_at: set[Target] = set()
 
 
 class Suspects:

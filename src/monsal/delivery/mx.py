@@ -164,7 +164,9 @@ class MxRelay:
             self._room.set()
 
     def _new_relay(self, domain: str) -> SmtpRelay:
-        return SmtpRelay(Endpoint(host=domain, port=self._url.port), self._settings, route=self._route(domain))
+        return SmtpRelay(
+            Endpoint(host=domain, port=self._url.port), self._settings, route=self._route(domain), mail_is_final=True
+        )
 
     def _mx_route(self, domain: str) -> Route:
         return MxRoute(domain, self._url, self._names, name=self._settings.name)

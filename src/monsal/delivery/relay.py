@@ -11,8 +11,9 @@ A mail waits in one queue; whichever connection is free takes it. A few rules de
 - *One mail may be what it hangs up at.* Its second try has a connection to itself, so that it takes no others with it,
   and comes after them, so that it is known whether they pass. If they do, the end counts as this mail's own try; from
   then on its recipients are tried one by one (`jobs.Suspects`).
-- *MAIL refused* counts for the whole relay, unless another mail passed MAIL since the last such refusal, or the reply
-  is about size: then it is this mail's own trouble, and its tries are counted.
+- *MAIL refused for now* has the next place asked at once, if there are several (RFC 5321, section 5.1).
+- *MAIL refused* by all counts for the whole relay, unless another mail passed MAIL since the last such refusal, or the
+  reply is about size: then it is this mail's own trouble, and its tries are counted.
 - *Final* is the peer's 5yz to RCPT or to the mail data (DESIGN 4, *Relay*), and what its own hello rules out: a mail
   that it has no room for, an address or content that it does not take (RFC 1870, RFC 6531, RFC 6152). A control
   character in an address is final, too: to ask the peer about it would be to let it forge commands.
@@ -78,11 +79,18 @@ class SmtpRelay:
     """
 
     def __init__(
-        self, where: str | Endpoint, settings: RelaySettings | None = None, *, route: Route | None = None
+        self,
+        where: str | Endpoint,
+        settings: RelaySettings | None = None,
+        *,
+        route: Route | None = None,
+        mail_is_final: bool = False,
     ) -> None:
+        """With `mail_is_final` a 5yz to MAIL is the end of a mail: it is the recipients' own server that says so."""
         self.endpoint = parse_endpoint(where) if isinstance(where, str) else where
         self._route = route or FixedRoute(self.endpoint)
         self._settings = settings or RelaySettings()
+        self._mail_is_final = mail_is_final
         self._waiting: deque[MailJob] = deque()
         self._alone: deque[MailJob] = deque()  # those that want a connection to themselves
         self._suspects = Suspects()
@@ -337,6 +345,8 @@ class SmtpRelay:
     def job_done(self, job: Job, results: tuple[RecipientResult, ...]) -> None:
         assert isinstance(job, MailJob)
         self._in_flight -= 1
+        if self._goes_elsewhere(job, results):
+            return
         # A reply that speaks of several recipients is one object, and is judged once.
         judged: dict[int, Outcome] = {}
         for result in results:
@@ -345,6 +355,22 @@ class SmtpRelay:
                 if result.stage == "lost":
                     self._suspects.add(job.message_id)
         self._settle(job, [judged[id(result)] for result in results])
+
+    def _goes_elsewhere(self, job: MailJob, results: tuple[RecipientResult, ...]) -> bool:
+        """Whether another place gets a mail at once, because this one has said 4yz to MAIL; each is asked once."""
+        connection, reply = job.connection, results[0].reply
+        if connection is None or results[0].stage != "mail" or reply is None or reply.is_permanent or self._closing:
+            return False
+        place = connection.target
+        again, job.refused_at = place in job.refused_at, job.refused_at | {place}
+        if again or all(target in job.refused_at or self._is_shunned(target) for target in self._targets):
+            return False
+        log.info("%s refuses MAIL: %s; the next one is tried", place, reply, extra={"action": "next_place"})
+        self._shun(place)
+        (self._alone if job.alone else self._waiting).appendleft(job)
+        for each in [each for each in self._connections if each.target == place]:
+            each.wind_up()
+        return True
 
     def handshake_failed(self, connection: Connection) -> None:
         if connection.target.endpoint.effective_tls == "opportunistic":
@@ -413,6 +439,8 @@ class SmtpRelay:
             return Failed(f"{status} {result}")
         if result.stage == "mail":
             assert reply is not None
+            if reply.is_permanent and self._mail_is_final:
+                return Failed(str(reply))
             whole = reply.code != 552 and not self._mail_passes
             self._mail_passes = False
             self._turn_red(f"{self.endpoint} refuses MAIL: {reply}")

@@ -23,23 +23,24 @@ from monsal.forks import close_in_children
 from monsal.ingress.listen import Bind, display_address, listening_sockets, parse_bind, remove_socket_file
 from monsal.ingress.smtp import LmtpIngress, SmtpIngress
 
-__all__ = ["Door", "Doors"]
+__all__ = ["Door", "Doors", "bind_of"]
 
 #: Names of kept sockets begin so; those of systemd's `FileDescriptorName=` do not.
 _KEPT = "monsal-"
 
 
 class Door:
-    """One address that is listened on. `url` is the setting that asked for it, `kind` what serves it.
+    """One address that is listened on. `url` is the setting that asked for it, `kind` what serves it if it is for mail.
 
-    With `encrypted` a connection begins with TLS.
+    With `encrypted` a connection begins with TLS; with `is_http` it is no door for mail.
     """
 
     def __init__(self, url: str, sockets: Sequence[socket.socket], *, is_ours: bool, inode: int = 0) -> None:
         self.url = url
         self.sockets = list(sockets)
         self.kind = LmtpIngress if url.startswith("lmtp:") else SmtpIngress
-        self.encrypted = url.startswith("smtps:")
+        self.encrypted = url.startswith(("smtps:", "https:"))
+        self.is_http = url.startswith(("http:", "https:"))
         self._files: list[tuple[str, int]] = []
         for each in self.sockets:
             close_in_children(each, socket.socket.detach)
@@ -57,6 +58,13 @@ class Door:
     def addresses(self) -> list[str]:
         """Where it can be reached, as people write it."""
         return [display_address(each.getsockname()) for each in self.sockets]
+
+    @property
+    def protocol(self) -> str:
+        """Under which name its addresses are told: `smtp`, `smtps`, `lmtp` or `http`."""
+        if self.is_http:
+            return "http"
+        return "lmtp" if self.kind is LmtpIngress else "smtps" if self.encrypted else "smtp"
 
     @property
     def name(self) -> str:
@@ -81,11 +89,11 @@ class Door:
 
 
 class Doors:
-    """All doors of a server. `given` are inherited listening sockets by name, `urls` the setting `ingress`.
+    """All doors of a server. `given` are inherited listening sockets by name, `urls` the settings `ingress` and `http`.
 
     Sockets with the names of `kept()` are those of the settings they were made for. What systemd gives is matched by
-    its address; one that no setting names is a door of its own kind (LMTP if its name begins so, else SMTP), and then
-    the settings of that kind are not listened on: who activates by sockets says there where they are.
+    its address; one that no setting names is a door of its own kind (LMTP or HTTP if its name begins so, else SMTP),
+    and then the settings of that kind are not listened on: who activates by sockets says there where they are.
     """
 
     def __init__(self, urls: Sequence[str], directory: Path, given: Mapping[str, Sequence[socket.socket]]) -> None:
@@ -107,7 +115,7 @@ class Doors:
             self._foreign |= self._take_given()
             for url in self._urls:
                 there = any(door.url == url for door in self._doors) or _scheme(url) in self._foreign
-                if not there and not (ports_only and parse_bind(url).path):
+                if not there and not (ports_only and bind_of(url).path):
                     self._doors.append(Door(url, _bound(url), is_ours=True))
         except BaseException:
             self.close()
@@ -139,7 +147,7 @@ class Doors:
             for each in sockets:
                 url = self._asked_for(each)
                 if url is None:
-                    scheme = "lmtp" if name.startswith("lmtp") else "smtp"
+                    scheme = next((each for each in ("lmtp", "https", "http") if name.startswith(each)), "smtp")
                     address = display_address(each.getsockname())
                     url = f"{scheme}:{address}" if each.family == socket.AF_UNIX else f"{scheme}://{address}"
                     foreign.add(scheme)
@@ -148,7 +156,7 @@ class Doors:
 
     def _asked_for(self, given: socket.socket) -> str | None:
         """The setting that names the address of a given socket."""
-        return next((url for url in self._urls if _is_at(given, parse_bind(url))), None)
+        return next((url for url in self._urls if _is_at(given, bind_of(url))), None)
 
     def kept(self) -> dict[str, list[socket.socket]]:
         """All sockets by name, for the image of the program that comes after this one."""
@@ -182,9 +190,16 @@ def _name_of(url: str) -> str:
     return _KEPT + hashlib.sha256(url.encode()).hexdigest()[:16]
 
 
+def bind_of(url: str) -> Bind:
+    """Where a door is, whatever is spoken there. Raises ConfigError."""
+    # `parse_bind` is about ways in for mail, of which HTTP is none.
+    scheme, _, rest = url.partition(":")
+    return parse_bind(f"unix:{rest}" if scheme in ("http", "https") else url)
+
+
 def _bound(url: str) -> list[socket.socket]:
     try:
-        return listening_sockets(parse_bind(url))
+        return listening_sockets(bind_of(url))
     except OSError as error:
         raise OSError(error.errno, f"cannot listen on {url}: {error.strerror or error}") from error
 

@@ -11,7 +11,7 @@ library, of which not its package `email`: that one recurses on nested parts and
     htmltext  htmlmarks  flowed HTML as text, and what its clients mark; broken lines made whole
     auth                        who is proved
     draft  compose              what a handler writes, and its bytes
-    addresses  charset  dates  attachment  filenames     the small things
+    addresses  charset  dates  attachment  filenames  late     the small things
 
 Nothing that reads raises for what a stranger sent; everything that writes checks what it is given. Start reading at
 `message.py` and `draft.py`.
@@ -44,8 +44,18 @@ from monsal.mail.dsnwrite import delivery_report
 from monsal.mail.envelope import Checks, Envelope, Verdict
 from monsal.mail.fields import Fields
 from monsal.mail.filenames import safe_filename
-from monsal.mail.header import MAX_FIELDS, MAX_HEADER, HeaderScan, digest_below_received, first_bytes, scan
+from monsal.mail.header import (
+    MAX_FIELDS,
+    MAX_HEADER,
+    Glance,
+    HeaderScan,
+    digest_below_received,
+    first_bytes,
+    glance,
+    scan,
+)
 from monsal.mail.htmltext import html_to_text
+from monsal.mail.late import LatePattern
 from monsal.mail.message import Message
 from monsal.mail.mime import MAX_DEPTH, MAX_PARTS, Part, parameters, parse
 from monsal.mail.replytext import reply_from_html, reply_text
@@ -67,7 +77,9 @@ __all__ = [
     "Entity",
     "Envelope",
     "Fields",
+    "Glance",
     "HeaderScan",
+    "LatePattern",
     "Mailbox",
     "Message",
     "Part",
@@ -91,6 +103,7 @@ __all__ = [
     "first_address",
     "first_bytes",
     "format_date",
+    "glance",
     "html_to_text",
     "ids_field",
     "is_content_id",

@@ -55,7 +55,8 @@ class Auth(msgspec.Struct, frozen=True, kw_only=True):
     `method` is what was decisive: `smtp` (login), `dmarc`, `dkim`, `spf` or `confirmed`, empty if nothing was. `user`
     is the name that logged in; that alone proves nothing, because a user may write any From. `spf`, `dkim`, `dmarc`,
     `arc` are what was found of each; of several DKIM signatures the one that proves, else the first. `source` says
-    whose word that is: "smtp auth", "authentication-results of NAME", "own check", "confirmation", or "none".
+    whose word that is: "smtp auth", "authentication-results of NAME", "own check", "confirmation", or "none". `refuted`
+    is the method by which the correspondent's own domain says that it is not from there; empty if none does.
     """
 
     method: str = ""
@@ -65,6 +66,7 @@ class Auth(msgspec.Struct, frozen=True, kw_only=True):
     dmarc: Verdict = Verdict()
     arc: Verdict = Verdict()
     source: str = "none"
+    refuted: str = ""
 
     @property
     def authenticated(self) -> bool:
@@ -73,11 +75,12 @@ class Auth(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class _Entry(msgspec.Struct, frozen=True):
-    """One result; the domain is that which the method authenticates."""
+    """One result; the domain is that which the method authenticates, `field` tells those of one field from others."""
 
     method: str
     result: str
     domain: str
+    field: int = 0
 
 
 def authenticate(scan: HeaderScan, envelope: Envelope | None, correspondent: str, upstream: Upstream) -> Auth:
@@ -89,7 +92,7 @@ def authenticate(scan: HeaderScan, envelope: Envelope | None, correspondent: str
     found: dict[str, Verdict] = {}
     proved: set[str] = set()
     for entry in entries:
-        proves = entry.result == "pass" and _proves(entry, scan, correspondent, upstream)
+        proves = entry.result == "pass" and _proves(entry, entries, scan, correspondent, upstream)
         if entry.method not in found or (proves and entry.method not in proved):
             found[entry.method] = Verdict(entry.result, entry.domain)
         if proves:
@@ -102,7 +105,24 @@ def authenticate(scan: HeaderScan, envelope: Envelope | None, correspondent: str
         method, source = "smtp", "smtp auth"
     elif not method and envelope is not None and envelope.confirmed:
         method, source = "confirmed", "confirmation"
-    return Auth(method=method, user=user, source=source if found or method else "none", **found)
+    refuted = "" if method else _refuted(entries, found, correspondent, upstream)
+    return Auth(method=method, user=user, source=source if found or method else "none", refuted=refuted, **found)
+
+
+def _refuted(entries: list[_Entry], found: dict[str, Verdict], correspondent: str, upstream: Upstream) -> str:
+    """The method by which the domain of `correspondent` says that it has not sent this; empty if none does.
+
+    DMARC has the last word (RFC 7489, section 6.6.2); where the domain has no policy, that of its own SPF (`fail`, not
+    `softfail`: RFC 7208, section 8.4) or DKIM counts, if nothing of the same method has passed for it.
+    """
+    if "dmarc" in found and found["dmarc"].result in ("pass", "fail"):
+        return "dmarc" if found["dmarc"].result == "fail" else ""
+    domain = correspondent.rpartition("@")[2]
+    for method in ("spf", "dkim"):
+        results = {each.result for each in entries if each.method == method and _aligned(each.domain, domain, upstream)}
+        if "fail" in results and "pass" not in results:
+            return method
+    return ""
 
 
 def _may_write(user: str, listed: tuple[str, ...], correspondent: str) -> bool:
@@ -111,8 +131,13 @@ def _may_write(user: str, listed: tuple[str, ...], correspondent: str) -> bool:
     return correspondent == fold(user) or any(each in (correspondent, f"@{domain}") for each in map(fold, listed))
 
 
-def _proves(entry: _Entry, scan: HeaderScan, correspondent: str, upstream: Upstream) -> bool:
-    """Whether a passed check is about the correspondent's domain."""
+def _proves(entry: _Entry, entries: list[_Entry], scan: HeaderScan, correspondent: str, upstream: Upstream) -> bool:
+    """Whether a passed check is about the correspondent's domain.
+
+    DMARC passes for the domain of one From field (RFC 7489, section 3), which `header.from` names (section 11.1; RFC
+    8601, section 2.3, has the properties). Where a border leaves it out, nobody knows which From it looked at, so that
+    counts no more than the DKIM or SPF of the same field do: those are what DMARC rests on (RFC 7489, section 4.2).
+    """
     domain = correspondent.rpartition("@")[2]
     if not domain:
         return False
@@ -122,8 +147,11 @@ def _proves(entry: _Entry, scan: HeaderScan, correspondent: str, upstream: Upstr
     if len(scan.get_all("from")) != 1 or len(mailboxes(scan.get("from") or "", 2)) != 1:
         # With two addresses in From it is not known which one was checked.
         return False
+    if entry.method == "dmarc" and entry.domain:
+        return entry.domain == domain
     if entry.method == "dmarc":
-        return (entry.domain or domain) == domain
+        beside = [other for other in entries if other.field == entry.field and other.method in ("dkim", "spf")]
+        return any(other.result == "pass" and _aligned(other.domain, domain, upstream) for other in beside)
     return entry.method in ("dkim", "spf") and _aligned(entry.domain, domain, upstream)
 
 
@@ -155,11 +183,12 @@ def _results(scan: HeaderScan, upstream: Upstream) -> list[_Entry]:
         return []
     found: list[_Entry] = []
     known: set[str] = set()
-    for value in _fields_above(scan, upstream.hops)[:MAX_FIELDS]:
+    for number, value in enumerate(_fields_above(scan, upstream.hops)[:MAX_FIELDS]):
         name, *texts = _bare(value.lower()).split(";")
         if (name.split() or [""])[0] != upstream.authserv_id.lower():
             continue
-        entries = [entry for text in texts if (entry := _entry(text)) is not None and entry.method not in known]
+        read = (_entry(text, number) for text in texts)
+        entries = [entry for entry in read if entry is not None and entry.method not in known]
         known |= {entry.method for entry in entries}
         found += entries
     return found
@@ -195,7 +224,7 @@ def _bare(text: str) -> str:
     return "".join(out)
 
 
-def _entry(text: str) -> _Entry | None:
+def _entry(text: str, field: int) -> _Entry | None:
     match = _RESULT.match(text.strip())
     if match is None or match.group(1) not in _METHODS:
         return None
@@ -207,4 +236,4 @@ def _entry(text: str) -> _Entry | None:
         domain = _domain_of(found, "smtp.mailfrom")
     else:
         domain = _domain_of(found, "header.from")
-    return _Entry(method, match.group(2), domain)
+    return _Entry(method, match.group(2), domain, field)

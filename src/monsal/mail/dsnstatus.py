@@ -9,6 +9,8 @@ from __future__ import annotations
 import re
 from typing import Final, Literal
 
+from monsal.mail.late import LatePattern
+
 __all__ = [
     "Reason",
     "find_reply_code",
@@ -267,7 +269,7 @@ _PATTERNS: Final[tuple[tuple[Reason, str], ...]] = (
         r"local error|internal|system|resources|disk|i/o error|configuration|service|server error|can't create",
     ),
 )
-_WORDS: Final = tuple((reason, re.compile(pattern)) for reason, pattern in _PATTERNS)
+_WORDS: Final = tuple((reason, LatePattern(pattern)) for reason, pattern in _PATTERNS)
 
 _STATUS: Final = re.compile(r"(?<![\d.])([245])\.(\d{1,3})\.(\d{1,3})(?![\d]|\.\d)")
 _REPLY: Final = re.compile(r"(?<![\d.:/-])([45][0-5]\d)(?=[\s\-,;:)\]>.]|#|\Z)(?!\.\d)")

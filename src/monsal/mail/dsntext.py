@@ -20,6 +20,7 @@ from monsal.mail.dsnrecord import BouncedRecipient
 from monsal.mail.dsnstatus import find_reply_code, find_status, reason_of
 from monsal.mail.header import HeaderScan, scan
 from monsal.mail.htmltext import html_to_text
+from monsal.mail.late import LatePattern
 from monsal.mail.mime import Part
 
 __all__ = ["Notice", "evidence", "failed_recipients", "is_delay", "notice_of", "recipients_in"]
@@ -31,7 +32,7 @@ MAX_LINE = 1000
 MAX_ADDRESSES = 500
 
 # Where the returned mail begins.
-_CUT = re.compile(
+_CUT = LatePattern(
     r"^[ \t>*|]*(?:"
     r"-{2,} ?(?:this is a copy|below this line|(?:the )?(?:unsent|returned|original|undelivered|copy of)\b"
     r"|message header"
@@ -49,15 +50,15 @@ _CUT = re.compile(
 )
 
 _LOCAL = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~.\u0080-\uffff-]{1,64}"
-_ADDRESS = re.compile(
+_ADDRESS = LatePattern(
     rf"(?<![A-Za-z0-9@=])(?:mailto:|smtp:|rfc822;\s?)?({_LOCAL}@[A-Za-z0-9\u0080-\uffff][A-Za-z0-9.\u0080-\uffff-]{{0,253}})",
     re.IGNORECASE,
 )
 
 # What X.400 and old gateways put before an address.
-_PREFIX = re.compile(r"^(?:smtp|rfc-?822|mail)=", re.IGNORECASE)
+_PREFIX = LatePattern(r"^(?:smtp|rfc-?822|mail)=", re.IGNORECASE)
 
-_FAILURE = re.compile(
+_FAILURE = LatePattern(
     r"user (?:is )?(?:unknown|not)|unknown (?:user|recipient|address|local|mailbox|account|host|domain|alias)|no such"
     r"|not (?:be )?(?:found|exist|known|deliver|valid|listed|a valid|our customer|accept|permitted|allowed"
     r"|recognized|reach"
@@ -72,13 +73,13 @@ _FAILURE = re.compile(
     r"|looping|loop\b|dropped|host|postponed|(?:not|no) (?:\w+ )?match",
     re.IGNORECASE,
 )
-_HEADING = re.compile(
+_HEADING = LatePattern(
     r"(?:following|recipients?|addresse?s?|address\(es\)|addressees?|users?|deliver|reach|destinat|sent to|mailed to"
     r"|intended for|empf[aä]nger|destinatari|destinataire|odbiorc|mottagare|failed|unable)[^\n]{0,80}$",
     re.IGNORECASE,
 )
 # Lines whose addresses help, or belong to the sender.
-_ELSEWHERE = re.compile(
+_ELSEWHERE = LatePattern(
     r"contact|assist|help ?desk|questions?\b|postmaster|please (?:send|forward|visit|write|e-?mail|direct|reply|call"
     r"|notify)"
     r"|support|administrator|for (?:more|further)|if you (?:feel|believe|think|have|wish|need|do)|\bmail from\b"
@@ -90,13 +91,13 @@ _ELSEWHERE = re.compile(
     r"|white ?list|resend|return path|try (?:sending|e-?mailing|writing)",
     re.IGNORECASE,
 )
-_BARE = re.compile(
+_BARE = LatePattern(
     r"^[\s>*+•\-\d.):(\"'\[]*<?(?:mailto:|smtp:"
     r"|rfc822;\s?)?(?P<a>[^\s<>\"',;:()\[\]]+@[^\s<>\"',;:()\[\]]+?)>?[\s.,;:)\]\"']*(?:\.\.\.)?\s*$",
     re.IGNORECASE,
 )
-_NAMED = re.compile(r"^[\s>*-]*[\"'][^\"<>]{0,200}[\"']\s*<[^\s<>@]+@[^\s<>@]+>[\s.,;:]*$")
-_INTRODUCED = re.compile(
+_NAMED = LatePattern(r"^[\s>*-]*[\"'][^\"<>]{0,200}[\"']\s*<[^\s<>@]+@[^\s<>@]+>[\s.,;:]*$")
+_INTRODUCED = LatePattern(
     r"(?:^|\b)(?:to|recipient|address|user|mailbox|addressee|deliver(?:y|ed)?(?: failed)? to|rcpt to|for"
     r"|failed (?:on|to|for)"
     r"|original-recipient|final-recipient|undeliverable to|unknown user|user unknown|unknown host|final recipient"
@@ -105,11 +106,11 @@ _INTRODUCED = re.compile(
     re.IGNORECASE,
 )
 
-_NAME = re.compile(r"^\s{1,20}<?([A-Za-z0-9][A-Za-z0-9._-]{2,63})>?\s*$")
-_TO_LINE = re.compile(r"^[\s>]*(?:to|cc|an|para|a)\s*:", re.IGNORECASE)
-_OTHER_FIELD = re.compile(r"^[\s>]*(?:subject|sent|date|from|message-id|betreff|objet|asunto)\s*:", re.IGNORECASE)
+_NAME = LatePattern(r"^\s{1,20}<?([A-Za-z0-9][A-Za-z0-9._-]{2,63})>?\s*$")
+_TO_LINE = LatePattern(r"^[\s>]*(?:to|cc|an|para|a)\s*:", re.IGNORECASE)
+_OTHER_FIELD = LatePattern(r"^[\s>]*(?:subject|sent|date|from|message-id|betreff|objet|asunto)\s*:", re.IGNORECASE)
 
-_DAEMONS = re.compile(
+_DAEMONS = LatePattern(
     r"^(?:mailer-?daemon|mail-?daemon|maildaemon|mailer|post_?master|mail-?deliver[a-z]*|mail-?system|mdaemon|daemon"
     r"|mailsystem"
     r"|autodaemon|bounce[sd]?|bounce-.*|.*-bounces?|mail\.?daemon.*|smtpd?|mta|mailsrv|microsoftexchange[0-9a-f]*"
@@ -118,13 +119,13 @@ _DAEMONS = re.compile(
     r"|administrator)$",
     re.IGNORECASE,
 )
-_DAEMON_NAMES = re.compile(
+_DAEMON_NAMES = LatePattern(
     r"mail ?deliver|mailer.?daemon|delivery (?:sub)?system|postmaster|system administrator|mail (?:system"
     r"|administrator)"
     r"|mail.?daemon|undeliver|internet mail|mail server|administrator",
     re.IGNORECASE,
 )
-_SUBJECT = re.compile(
+_SUBJECT = LatePattern(
     r"undeliver|returned (?:mail|to sender|message|e-?mail)|deliver[a-z]* (?:status|fail|prob|error|report|notif"
     r"|delay|warn"
     r"|unsucc|has been|incomplete)|fail(?:ure|ed)? (?:notice|to deliver|mail|deliver|message)|(?:mail|message"
@@ -144,7 +145,7 @@ _SUBJECT = re.compile(
     r"address (?:unknown|not found)|server (?:error|report)",
     re.IGNORECASE,
 )
-_WORDS = re.compile(
+_WORDS = LatePattern(
     r"(?:could|can|was|were|is|has|have|been|be|did|will|would) ?(?:not"
     r"|n'?t)\s+(?:be\s+)?(?:\w+\s+)?(?:been\s+)?(?:deliver"
     r"|reach|sent\b|accept|complete|relay|process)|cannot\s+(?:be\s+)?(?:deliver|send)|undeliver|returned\s+(?:to"
@@ -166,7 +167,7 @@ _WORDS = re.compile(
     r"|доставл)|配信|送信でき|届け|宛先|无法|does\s+not\s+exist|message\s+delayed|will\s+be\s+(?:tried|retried|attempt)",
     re.IGNORECASE,
 )
-_DELAY = re.compile(
+_DELAY = LatePattern(
     r"warning message only|still (?:being )?(?:tr|queue)|will (?:be |continue |keep )+(?:to )?(?:be )?(?:retr|tr(?:y"
     r"|ied)|attempt)"
     r"|not yet been delivered|has been delayed|message delayed|delivery (?:has been |is |was )?delayed"
@@ -177,13 +178,13 @@ _DELAY = re.compile(
     r"|transient (?:non-fatal|failure)",
     re.IGNORECASE,
 )
-_GIVEN_UP = re.compile(
+_GIVEN_UP = LatePattern(
     r"permanent|fatal errors -|giv(?:en|ing) up on|'ve given up|will not be (?:re)?tried|no longer be|has failed"
     r"|failed perm"
     r"|has been (?:returned|rejected|removed)",
     re.IGNORECASE,
 )
-_AWAY = re.compile(
+_AWAY = LatePattern(
     r"out of (?:the |my )?office|on (?:vacation|holiday|leave|annual|maternity)|away from|vacation"
     r"|auto(?:matic(?:ally)?)?[- ]?"
     r"(?:reply|respon|answer)|will (?:be (?:back|out|away)|reply|return (?:to|on|from))|abwesen|urlaub|absence"
@@ -193,7 +194,7 @@ _AWAY = re.compile(
     r"|thank you for (?:your|contact)|received your (?:message|e-?mail|mail)|autoodpowied|自動返信|不在",
     re.IGNORECASE,
 )
-_CHALLENGE = re.compile(
+_CHALLENGE = LatePattern(
     r"(?:confirm|verify|prove|click)[^\n]{0,60}(?:human|you are (?:the|a|real)|link|below to|real person"
     r"|not (?:a )?spam)|challenge"
     r"|approved senders?|guest list|not (?:yet )?(?:on|in) (?:my|his|her|their|the) (?:approved|guest|white|contact)"
@@ -203,7 +204,7 @@ _CHALLENGE = re.compile(
     r"|whitelist(?:ed)? (?:your|you|request)",
     re.IGNORECASE,
 )
-_ANSWER = re.compile(r"^\s*(?:re|fwd?|aw|wg|tr|rv|sv|vs|antw|odp)\s*(?:\[\d+\])?:", re.IGNORECASE)
+_ANSWER = LatePattern(r"^\s*(?:re|fwd?|aw|wg|tr|rv|sv|vs|antw|odp)\s*(?:\[\d+\])?:", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,7 @@ from __future__ import annotations
 import re
 
 from monsal.mail.htmltext import marked_text
+from monsal.mail.late import LatePattern
 from monsal.mail.replywords import APPS, FIELDS, JOINED_VERBS, OPENERS, OUR_LINES, SENT_FROM, SEPARATORS, VERBS
 
 __all__ = ["choose_reply", "reply_from_html", "reply_text"]
@@ -34,14 +35,14 @@ MAX_INTRODUCTION = 5
 MAX_LOOSE_SIGNATURE = 8
 
 _COLONS = (":", "：")
-_DIGIT = re.compile(r"\d")
-_ADDRESS = re.compile(r"[^\s<>@,;:\"()]{1,64}@[^\s<>@,;:\"()]{1,255}")
+_DIGIT = LatePattern(r"\d")
+_ADDRESS = LatePattern(r"[^\s<>@,;:\"()]{1,64}@[^\s<>@,;:\"()]{1,255}")
 # A time, a date in digits, a year, or the day and month of CJK.
-_DATE = re.compile(
+_DATE = LatePattern(
     r"\b\d{1,2}[:.]\d{2}\b|\b\d{1,4}[./\-]\s?\d{1,2}[./\-]\s?\d{1,4}\b|\b(?:19|20)\d\d\b|\d{1,2}\s?[月월]\s?\d{1,2}\s?[日일]"
 )
-_VERB = re.compile(rf"(?<!\w)(?:{'|'.join(VERBS)})(?!\w)|{'|'.join(JOINED_VERBS)}", re.IGNORECASE)
-_OPENER = re.compile(
+_VERB = LatePattern(rf"(?<!\w)(?:{'|'.join(VERBS)})(?!\w)|{'|'.join(JOINED_VERBS)}", re.IGNORECASE)
+_OPENER = LatePattern(
     rf"(?:[*_\"']{{0,2}}(?:{'|'.join(sorted(map(re.escape, OPENERS), key=len, reverse=True))})(?!\w)"
     # A date comes first in many languages: "21.11.2025 10:00, Alice пишет:", "pt., 21 lis 2025", "2025年11月21日".
     r"|\W{0,2}\d{1,4}(?!\w)|\W{0,2}\d{1,4}\s?[年년.\-/]|\w{1,12}[.,]{1,2}\s?\d)",
@@ -49,27 +50,29 @@ _OPENER = re.compile(
 )
 _CJK_OPENER = ("在", "于", "於")
 # An introduction behind a text, on the same line.
-_INNER = re.compile(r"(?<=[\s\-])(?:On|Am|Le|El|Il|Em|Op|Den|W dniu)\s(?=\S{0,12}\d|\w{2,10}[.,]{1,2}\s)[^\n]{5,300}\Z")
-_NAMED = re.compile(r"[^<>]{0,200}<(?:mailto:)?[^<>@\s]{1,64}@[^<>@\s]{1,255}>[^<>]{0,40}[:：]\s*\Z")
-_DATED = re.compile(
+_INNER = LatePattern(
+    r"(?<=[\s\-])(?:On|Am|Le|El|Il|Em|Op|Den|W dniu)\s(?=\S{0,12}\d|\w{2,10}[.,]{1,2}\s)[^\n]{5,300}\Z"
+)
+_NAMED = LatePattern(r"[^<>]{0,200}<(?:mailto:)?[^<>@\s]{1,64}@[^<>@\s]{1,255}>[^<>]{0,40}[:：]\s*\Z")
+_DATED = LatePattern(
     r"\W{0,2}\d{4}[./\-年]\s?\d{1,2}[./\-月]\s?\d{1,2}[^<>]{0,200}<[^<>@\s]{1,64}@[^<>@\s]{1,255}>:?\s*\Z"
 )
 
-_RULER = re.compile(r"\s*[-_=*#~+]{2,}")
-_INSIDE = re.compile(r"[\s\-_=*#~+>]*(.*?)[\s\-_=*#~+:：]*\Z")
+_RULER = LatePattern(r"\s*[-_=*#~+]{2,}")
+_INSIDE = LatePattern(r"[\s\-_=*#~+>]*(.*?)[\s\-_=*#~+:：]*\Z")
 _SEPARATORS = frozenset(SEPARATORS)
 _DRAWN = " \t\r_-=*~\u2013\u2014\u2500"
 
-_LABEL = re.compile(r"[*_\s>]{0,6}([^\W\d_](?:[\w’' \-]|[()]){0,24}?)[*_\s\xa0]{0,3}[:：][*_]{0,2}(?!//)")
+_LABEL = LatePattern(r"[*_\s>]{0,6}([^\W\d_](?:[\w’' \-]|[()]){0,24}?)[*_\s\xa0]{0,3}[:：][*_]{0,2}(?!//)")
 
-_SENT_FROM = re.compile(
+_SENT_FROM = LatePattern(
     rf"[\s\-_*\[(]{{0,4}}(?:{'|'.join(SENT_FROM)}"
     rf"|(?:sent|gesendet|envoyé|enviado|verzonden|skickat|sendt)"
     rf" (?:via|with|using|by|from|from the|von|mit|avec|con|met|med)"
     rf" (?:my |the |a )?.{{0,30}}(?:{'|'.join(map(re.escape, APPS))})\b.{{0,60}})\s*[\])*_.]{{0,3}}\s*\Z",
     re.IGNORECASE,
 )
-_LINK = re.compile(r"\s*[<(\[]?\s*(?:https?://|mailto:)[^\s<>]{1,400}\s*[>)\]]?")
+_LINK = LatePattern(r"\s*[<(\[]?\s*(?:https?://|mailto:)[^\s<>]{1,400}\s*[>)\]]?")
 
 
 def reply_text(text: str, *, sender_name: str = "", delimiter: str = "", inline_quotes: bool = False) -> str:

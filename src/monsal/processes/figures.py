@@ -13,10 +13,10 @@ from typing import Any, Final, Protocol
 from monsal.actors import ActorRef, Died, Happening
 from monsal.config import Settings, mask_secrets
 from monsal.errors import RemoteError
-from monsal.ingress import Doors, LmtpIngress
+from monsal.ingress import Doors
+from monsal.localview import Doing
 from monsal.memory import memory_of
 from monsal.processes.supervisor import Supervisor
-from monsal.service import Doing
 
 __all__ = ["FleetView", "added"]
 
@@ -78,8 +78,7 @@ class FleetView:
     def addresses(self) -> dict[str, list[str]]:
         found: dict[str, list[str]] = {"smtp": [], "lmtp": [], "http": [], "rpc": []}
         for door in self._doors():
-            kind = "lmtp" if door.kind is LmtpIngress else "smtps" if door.encrypted else "smtp"
-            places = found.setdefault(kind, [])
+            places = found.setdefault(door.protocol, [])
             places += [address.removeprefix(f"{self._directory}/") for address in door.addresses]
         for told in self._told.values():
             found["rpc"] += told["addresses"]["rpc"]
@@ -88,7 +87,12 @@ class FleetView:
     def notes(self) -> list[str]:
         """Settings of the code that serves which only the supervisor can take up."""
         settings = self._settings
-        ours = {"store": settings.store, "ingress": list(settings.ingress), "workers": settings.workers}
+        ours = {
+            "store": settings.store,
+            "ingress": list(settings.ingress),
+            "http": list(settings.http),
+            "workers": settings.workers,
+        }
         known = (self._told.get(ref.aid) for ref in self._fleet.members())
         told = next((each["fixed"] for each in known if each is not None), ours)
         changed = ", ".join(name for name, value in ours.items() if told[name] != value)

@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, Final
 
@@ -77,6 +77,7 @@ class Fleet:
         self._hurrying: list[asyncio.Future[None]] = []
         self._on_failure: OnFailure = lambda error: None
         self.report: DrainReport | None = None
+        self.web = _Web(self._each)
         self.view = FleetView(self, directory, settings, doors, generation)
 
     # -- looking ----------------------------------------------------------------------------------------------
@@ -319,6 +320,19 @@ class Fleet:
         if isinstance(happening, GaveUp) and happening.reason != "start_failed":
             self._on_failure(MonsalError(str(happening)))
         self.view.happened(happening)
+
+
+class _Web:
+    """HTTP, which each worker serves by itself on the same doors."""
+
+    def __init__(self, each: Callable[..., Awaitable[list[Any]]]) -> None:
+        self._each = each
+
+    async def start(self) -> None:
+        """They have begun with it when they started."""
+
+    async def stop(self, grace: float) -> None:
+        await self._each("worker", "stop_http", grace)
 
 
 def _as_ours(failed: SpawnFailed) -> MonsalError:

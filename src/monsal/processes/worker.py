@@ -36,7 +36,7 @@ __all__ = ["PARTS", "WorkerProcess"]
 log = logging.getLogger("monsal.worker")
 
 #: What a service has a word about.
-PARTS: Final = ("workers", "outbox", "ingress", "api")
+PARTS: Final = ("workers", "outbox", "ingress", "http", "api")
 #: Seconds until the store process is there and serves us.
 _EQUIPPED: Final = 300.0
 #: Seconds that the last mail of a session, and a turn, may take when the supervisor is gone.
@@ -123,6 +123,7 @@ class WorkerProcess(Actor):
         await service.start_outbox(self._broke)
         await service.start_workers(self._broke)
         await service.start_ingresses()
+        await service.web.start()
 
     async def stopping(self) -> None:
         """End in order; what the supervisor had drained is not drained again."""
@@ -199,6 +200,11 @@ class WorkerProcess(Actor):
         self._leave_doors()
         await self._serving().stop_ingresses(grace)
 
+    @command(control=True)
+    async def stop_http(self, request: Any, grace: float) -> None:
+        """Take no new requests; those that are being answered may end within `grace` seconds."""
+        await self._serving().web.stop(grace)
+
     @command(ack=False, control=True)
     def leave_doors(self, request: Any) -> None:
         """Keep no address: whoever connects while the server ends is to be refused, and not to wait for nobody."""
@@ -239,7 +245,12 @@ class WorkerProcess(Actor):
             "figures": await view.figures(),
             "addresses": view.addresses(),
             "example": view.example(),
-            "fixed": {"store": settings.store, "ingress": list(settings.ingress), "workers": settings.workers},
+            "fixed": {
+                "store": settings.store,
+                "ingress": list(settings.ingress),
+                "http": list(settings.http),
+                "workers": settings.workers,
+            },
             "doing": {part: found.doing for part, found in parts.items()},
             "health": {part: found.health for part, found in parts.items()},
             "done": done,
@@ -308,6 +319,7 @@ class WorkerProcess(Actor):
             await service.stop_apis(min(_LAST_MAIL, left()))
             return
         self._leave_doors()
+        await service.web.stop(min(_LAST_MAIL, left()))
         await service.stop_ingresses(min(_LAST_MAIL, left()))
         await service.drain_workers(min(_LAST_TURN, left()) if self._hopeless else left())
         await service.drain_outbox(left())

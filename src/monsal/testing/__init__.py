@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from monsal.testing import checks as checks
+    from monsal.testing.asked import Answer as Answer
     from monsal.testing.inmemory import TestClient as TestClient
     from monsal.testing.inmemory import client as client
     from monsal.testing.inmemory import clock as clock
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from monsal.testing.relay import SentMail as SentMail
 
 _HOME = {
+    "Answer": "asked",
     "Conversation": "play",
     "FakeRelay": "relay",
     "Program": "program",
@@ -36,7 +38,7 @@ _HOME = {
     "clock": "inmemory",
 }
 
-__all__ = ["Conversation", "FakeRelay", "Program", "SentMail", "TestClient", "checks", "client", "clock"]
+__all__ = ["Answer", "Conversation", "FakeRelay", "Program", "SentMail", "TestClient", "checks", "client", "clock"]
 
 
 def __getattr__(name: str) -> Any:

@@ -27,10 +27,12 @@ from monsal.store.contract import Receipt, StateKey
 from monsal.store.engine.data import Data
 from monsal.store.engine.face import SqlStore
 from monsal.store.engine.operation import ASIDE_DURABLE
+from monsal.testing.asked import Answer, ask
 from monsal.testing.play import Conversation
 from monsal.testing.program import Program
 from monsal.testing.relay import FakeRelay, SentMail
 from monsal.testing.stores import open_for_test
+from monsal.web import mounts_of
 
 __all__ = ["TestClient", "client", "clock"]
 
@@ -173,6 +175,19 @@ class TestClient:
         self._run(program.connect(server, f"program-{len(self._programs)}"))
         program.wait()
         return program
+
+    def request(self, method: str, url: str, body: bytes = b"", *, headers: Mapping[str, str] | None = None) -> Answer:
+        """Ask what the application has mounted (`app.mount`), and let it handle what came of it.
+
+        Of `url` only path and query count, so it may be one out of a mail. A body is a form unless `headers` say
+        otherwise.
+        """
+        engine = self._open_engine()
+        mounts = mounts_of(self.app.parts().mounts, engine.settings, engine.entrance)
+        form = {"content-type": "application/x-www-form-urlencoded"} if body else {}
+        answer = self._run(ask(mounts, method, url, body, {**form, **(headers or {})}))
+        self.settle()
+        return answer
 
     @contextmanager
     def together(self) -> Iterator[None]:

@@ -138,6 +138,14 @@ def test_of_rates_more_is_better() -> None:
     assert rows["theirs"].ratios == {"ours is": 3.0}
 
 
+def test_who_has_no_such_figure_is_not_compared_by_it() -> None:
+    samples: dict[str, list[Sample]] = {"loop": [{"ns": 10.0}], "ours": [{"ns": 20.0}], "theirs": [{"rate": 1.0}]}
+    one = table(samples)
+    rows = {row.contestant: row for row in run_contest(one, one.contests[0], 1, 1)}
+    assert (rows["theirs"].figures, rows["theirs"].ratios) == ({}, {})
+    assert rows["ours"].ratios == {"of the loop": 2.0}
+
+
 @pytest.mark.parametrize(
     ("given", "words", "word"),
     [

@@ -52,6 +52,14 @@ def handlers_of(project: Path) -> Path:
     return path
 
 
+def add_unreachable_state(project: Path) -> None:
+    """Write a handler that no other one names, and have the application imported anew."""
+    path = handlers_of(project)
+    path.write_text(path.read_text() + '\n@route("desk@(host)")\ndef NEVER(message): ...\n')
+    sys.modules.pop("app", None)
+    sys.modules.pop(path.stem, None)
+
+
 # -- new
 
 
@@ -122,6 +130,14 @@ def test_what_an_address_matches(project: Path, invoke: Invoke) -> None:
     assert "matches no route" in none.stdout
 
 
+def test_an_application_that_leaves_mail_without_a_handler_is_fit_and_told_so(project: Path, invoke: Invoke) -> None:
+    assert "not be meant so" not in invoke("run", "--check", "--dir", project).stdout
+    add_unreachable_state(project)
+    result = invoke("run", "--check", "--dir", project)
+    assert result.exit_code == 0
+    assert "1 thing about the routes may not be meant so: `monsal routes --check" in result.stdout
+
+
 def test_a_wrong_template_is_found_before_anything_is_opened(project: Path, invoke: Invoke) -> None:
     (project / "templates").mkdir(exist_ok=True)
     (project / "templates" / "new.txt").write_text("Hello\n{% if x %}")
@@ -135,10 +151,7 @@ def test_a_wrong_template_is_found_before_anything_is_opened(project: Path, invo
 @pytest.mark.rule("routing.B22")
 def test_findings_end_with_1(project: Path, invoke: Invoke) -> None:
     assert invoke("routes", "--check", "--dir", project).exit_code == 0
-    path = handlers_of(project)
-    path.write_text(path.read_text() + '\n@route("desk@(host)")\ndef NEVER(message): ...\n')
-    sys.modules.pop("app", None)
-    sys.modules.pop(path.stem, None)
+    add_unreachable_state(project)
     result = invoke("routes", "--check", "--dir", project)
     assert result.exit_code == 1
     assert "warning: " in result.stdout

@@ -56,7 +56,7 @@ def test_as_a_process_it_ends_with_its_code(home: Path) -> None:
     (home / "app.py").touch()
     none = monsal("stop", cwd=home)
     assert none.returncode == 75
-    assert none.stderr.startswith("monsal: no server is running in .")
+    assert none.stderr.startswith(f"monsal: no server is running in {home.resolve()}: start it with `")
 
 
 def test_a_reader_that_has_seen_enough_is_no_trouble(home: Path) -> None:
@@ -82,6 +82,24 @@ def test_the_list_of_commands_is_what_there_is() -> None:
         assert command is not None
         assert command.name == name
     assert cli.get_command(context, "nothing") is None
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("help",), "say monsal --help"),
+        (("help", "run"), "say monsal run --help"),
+        (("version",), "say monsal --version"),
+        (("frobnicate",), "monsal --help lists all commands"),
+        (("outbox", "send"), "there is no outbox 'send'; there are cancel, list, retry"),
+    ],
+)
+def test_a_word_that_is_no_command_is_answered_with_those_that_are(
+    invoke: Invoke, words: tuple[str, ...], says: str
+) -> None:
+    result = invoke(*words)
+    assert result.exit_code == 64
+    assert says in result.stderr
 
 
 @pytest.mark.parametrize(

@@ -107,6 +107,8 @@ def test_a_sick_one_is_told_what_to_do(application: Path, invoke: Invoke, monkey
     broken = invoke("doctor", "--dir", application)
     assert broken.exit_code == 1
     assert "ERROR    settings: MONSAL_DRAIN" in broken.stdout
+    # `monsal config` would only say the same.
+    assert "monsal config" not in broken.stdout
 
 
 @pytest.mark.parametrize(

@@ -34,6 +34,13 @@ def test_a_port_below_1024_needs_a_capability(invoke: Invoke, app: Path) -> None
     assert "AmbientCapabilities=CAP_NET_BIND_SERVICE" in lines
 
 
+def test_it_may_write_where_its_doors_are(invoke: Invoke, app: Path) -> None:
+    urls = '"lmtp:/run/desk/lmtp.sock", "maildir:/var/mail/the desk?to=a@example.com", "smtp://127.0.0.1:2525"'
+    (app / "monsal.toml").write_text(f"ingress = [{urls}]\n")
+    lines = invoke("systemd", "--dir", app).stdout.splitlines()
+    assert f'ReadWritePaths=-/run/desk "-/var/mail/the desk" "{app}/run"' in lines
+
+
 def test_sockets(invoke: Invoke, app: Path) -> None:
     lines = invoke("systemd", "--dir", app, "--socket", "--name", "desk").stdout.splitlines()
     assert "ListenStream=127.0.0.1:2525" in lines

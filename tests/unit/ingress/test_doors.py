@@ -121,3 +121,25 @@ def test_a_door_can_be_taken_more_than_once(home: Path, stack: ExitStack) -> Non
         with socket.socket() as client:
             client.connect(taken.getsockname())
         taken.close()
+
+
+def test_a_door_of_http_is_a_door_like_others_and_no_way_for_mail(home: Path, stack: ExitStack) -> None:
+    given = {"http": [listening(stack)], "https": [listening(stack)]}
+    doors = Doors(["http://127.0.0.1:0", "https://127.0.0.1:0", "http:./web.sock", ANY], home, given)
+    doors.open()
+    stack.callback(doors.close)
+    assert [(door.protocol, door.is_http, door.encrypted) for door in doors] == [
+        ("http", True, False),
+        ("http", True, True),
+        ("smtp", False, False),
+    ], "systemd has said where HTTP is"
+    bound = Doors(["http:./web.sock", "https://127.0.0.1:0", ANY], home, {})
+    bound.open()
+    stack.callback(bound.close)
+    assert next(door.addresses[0] for door in bound) == f"{home}/web.sock"
+    for each in (each for door in bound for each in door.sockets):
+        each.listen()
+    assert [door.protocol for door in bound] == ["http", "http", "smtp"]
+    again = Doors(["http:./web.sock", "https://127.0.0.1:0", ANY], home, bound.kept())
+    again.open()
+    assert [door.url for door in again] == [door.url for door in bound]

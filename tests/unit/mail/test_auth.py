@@ -50,9 +50,16 @@ def test_a_login_proves() -> None:
         (f"{US}; spf=fail smtp.mailfrom=x@evil.example;\n dkim=pass header.d=example.org header.s=s", "dkim"),
         (f"{US}; dkim=fail header.d=example.org; dkim=pass header.i=@example.org", "dkim"),
         (f"{US}; spf=pass (sender is permitted) smtp.mailfrom=bounce@example.org", "spf"),
-        (f"{US}; dmarc=pass", "dmarc"),
         (f"{US}; dkim=pass header.d=evil.example; spf=pass smtp.mailfrom=evil.example", ""),
         (f"{US}; dmarc=pass header.from=evil.example", ""),
+        # Without header.from it is not known which From was looked at.
+        (f"{US}; dmarc=pass", ""),
+        (f"{US}; dmarc=pass; dkim=pass header.d=evil.example; spf=pass smtp.mailfrom=evil.example", ""),
+        (f"{US}; dmarc=pass; dkim=fail header.d=example.org", ""),
+        (f"{US}; dmarc=pass; dkim=pass header.d=example.org", "dmarc"),
+        (f"{US}; spf=pass smtp.mailfrom=x@example.org; dmarc=pass", "dmarc"),
+        (f"{US}; dmarc=pass header.from=sub.example.org", ""),
+        (f"{US}; dmarc=pass header.from=evil.example; dkim=pass header.d=evil.example", ""),
         (f"{US}; dmarc=fail header.from=example.org", ""),
         (f"{US}; dkim=pass header.d=sub.example.org", ""),
         (f"{US}; dkim=pass header.d=org", ""),
@@ -175,6 +182,15 @@ def test_of_two_fields_the_upper_one_has_the_word_about_a_method() -> None:
         f"Authentication-Results: {US}; dkim=pass header.d=example.org; spf=pass smtp.mailfrom=a@example.org\n{FROM}"
     )
     assert not found.authenticated
+
+
+def test_a_pass_without_a_domain_rests_on_its_own_field_alone() -> None:
+    header = (
+        f"Authentication-Results: {US}; dmarc=pass\n"
+        f"Authentication-Results: {US}; dkim=pass header.d=example.org\n{FROM}"
+    )
+    # What DKIM says counts by itself, and lends nothing to the other.
+    assert auth(header).method == "dkim"
 
 
 def test_the_policy_of_the_domain_has_the_last_word() -> None:

@@ -23,7 +23,7 @@ PATIENCE = 100.0
 LOUD, OTHER = Part(file="a", is_quiet=False, tests=3), Part(file="b", is_quiet=False, tests=3)
 QUIET, QUIET_TOO = Part(file="a", is_quiet=True, tests=1), Part(file="b", is_quiet=True, tests=1)
 
-#: `note` writes which process runs what; `meet` waits until two processes have come.
+#: `note` writes to a file which process runs what; `meet` waits until two processes have come.
 HELPERS = """
     import os
     import signal
@@ -32,14 +32,14 @@ HELPERS = """
 
     import pytest
 
-    HERE = Path(__file__).parent
+    ROOT = Path({root!r})
 
     def note(what):
-        with (HERE / "notes").open("a") as notes:
+        with (ROOT / "notes").open("a") as notes:
             notes.write(f"{os.getpid()} {Path(__file__).stem} {what}\\n")
 
     def noted():
-        return [line.split() for line in (HERE / "notes").read_text().splitlines()]
+        return [line.split() for line in (ROOT / "notes").read_text().splitlines()]
 
     def meet():
         note("meets")
@@ -57,7 +57,9 @@ class Project:
 
     def write(self, **files: str) -> None:
         for name, tests in files.items():
-            (self.place / f"test_{name}.py").write_text(textwrap.dedent(HELPERS) + textwrap.dedent(tests))
+            (self.place / f"test_{name}.py").write_text(
+                textwrap.dedent(HELPERS).replace("{root!r}", repr(str(self.place))) + textwrap.dedent(tests)
+            )
 
     def start(self, *options: str) -> subprocess.Popen[str]:
         command = [sys.executable, "-m", "tools.second_look", "--streams=2", *options, str(self.place)]
@@ -234,17 +236,22 @@ def test_quiet_tests_are_run_by_who_is_left_alone(project: Project) -> None:
     assert "test_b.py (quiet): 1 passed" in said
 
 
-def test_what_a_file_sets_up_is_torn_down_at_its_end_and_what_is_of_the_session_stays(project: Project) -> None:
+def test_all_that_a_file_sets_up_is_torn_down_at_its_end(project: Project) -> None:
     (project.place / "conftest.py").write_text(
         textwrap.dedent("""
         import os
         from pathlib import Path
         import pytest
 
+        def note(what):
+            with (Path(__file__).parent / "notes").open("a") as notes:
+                notes.write(f"{os.getpid()} conftest {what}\\n")
+
         @pytest.fixture(scope="session")
         def long():
-            with (Path(__file__).parent / "notes").open("a") as notes:
-                notes.write(f"{os.getpid()} conftest long\\n")
+            note("long")
+            yield
+            note("short")
         """)
     )
     file = """
@@ -261,13 +268,19 @@ def test_what_a_file_sets_up_is_torn_down_at_its_end_and_what_is_of_the_session_
         note("again")
     """
     project.write(a=file, b=file, c=file)
+    # Two of them are in a directory that has plugins of its own
+    (project.place / "inner").mkdir()
+    (project.place / "inner" / "conftest.py").write_text("def pytest_runtest_setup(): ...\n")
+    for name in ("test_a.py", "test_b.py"):
+        (project.place / name).rename(project.place / "inner" / name)
     code, said = project.run()
     assert code == 0, said
     told = project.notes()
     for name in ("test_a", "test_b", "test_c"):
         assert [what for _, file, what in told if file == name] == ["up", "test", "again", "down"]
-    processes = [process for process, _, what in told if what == "long"]
-    assert len(processes) == len(set(processes))
+    assert sorted(what for _, file, what in told if file == "conftest") == ["long"] * 3 + ["short"] * 3
+    last = {process: what for process, file, what in told if file == "conftest"}
+    assert set(last.values()) == {"short"}
 
 
 def test_a_failure_is_told_at_once_and_whole_at_the_end(project: Project) -> None:
@@ -349,7 +362,7 @@ def test_a_request_to_end_ends_all_streams(project: Project, number: signal.Sign
     file = """
     def test_waits():
         meet()
-        print("ready", file=(HERE / f"{Path(__file__).stem}.ready").open("w"), flush=True)
+        print("ready", file=(ROOT / f"{Path(__file__).stem}.ready").open("w"), flush=True)
         try:
             while True:
                 time.sleep(0.01)

@@ -3,10 +3,12 @@
 The connection and everything in `Data` has one owner at a time: the loop, or the writer's thread while `_busy`.
 
     an operation comes in      the loop applies it at once if it owns the store, else it queues
-    end of the loop's turn     operations that must be durable wait: the group is flushed. On the loop's own thread if
-                               it is a single one and the disk is quick (a hop to a thread costs more), else by the
-                               thread; what comes in meanwhile is the next group (group commit)
-    only turns were applied    nobody waits: they are flushed at once when the store was idle, else when they are
+    end of the loop's turn     operations that must be durable wait: the group is flushed, unless this turn brought
+                               more (gathering.py). On the loop's own thread if it is a single one and the disk is
+                               quick (a hop to a thread costs more), else by the thread; what comes in meanwhile is the
+                               next group (group commit)
+    only turns were applied    nobody waits: they are flushed at once when the store was idle or no other turn is under
+                               way that could join and a reply is among them, else when they are
                                `window` old or `group_limit` many
     an operation that reads    at length runs on the thread, so that it does not stop the sockets; a statement of an
                                application on another connection, so that it does not stop the writer (reading.py)
@@ -33,6 +35,7 @@ from monsal.errors import StoreError, StoreUnavailable
 from monsal.store.engine.bell import Bell
 from monsal.store.engine.data import Data, Locked
 from monsal.store.engine.database import foreign_error
+from monsal.store.engine.gathering import Gathering
 from monsal.store.engine.hand import Checkpointer, Hand, checkpoint, flush
 from monsal.store.engine.opening import Lost, close_place, open_place, recover
 from monsal.store.engine.operation import (
@@ -86,11 +89,9 @@ class Core:
         self._waiting: Waiting = []
         self._planned = False
         self._timer: asyncio.TimerHandle | None = None
-        self._in_group = 0
-        self._last_flush = 0.0
-        self._flush_seconds = 0.0
+        self._group = Gathering(settings)
         self._lost: Lost | None = None
-        self._operations = self._groups = self._largest = self._recoveries = 0
+        self._operations = self._recoveries = 0
 
     # -- life -------------------------------------------------------------------------------------------------
 
@@ -117,9 +118,9 @@ class Core:
             for data, _ in opened:
                 close_place(self._place, data)
             raise
-        data, self._flush_seconds = opened[0]
-        self._operations = self._groups = self._largest = self._recoveries = 0
-        self._last_flush = 0.0
+        data, flush_seconds = opened[0]
+        self._group.start(flush_seconds)
+        self._operations = self._recoveries = 0
         self._install(data)
 
     def _install(self, data: Data) -> None:
@@ -173,7 +174,7 @@ class Core:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        self._in_group = 0
+        self._group.forget()
         self._refuse_queue(StoreUnavailable(self._why))
         return data
 
@@ -285,10 +286,10 @@ class Core:
         if not data.dirty:
             self._tell_mail(data)
             return
-        self._in_group += 1
+        has_room = self._group.add(self._loop.time())
         if not self._threaded:
             self._flush_here(data)
-        elif self._in_group < self._settings.group_limit:
+        elif has_room:
             self._plan()
         else:
             # Also for callers that never let the loop turn: their group must not grow without end.
@@ -315,10 +316,12 @@ class Core:
             return
         if not data.dirty:
             self._answer_waiting()
-        elif self._waiting:
-            self._flush(data)
-        else:
+        elif not self._waiting:
             self._flush_soon(data)
+        elif self._group.goes_on(self._loop.time()):
+            self._plan()
+        else:
+            self._flush(data)
 
     def _drain(self) -> None:
         room = self._settings.group_limit
@@ -379,17 +382,16 @@ class Core:
     # -- flushing ---------------------------------------------------------------------------------------------
 
     def _flush(self, data: Data) -> None:
-        if self._in_group == 1 and self._flush_seconds < self._settings.inline_below:
+        if self._group.is_quick:
             self._flush_here(data)
         else:
             self._flush_there(data)
 
     def _flush_soon(self, data: Data) -> None:
         """Nobody waits: flush at once if the store was idle, else let others join."""
-        # Where flushes are slow, applied turns wait for others about as long as one takes (rule state.B11).
-        window = min(max(self._settings.window, self._flush_seconds), 10 * self._settings.window)
-        rest = self._last_flush + window - self._loop.time()
-        if rest <= 0.0:
+        rest = self._group.rest(self._loop.time())
+        # A reply waits for this flush; where no other turn is under way, the window would only make it late.
+        if rest <= 0.0 or (data.has_undurable_mail and data.schedule.is_idle):
             self._flush(data)
         elif self._timer is None:
             self._timer = self._loop.call_later(rest, self._window_ended)
@@ -401,6 +403,7 @@ class Core:
 
     def _flush_here(self, data: Data) -> None:
         try:
+            data.seal()
             seconds = flush(data)
         except Exception as error:  # noqa: BLE001 - handed to whoever waits
             self._break(error)
@@ -408,6 +411,12 @@ class Core:
             self._flushed(data, seconds)
 
     def _flush_there(self, data: Data) -> None:
+        try:
+            # Here and not on the thread: beside a busy loop each statement there waits for the interpreter's lock.
+            data.seal()
+        except Exception as error:  # noqa: BLE001 - handed to whoever waits
+            self._break(error)
+            return
         self._busy = True
 
         def done(seconds: float, error: Exception | None) -> None:
@@ -422,11 +431,7 @@ class Core:
 
     def _flushed(self, data: Data, seconds: float) -> None:
         """The group is on the disk: now those may go on who waited for that (P1)."""
-        self._flush_seconds += (seconds - self._flush_seconds) * 0.2
-        self._groups += 1
-        self._largest = max(self._largest, self._in_group)
-        self._in_group = 0
-        self._last_flush = self._loop.time()
+        self._group.flushed(seconds, self._loop.time())
         self._answer_waiting()
         self._tell_mail(data)
         if self._checkpointer is not None and self._checkpointer.after_flush(data.wal_pages):
@@ -448,7 +453,7 @@ class Core:
         cause = foreign_error(error, self._place.name)
         self._why = str(cause)
         self._busy = True
-        self._in_group = 0
+        self._group.forget()
         self._recoveries += 1
         log.error("the store is not available: %s", cause, extra={"action": "store_down"})
         self._refuse_queue(StoreUnavailable(self._why))
@@ -490,11 +495,4 @@ class Core:
 
     def statistics(self) -> StoreStatistics:
         """Figures for people; see `StoreStatistics`."""
-        return StoreStatistics.of(
-            self.data,
-            operations=self._operations,
-            groups=self._groups,
-            largest_group=self._largest,
-            flush_seconds=self._flush_seconds,
-            recoveries=self._recoveries,
-        )
+        return StoreStatistics.of(self.data, self._group, self._operations, self._recoveries)

@@ -7,6 +7,7 @@ disk all of it is thrown away and read anew.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -125,6 +126,8 @@ class Data:
         self.suppressed = Suppressed()
         self.counters = Counters(0, 0, 0, 0, 0)
         self.ledger = Tally([])
+        #: When somebody was asked to confirm a message, within the last hour; None until it is read.
+        self.questions: deque[float] | None = None
         self.outbox_counts = [0, 0, 0, 0]
         self.outbox_changed = False
         #: Outgoing rows that were taken, with their status on the disk.
@@ -231,18 +234,26 @@ class Data:
             self.is_sound = False
         self._has_savepoint = self._is_writing = False
 
-    def commit(self) -> None:
-        """Flush the group: counters and its number with it, then COMMIT. Blocks until the disk has it (P1)."""
-        db, counters = self.db, self.counters
+    @property
+    def has_undurable_mail(self) -> bool:
+        """Whether the open group has mail that may be sent once the disk has it."""
+        return self.undurable_mail != _NEVER
+
+    def seal(self) -> None:
+        """Write the counters and the number of the group into it; what is to be committed is then complete."""
+        counters = self.counters
         self.save_tallies()
-        db.execute(
+        self.db.execute(
             _SAVE_META,
             (self.group, counters.version, counters.body, counters.row, counters.turn, counters.mail),
         )
-        db.execute("COMMIT")
+
+    def commit(self) -> None:
+        """Flush the group that was sealed. Blocks until the disk has it (P1)."""
+        self.db.execute("COMMIT")
         self.dirty = False
-        if counters.mail > self.durable_mail:
-            self.durable_mail = counters.mail
+        if self.counters.mail > self.durable_mail:
+            self.durable_mail = self.counters.mail
             self.next_mail = min(self.next_mail, self.undurable_mail)
             self.undurable_mail = _NEVER
             self.more_mail = True

@@ -86,7 +86,7 @@ def _outcome(work: Callable[[], Any]) -> tuple[Any, Exception | None]:
 
 
 def flush(data: Data) -> float:
-    """Put the group that is open on the disk; the seconds that it took. Raises what the disk says."""
+    """Put the group that was sealed on the disk; the seconds that it took. Raises what the disk says."""
     before = time.perf_counter()
     data.commit()
     return time.perf_counter() - before

@@ -74,6 +74,7 @@ def close_place(place: Place, data: Data | None, db: apsw.Connection | None = No
     db = data.db if data is not None else db
     try:
         if data is not None and data.dirty and data.is_sound:
+            data.seal()
             data.commit()
     finally:
         if db is not None:

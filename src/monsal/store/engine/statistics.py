@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from monsal.store.engine.data import Data
+from monsal.store.engine.gathering import Gathering
 
 __all__ = ["StoreStatistics"]
 
@@ -27,10 +27,14 @@ class StoreStatistics:
     cached_states: int
 
     @classmethod
-    def of(cls, data: Data | None, **figures: Any) -> StoreStatistics:
+    def of(cls, data: Data | None, group: Gathering, operations: int, recoveries: int) -> StoreStatistics:
         """The figures of whoever runs the operations, and those of what it runs them on."""
         return cls(
-            **figures,
+            operations=operations,
+            groups=group.groups,
+            largest_group=group.largest,
+            flush_seconds=group.flush_seconds,
+            recoveries=recoveries,
             wal_pages=0 if data is None else data.wal_pages,
             queues=0 if data is None else len(data.schedule.queues),
             leases=0 if data is None else len(data.schedule.leased),

@@ -1,0 +1,122 @@
+"""A connection of HTTP with bounds: what uvicorn leaves open, as it expects a proxy before it.
+
+A head that never ends, a body or an answer that trickles, more connections than there is room for: each ends its own
+connection, and holds up no other (P7).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from uvicorn import Config
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from monsal.http.mounts import HttpSettings
+
+__all__ = ["BoundedConfig", "BoundedProtocol", "Places"]
+
+#: Seconds that a peer may take to read the last word of a connection.
+_LINGER: Final = 5.0
+_FULL: Final = (
+    b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: text/plain\r\nContent-Length: 22\r\n"
+    b"Retry-After: 5\r\nConnection: close\r\n\r\nToo many connections.\n"
+)
+
+
+@dataclass(slots=True)
+class Places:
+    """The connections that are open. `peer_of` says by what those of one peer are counted; None is not counted."""
+
+    settings: HttpSettings
+    peer_of: Callable[[object], str | None]
+    open: int = 0
+    refused: int = 0
+    expired: int = 0
+    _peers: dict[str, int] = field(default_factory=dict)
+
+    def enter(self, address: object) -> Callable[[], None] | None:
+        """Take a place, and what gives it back; None if there is none."""
+        peer = self.peer_of(address)
+        of_peer = 0 if peer is None else self._peers.get(peer, 0)
+        if self.open >= self.settings.max_connections or of_peer >= self.settings.max_connections_per_peer:
+            self.refused += 1
+            return None
+        self.open += 1
+        if peer is not None:
+            self._peers[peer] = of_peer + 1
+
+        def leave() -> None:
+            self.open -= 1
+            if peer is not None:
+                self._peers[peer] -= 1
+                if not self._peers[peer]:
+                    del self._peers[peer]
+
+        return leave
+
+
+class BoundedConfig(Config):
+    """A configuration of uvicorn, and the places that its connections share."""
+
+    places: Places
+
+
+class BoundedProtocol(H11Protocol):
+    """One connection. uvicorn makes it, with a `BoundedConfig`."""
+
+    config: BoundedConfig
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._places = self.config.places
+        self._leave: Callable[[], None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._stage = ""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn has it
+        super().connection_made(transport)
+        self._leave = self._places.enter(transport.get_extra_info("peername"))
+        if self._leave is None:
+            transport.write(_FULL)
+            transport.close()
+        self._look()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._leave is not None:
+            self._leave()
+            self._leave = None
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        if not self.transport.is_closing():
+            super().data_received(data)
+            self._look()
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        self._look()
+
+    def _look(self) -> None:
+        """Begin the time of what is waited for now, unless that runs already."""
+        settings = self._places.settings
+        if self.transport.is_closing():
+            stage, seconds = "closing", _LINGER
+        elif self.cycle is not None and not self.cycle.response_complete:
+            # Another request is another time, though the next one may have come with the last.
+            stage, seconds = f"request {id(self.cycle)}", settings.whole
+        else:
+            stage, seconds = "head", settings.head
+        if stage != self._stage:
+            self._stage = stage
+            if self._timer is not None:
+                self._timer.cancel()
+            self._timer = self.loop.call_later(seconds, self._expire)
+
+    def _expire(self) -> None:
+        self._places.expired += 1
+        self.transport.abort()

@@ -167,6 +167,24 @@ class Connection(asyncio.Protocol):
 
     # What the owner does
 
+    async def connect(self) -> None:
+        """Connect the socket, with the TLS handshake if it begins with one. Raises OSError; ValueError for a host
+        name that cannot be encoded."""
+        end, security = self.target.endpoint, self._security
+        if end.path:
+            await self._loop.create_unix_connection(lambda: self, end.path)
+        elif security.implicit:
+            await self._loop.create_connection(
+                lambda: self,
+                self.target.address or end.host,
+                end.port,
+                ssl=security.context,
+                server_hostname=security.name,
+                ssl_handshake_timeout=self._settings.handshake_timeout,
+            )
+        else:
+            await self._loop.create_connection(lambda: self, self.target.address or end.host, end.port)
+
     def take(self, job: Job) -> None:
         """Begin a job; only after `connection_idle`."""
         self._begin(job)

@@ -38,6 +38,7 @@ from monsal.backoff import exponential
 from monsal.conversation.ports import Deferred, Delivered, Failed, Outcome, RelayMail
 from monsal.delivery.connection import Connection, Job, RelaySettings
 from monsal.delivery.jobs import Batch, MailJob, Suspects, sizes_of
+from monsal.delivery.places import Places
 from monsal.delivery.route import FixedRoute, NoRoute, Route, Target
 from monsal.delivery.security import Security, cause_of, security_of
 from monsal.errors import ConfigError
@@ -99,9 +100,8 @@ class SmtpRelay:
         self._idle: list[Connection] = []  # the last one used is taken first, so that surplus ones grow old
         self._opening: set[asyncio.Task[None]] = set()  # until the socket is connected
         self._spreading: asyncio.TimerHandle | None = None
-        self._targets: Sequence[Target] = ()
-        self._shunned: dict[Target, float] = {}  # until when, on the loop's clock
-        self._in_clear: dict[Target, float] = {}
+        self._places = Places(self._settings.shun_time)
+        self._in_clear: dict[Target, float] = {}  # until when, on the loop's clock
         self._context: ssl.SSLContext | None = None
         self._retry_at = 0.0  # on the loop's clock
         self._failures = 0  # since a mail passed MAIL
@@ -237,16 +237,17 @@ class SmtpRelay:
     async def _open(self) -> None:
         """Connect to the first place that answers."""
         try:
-            self._targets = await self._route.targets()
+            self._places.set(await self._route.targets())
         except NoRoute as error:
             self._no_route(error)
             return
         reason = ""
-        for target in self._in_turn():
+        time = asyncio.get_running_loop().time
+        for target in self._places.in_turn(time()):
             reason = await self._connect(target)
             if not reason:
                 return
-            self._shun(target)
+            self._places.shun(target, time())
         self._opening.discard(_this_task())
         self._failed(reason)
 
@@ -259,7 +260,7 @@ class SmtpRelay:
             connection = Connection(self, self._settings, target, security)
             connection.opener = _this_task()
             async with asyncio.timeout(self._settings.connect_timeout):
-                await self._connect_socket(connection, security)
+                await connection.connect()
         except TimeoutError:
             reason = f"no connection to {end} within {self._settings.connect_timeout:g} s"
         except (OSError, ValueError) as error:  # ValueError: a host name that cannot be encoded
@@ -276,42 +277,11 @@ class SmtpRelay:
             connection.abandon()
         return reason
 
-    async def _connect_socket(self, connection: Connection, security: Security) -> None:
-        loop = asyncio.get_running_loop()
-        end = connection.target.endpoint
-        if end.path:
-            await loop.create_unix_connection(lambda: connection, end.path)
-        elif security.implicit:
-            await loop.create_connection(
-                lambda: connection,
-                connection.target.address or end.host,
-                end.port,
-                ssl=security.context,
-                server_hostname=security.name,
-                ssl_handshake_timeout=self._settings.handshake_timeout,
-            )
-        else:
-            await loop.create_connection(lambda: connection, connection.target.address or end.host, end.port)
-
     async def _security(self, target: Target) -> Security:
         in_clear = asyncio.get_running_loop().time() < self._in_clear.get(target, 0.0)
         found = await security_of(target.endpoint, self._context, in_clear=in_clear)
         self._context = found.context or self._context
         return found
-
-    def _in_turn(self) -> list[Target]:
-        """The targets in their order; those that are shunned last, and of them first the one that failed first."""
-        turns = {target: turn for turn, target in enumerate(self._shunned, 1)}
-        return sorted(self._targets, key=lambda target: turns[target] if self._is_shunned(target) else 0)
-
-    def _is_shunned(self, target: Target) -> bool:
-        return asyncio.get_running_loop().time() < self._shunned.get(target, 0.0)
-
-    def _shun(self, target: Target) -> None:
-        if len(self._targets) > 1:
-            now = asyncio.get_running_loop().time()
-            others = {each: until for each, until in self._shunned.items() if now < until and each != target}
-            self._shunned = {**others, target: now + self._settings.shun_time}
 
     def _no_route(self, error: NoRoute) -> None:
         """Nobody can be connected to, says whoever knows where."""
@@ -363,10 +333,11 @@ class SmtpRelay:
             return False
         place = connection.target
         again, job.refused_at = place in job.refused_at, job.refused_at | {place}
-        if again or all(target in job.refused_at or self._is_shunned(target) for target in self._targets):
+        now = asyncio.get_running_loop().time()
+        if again or not self._places.has_another(now, beside=job.refused_at):
             return False
         log.info("%s refuses MAIL: %s; the next one is tried", place, reply, extra={"action": "next_place"})
-        self._shun(place)
+        self._places.shun(place, now)
         (self._alone if job.alone else self._waiting).appendleft(job)
         for each in [each for each in self._connections if each.target == place]:
             each.wind_up()
@@ -391,8 +362,9 @@ class SmtpRelay:
         if self._closing:
             return
         if failed:
-            self._shun(connection.target)
-            if all(map(self._is_shunned, self._targets)) or len(self._targets) < 2:
+            now = asyncio.get_running_loop().time()
+            self._places.shun(connection.target, now)
+            if not self._places.has_another(now):
                 self._failed(f"{connection.target}: {event.reason}")
         elif event.untouched:
             # The others were kept as long: likely dead as well. The job goes over a new one.

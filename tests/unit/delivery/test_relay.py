@@ -82,6 +82,24 @@ class TestDelivery:
                 assert await relay.send([mail(number=number)]) == [TAKEN]
             assert peer.connections == 1
 
+    async def test_what_waits_behind_a_slow_answer_takes_another_kept_connection(self, new_peer: Any) -> None:
+        peer = new_peer()
+        async with meeting(peer, connections=2) as relay:
+            await relay.send([mail(number=1), mail(number=2)])
+            async with asyncio.timeout(30):
+                while len(relay._idle) < 2:
+                    await asyncio.sleep(0.001)
+            already = len(peer.said("."))
+            peer.script = lambda _n, line: SILENCE if line == "." and len(peer.said(".")) == already + 1 else None
+            slow = asyncio.create_task(relay.send([mail(number=3)]))
+            await peer.until(lambda: len(peer.said(".")) > already)
+            async with asyncio.timeout(30):
+                assert await relay.send([mail(number=4)]) == [TAKEN]
+            assert not slow.done()
+            assert relay.statistics().opened == 2
+            await relay.close()
+            assert isinstance((await slow)[0][0], Deferred)
+
     async def test_a_peer_without_pipelining(self, new_peer: Any) -> None:
         peer = new_peer(extensions=())
         async with meeting(peer) as relay:

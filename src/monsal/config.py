@@ -68,6 +68,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     | check_auth_within | how long such a check may take |
     | confirm_within | how long a message whose sender is not proved waits for the sender to confirm it |
     | max_unconfirmed | messages of one correspondent that may wait like that; 0: nobody is asked to confirm |
+    | max_questions_per_hour | mails that ask for a confirmation, to all together within an hour; none for any number |
     | correspondent | who writes: the first `from` address, or the `envelope` sender |
     | max_message_size | largest message taken (SIZE, RFC 1870) |
     | max_recipients | recipients of one transaction |
@@ -108,6 +109,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     check_auth_within: Seconds = 20.0
     confirm_within: Annotated[float, Meta(gt=0, le=400 * 86400.0)] = 3 * 86400.0
     max_unconfirmed: Annotated[int, Meta(ge=0)] = 5
+    max_questions_per_hour: Annotated[int, Meta(ge=0)] | None = 100
     correspondent: Literal["from", "envelope"] = "from"
     max_message_size: Count = 25 * 1024 * 1024
     max_recipients: Count = 100
@@ -139,7 +141,7 @@ MAX_WORKERS = 256
 _FIELDS = {field.name: field for field in msgspec.structs.fields(Settings)}
 _OPTIONAL = {
     *("auth_users", "authserv_id", "dkim_domain", "dkim_key", "dkim_selector", "keep_bodies", "keep_history"),
-    *("max_mails_per_minute", "max_replies_per_hour", "public_url", "tls_cert", "tls_key"),
+    *("max_mails_per_minute", "max_questions_per_hour", "max_replies_per_hour", "public_url", "tls_cert", "tls_key"),
 }
 _LISTS = {"http", "ingress", "proxy_from", "xclient_from"}
 

@@ -325,6 +325,8 @@ def _worker_settings(settings: Settings) -> WorkerSettings:
             hops=settings.authserv_hops,
             organization=organization(),
         ),
-        confirming=Confirming(within=settings.confirm_within, limit=settings.max_unconfirmed),
+        confirming=Confirming(
+            within=settings.confirm_within, limit=settings.max_unconfirmed, hourly=settings.max_questions_per_hour
+        ),
         public_url=settings.public_url or "",
     )

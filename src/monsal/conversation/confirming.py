@@ -25,11 +25,14 @@ __all__ = [
     "CONFIRM_ADDRESS",
     "Confirmation",
     "Confirming",
+    "Questions",
+    "Unasked",
     "ask_draft",
     "ask_reason",
     "confirmed_row",
     "counted_as",
     "is_confirmation",
+    "refuted",
 ]
 
 #: The addresses that release a message; they come before all routes.
@@ -42,10 +45,43 @@ _SUBJECT = 60
 
 class Confirming(msgspec.Struct, frozen=True, kw_only=True):
     """`within` is how long a message waits for its confirmation, in seconds; `limit` how many of one correspondent may
-    wait at a time (0: nobody is asked)."""
+    wait at a time (0: nobody is asked); `hourly` how many questions all get together within an hour (None: any number).
+    """
 
     within: float = 3 * 86400.0
     limit: int = 5
+    hourly: int | None = 100
+
+
+class Unasked(msgspec.Struct, frozen=True):
+    """A message waits, and nobody is asked about it; `why` in words."""
+
+    why: str
+
+
+class Questions:
+    """What a worker knows of the hour's questions: whether it is of use to make another one, and to say so."""
+
+    __slots__ = ("_closed_until", "_told_until")
+
+    #: Seconds until it is seen whether there is room again, and between two lines of the log.
+    AGAIN = 60.0
+    TOLD = 3600.0
+
+    def __init__(self) -> None:
+        self._closed_until = self._told_until = 0.0
+
+    def is_closed(self, now: float) -> bool:
+        """Whether there was no room a moment ago."""
+        return now < self._closed_until
+
+    def close(self, now: float) -> bool:
+        """Note that there is no room; whether that is to be said."""
+        self._closed_until = now + self.AGAIN
+        if now < self._told_until:
+            return False
+        self._told_until = now + self.TOLD
+        return True
 
 
 class Confirmation(msgspec.Struct, frozen=True):
@@ -112,6 +148,16 @@ def ask_reason(message: Message, tools: TurnTools, *, replies: int, limit: int) 
         replies=replies,
         limit=tools.max_replies,
     )
+
+
+def refuted(message: Message) -> Unasked | None:
+    """Whoever is named as the writer is not asked about a mail that their domain says is none of theirs: else one
+    stranger could have us write to as many people as there are names to forge."""
+    auth = message.auth
+    if not auth.refuted:
+        return None
+    domain = message.sender.rpartition("@")[2]
+    return Unasked(f"{auth.refuted.upper()} fails for {domain} ({auth.source})")
 
 
 def ask_draft(

@@ -305,13 +305,20 @@ class Passage:
         made = await self.proving.set_aside(handler, self.replies, self._ask)
         if isinstance(made, Outcome):
             return made
-        try:
-            await self._commit(made)
-        except ConflictError:
+        done = await self.proving.stand_aside(made, self._commits)
+        if done is None:
             return self.proving.too_many(handler)
-        self.around.budget.add(canonical(self.row.correspondent), made.now)
-        log.info("held: %s", made.ack.reason, extra=self._ids("aside"))
+        if done.replies:
+            self.around.budget.add(canonical(self.row.correspondent), done.now)
+        log.info("held: %s", done.ack.reason, extra=self._ids("aside"))
         return None
+
+    async def _commits(self, commit: TurnCommit) -> bool:
+        try:
+            await self._commit(commit)
+        except ConflictError:
+            return False
+        return True
 
     async def _error_turn(self, handler: Handler, captures: Mapping[str, Any], failure: Failure, *, only: bool) -> bool:
         """Call the module's ERROR handler with the message that is given up (rule routing.B7)."""

@@ -6,13 +6,13 @@ What `Passage` asks here it commits itself.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from monsal.conversation.confirming import ask_draft, ask_reason, confirmed_row, counted_as
+from monsal.conversation.confirming import Unasked, ask_draft, ask_reason, confirmed_row, counted_as, refuted
 from monsal.conversation.result import Outcome
 from monsal.conversation.surroundings import Surroundings
 from monsal.conversation.turn import failure_commit, outgoing
@@ -20,7 +20,7 @@ from monsal.errors import CapabilityError, TurnError
 from monsal.mail import Checks, Envelope, Message, Verdict
 from monsal.routing import Handler, Match
 from monsal.store.contract import Ack, Claimed, OutgoingMail, TurnCommit
-from monsal.store.identity import KEEP_USED, Aside, Consumed, Identity, Released
+from monsal.store.identity import ASKED, KEEP_USED, Aside, Consumed, Identity, Released
 
 __all__ = ["Proving", "understand"]
 
@@ -124,15 +124,23 @@ class Proving:
     async def set_aside(
         self, handler: Handler, replies: int, ask: Callable[[Callable[[], Any]], Any]
     ) -> TurnCommit | Outcome:
-        """The commit that lets the message wait for its sender's word, or the failure if nobody can be asked."""
+        """The commit that lets the message wait for its sender's word, or the failure if nobody can be asked.
+
+        Nobody is asked about what their own domain denies, nor beyond the questions of an hour: that waits, too, for an
+        operator or its end.
+        """
         around, row = self.around, self.row
         confirming, now = around.confirming, around.clock.now()
 
-        def mail() -> OutgoingMail | str:
+        def mail() -> OutgoingMail | Unasked | str:
             sent = max(around.tools.replies(row.correspondent), replies)
             reason = ask_reason(self.message, around.tools, replies=sent, limit=confirming.limit)
             if reason is not None:
                 return reason
+            if (denied := refuted(self.message)) is not None:
+                return denied
+            if confirming.hourly is not None and around.questions.is_closed(now):
+                return _ENOUGH
             draft = ask_draft(
                 self.message,
                 row.id,
@@ -157,14 +165,54 @@ class Proving:
             return made
         if isinstance(made.value, str):
             return self.unproven(handler, made.value)
+        if isinstance(made.value, Unasked):
+            return self._aside(made.value)
         commit = failure_commit(
             row,
-            ack=Ack(kind="aside", reason=f"waits for {row.correspondent} to confirm it"),
+            ack=Ack(kind="aside", reason=f"{ASKED}{row.correspondent} to confirm it"),
             now=now,
             bounce=made.value,
         )
-        aside = Aside(counted_as(row.correspondent), now + confirming.within, confirming.limit)
+        aside = Aside(counted_as(row.correspondent), now + confirming.within, confirming.limit, confirming.hourly)
         return msgspec.structs.replace(commit, identity=Identity(aside=aside), replies=1)
+
+    def _aside(self, unasked: Unasked) -> TurnCommit:
+        """The commit that lets the message wait, and asks nobody."""
+        confirming, now = self.around.confirming, self.around.clock.now()
+        commit = failure_commit(
+            self.row, ack=Ack(kind="aside", reason=f"waits, and nobody is asked: {unasked.why}"), now=now
+        )
+        aside = Aside(counted_as(self.row.correspondent), now + confirming.within, confirming.limit)
+        return msgspec.structs.replace(commit, identity=Identity(aside=aside))
+
+    async def stand_aside(
+        self, made: TurnCommit, commits: Callable[[TurnCommit], Awaitable[bool]]
+    ) -> TurnCommit | None:
+        """What was committed of it: without its question, if there are too many of those; None if nothing can be.
+
+        `commits` says whether the store has taken a commit.
+        """
+        aside = None if made.identity is None else made.identity.aside
+        assert aside is not None
+        if await commits(made):
+            return made
+        if aside.hourly is None:
+            return None
+        unasked = self._aside(_ENOUGH)
+        if not await commits(unasked):
+            return None  # those of this correspondent are too many
+        self._close_questions()
+        return unasked
+
+    def _close_questions(self) -> None:
+        """The questions of this hour are used up; say so, once in an hour."""
+        if self.around.questions.close(self.around.clock.now()):
+            log.warning(
+                "%d questions were asked within an hour (max_questions_per_hour): messages that are not proved wait, "
+                "and nobody is asked; `monsal queue` lists them, `monsal release '?ID'` has one asked about later",
+                self.around.confirming.hourly,
+                extra={"action": "questions_used_up"},
+            )
 
     def _render(self, template: str, variables: Mapping[str, Any]) -> str | None:
         templates = self.around.tools.templates
@@ -212,6 +260,7 @@ class Proving:
         return msgspec.structs.replace(commit, identity=Identity(releases=(Released(int(target or 0), proved),)))
 
 
+_ENOUGH = Unasked("too many questions were asked within the hour")
 _TROUBLE = Verdict("temperror")
 #: What is found out by a check that breaks or takes too long: nothing, and never a pass.
 _UNKNOWN = Checks(spf=_TROUBLE, dkim=_TROUBLE, dmarc=_TROUBLE, arc=_TROUBLE)

@@ -8,7 +8,7 @@ from typing import Any
 
 from monsal.clock import Clock
 from monsal.conversation.capabilities import Capabilities
-from monsal.conversation.confirming import Confirming
+from monsal.conversation.confirming import Confirming, Questions
 from monsal.conversation.context import TurnTools
 from monsal.conversation.orphans import UnknownState
 from monsal.conversation.runner import Runner
@@ -57,3 +57,4 @@ class Surroundings:
     sign: Sign | None = None
     states: Any = None
     counts: Counts = field(default_factory=Counts)
+    questions: Questions = field(default_factory=Questions)

@@ -55,7 +55,8 @@ class Auth(msgspec.Struct, frozen=True, kw_only=True):
     `method` is what was decisive: `smtp` (login), `dmarc`, `dkim`, `spf` or `confirmed`, empty if nothing was. `user`
     is the name that logged in; that alone proves nothing, because a user may write any From. `spf`, `dkim`, `dmarc`,
     `arc` are what was found of each; of several DKIM signatures the one that proves, else the first. `source` says
-    whose word that is: "smtp auth", "authentication-results of NAME", "own check", "confirmation", or "none".
+    whose word that is: "smtp auth", "authentication-results of NAME", "own check", "confirmation", or "none". `refuted`
+    is the method by which the correspondent's own domain says that it is not from there; empty if none does.
     """
 
     method: str = ""
@@ -65,6 +66,7 @@ class Auth(msgspec.Struct, frozen=True, kw_only=True):
     dmarc: Verdict = Verdict()
     arc: Verdict = Verdict()
     source: str = "none"
+    refuted: str = ""
 
     @property
     def authenticated(self) -> bool:
@@ -103,7 +105,24 @@ def authenticate(scan: HeaderScan, envelope: Envelope | None, correspondent: str
         method, source = "smtp", "smtp auth"
     elif not method and envelope is not None and envelope.confirmed:
         method, source = "confirmed", "confirmation"
-    return Auth(method=method, user=user, source=source if found or method else "none", **found)
+    refuted = "" if method else _refuted(entries, found, correspondent, upstream)
+    return Auth(method=method, user=user, source=source if found or method else "none", refuted=refuted, **found)
+
+
+def _refuted(entries: list[_Entry], found: dict[str, Verdict], correspondent: str, upstream: Upstream) -> str:
+    """The method by which the domain of `correspondent` says that it has not sent this; empty if none does.
+
+    DMARC has the last word (RFC 7489, section 6.6.2); where the domain has no policy, that of its own SPF (`fail`, not
+    `softfail`: RFC 7208, section 8.4) or DKIM counts, if nothing of the same method has passed for it.
+    """
+    if "dmarc" in found and found["dmarc"].result in ("pass", "fail"):
+        return "dmarc" if found["dmarc"].result == "fail" else ""
+    domain = correspondent.rpartition("@")[2]
+    for method in ("spf", "dkim"):
+        results = {each.result for each in entries if each.method == method and _aligned(each.domain, domain, upstream)}
+        if "fail" in results and "pass" not in results:
+            return method
+    return ""
 
 
 def _may_write(user: str, listed: tuple[str, ...], correspondent: str) -> bool:

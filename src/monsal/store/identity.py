@@ -6,11 +6,13 @@ from typing import Final
 
 import msgspec
 
-__all__ = ["KEEP_USED", "Aside", "Consumed", "Identity", "Released"]
+__all__ = ["ASKED", "KEEP_USED", "Aside", "Consumed", "Identity", "Released"]
 
 #: Seconds for which a store knows at least that a capability was used, after it is not valid any more. A message that
 #: was accepted in time may be handled later than that, as a dead letter that is replayed: then nobody can tell.
 KEEP_USED: Final = 90 * 86400.0
+#: How the reason of a row begins that waits for somebody who was asked: by this they are counted after a restart.
+ASKED: Final = "waits for "
 
 
 class Consumed(msgspec.Struct, frozen=True, array_like=True):
@@ -26,12 +28,14 @@ class Consumed(msgspec.Struct, frozen=True, array_like=True):
 class Aside(msgspec.Struct, frozen=True, array_like=True):
     """The row waits until its correspondent confirms it, outside of its queue; at `until` it is dropped.
 
-    If `limit` others of the correspondent wait like that, the commit is a Conflict of no states.
+    With `hourly` somebody is asked to confirm it. If `limit` others of the correspondent wait like that, or if `hourly`
+    were asked within the hour, of all correspondents together, the commit is a Conflict of no states.
     """
 
     correspondent: str
     until: float
     limit: int
+    hourly: int | None = None
 
 
 class Released(msgspec.Struct, frozen=True, array_like=True):

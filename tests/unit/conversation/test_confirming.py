@@ -46,6 +46,11 @@ def address(sent: SentMail) -> str:
     return str(sent.message["reply-to"])
 
 
+def said_of(results: str) -> bytes:
+    """A mail in Ann's name, with what a border found out about it."""
+    return f"Authentication-Results: {results}\r\nFrom: {ANN}\r\nTo: {DESK}\r\n\r\nplease\r\n".encode()
+
+
 def counts(mail: TestClient) -> dict[str, int]:
     ledger = mail._run(mail._open_engine().store.ledger())["mail"]
     return {name: getattr(ledger, name) for name in ("done", "waiting", "held", "dead", "dropped")}
@@ -152,6 +157,88 @@ def test_no_machine_is_asked(desk: ModuleType, play: Play, given: dict[str, Any]
     assert mail.sent == []
     assert counts(mail)["dead"] == 1
     assert str(mail.rows("dead")[0]["reason"]).count("not_authenticated") == 1
+
+
+@pytest.mark.parametrize(
+    ("results", "why"),
+    [
+        (
+            "dmarc=fail header.from=example.net",
+            "DMARC fails for example.net (authentication-results of mx.example.com)",
+        ),
+        ("dmarc=none header.from=example.net; spf=fail smtp.mailfrom=x@example.net", "SPF fails for example.net"),
+        ("dkim=fail header.d=example.net; spf=pass smtp.mailfrom=x@elsewhere.example", "DKIM fails for example.net"),
+    ],
+)
+def test_nobody_is_asked_about_what_their_domain_denies(desk: ModuleType, play: Play, results: str, why: str) -> None:
+    mail = play(desk, authserv_id="mx.example.com")
+
+    mail.deliver(to=DESK, sender=ANN, raw=said_of(f"mx.example.com; {results}"))
+
+    assert mail.sent == []
+    assert counts(mail) == {"done": 0, "waiting": 0, "held": 1, "dead": 0, "dropped": 0}
+    assert f"waits, and nobody is asked: {why}" in str(mail.rows("queue")[0]["reason"])
+    mail.advance(days=4)
+    assert counts(mail)["dropped"] == 1
+
+
+@pytest.mark.parametrize(
+    "results",
+    [
+        "dmarc=none header.from=example.net; spf=softfail smtp.mailfrom=x@example.net",
+        "spf=fail smtp.mailfrom=x@elsewhere.example; dkim=fail header.d=elsewhere.example",
+        "dmarc=temperror header.from=example.net",
+    ],
+)
+def test_who_is_neither_proved_nor_denied_is_asked(desk: ModuleType, play: Play, results: str) -> None:
+    mail = play(desk, authserv_id="mx.example.com")
+    mail.deliver(to=DESK, sender=ANN, raw=said_of(f"mx.example.com; {results}"))
+    assert len(asked(mail)) == 1
+
+
+def test_the_word_of_a_stranger_denies_nothing(desk: ModuleType, play: Play) -> None:
+    mail = play(desk, authserv_id="mx.example.com")
+    mail.deliver(to=DESK, sender=ANN, raw=said_of("evil.example; dmarc=fail"))
+    assert len(asked(mail)) == 1
+
+
+def test_all_together_are_asked_so_often_in_an_hour(
+    desk: ModuleType, play: Play, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A stranger who forges many names has us write to so many of them."""
+    mail = play(desk, max_questions_per_hour=3)
+    for number in range(8):
+        mail.deliver("please", to=DESK, sender=f"victim{number}@example.net")
+
+    assert len(mail.sent) == 3
+    assert counts(mail) == {"done": 0, "waiting": 0, "held": 8, "dead": 0, "dropped": 0}
+    reasons = [str(row["reason"]) for row in mail.rows("queue")]
+    assert sum("nobody is asked: too many questions were asked within the hour" in reason for reason in reasons) == 5
+    lines = [record for record in caplog.records if getattr(record, "action", "") == "questions_used_up"]
+    assert len(lines) == 1
+
+    # Those who were asked can answer, and who waits unasked is asked when somebody says so.
+    mail.deliver("yes", to=address(mail.sent[0]), sender="victim0@example.net")
+    assert desk.calls == [("(no subject)", "victim0@example.net", "confirmed")]
+    mail.advance(minutes=61)
+    number = next(row["id"] for row in mail.rows("queue") if "nobody is asked" in str(row["reason"]))
+    assert mail.release(f"?{number}") == 1
+    assert len([sent for sent in mail.sent if sent.subject.startswith("Please confirm")]) == 4
+    for number in range(8, 12):
+        mail.deliver("please", to=DESK, sender=f"victim{number}@example.net")
+    assert len([sent for sent in mail.sent if sent.subject.startswith("Please confirm")]) == 6
+    lines = [record for record in caplog.records if getattr(record, "action", "") == "questions_used_up"]
+    assert len(lines) == 2
+
+
+def test_with_no_questions_at_all_mail_waits_and_is_not_given_up(desk: ModuleType, play: Play) -> None:
+    mail = play(desk, max_questions_per_hour=0)
+    mail.deliver("please", to=DESK, sender=ANN)
+    assert (mail.sent, counts(mail)["held"]) == ([], 1)
+    mail = play(desk, max_questions_per_hour=None)
+    for number in range(120):
+        mail.deliver("please", to=DESK, sender=f"a{number}@example.net")
+    assert len(mail.sent) == 120
 
 
 def test_a_correspondent_has_so_many_waiting_and_no_more(desk: ModuleType, play: Play) -> None:

@@ -7,6 +7,7 @@ disk all of it is thrown away and read anew.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -125,6 +126,8 @@ class Data:
         self.suppressed = Suppressed()
         self.counters = Counters(0, 0, 0, 0, 0)
         self.ledger = Tally([])
+        #: When somebody was asked to confirm a message, within the last hour; None until it is read.
+        self.questions: deque[float] | None = None
         self.outbox_counts = [0, 0, 0, 0]
         self.outbox_changed = False
         #: Outgoing rows that were taken, with their status on the disk.

@@ -6,6 +6,7 @@ Parts of the operations in `turns.py` and `spool.py`. A row that stands aside is
 
 from __future__ import annotations
 
+from collections import deque
 from typing import Any, Final
 
 from monsal.store.contract import TurnCommit
@@ -13,7 +14,7 @@ from monsal.store.engine.codes import DROPPED, HELD, WAITING
 from monsal.store.engine.data import Data
 from monsal.store.engine.schedule import Head
 from monsal.store.engine.text import load_text, store_text, store_time
-from monsal.store.identity import KEEP_USED
+from monsal.store.identity import ASKED, KEEP_USED, Aside
 
 __all__ = ["expire_aside", "is_refused", "plan_identity", "release_aside", "remember_identity"]
 
@@ -21,6 +22,8 @@ Writes = list[tuple[str, tuple[Any, ...]]]
 
 #: Seconds for which a used capability is kept longer than has to be known: a clock may be set back by less.
 _SLACK: Final = 7 * 86400.0
+#: Seconds within which questions are counted.
+_HOUR: Final = 3600.0
 #: Used capabilities that are forgotten at a time, by a turn that uses one.
 _FORGET: Final = 20
 
@@ -32,7 +35,7 @@ def _own_queue(message: int) -> str:
 
 def is_refused(data: Data, turn: TurnCommit) -> bool:
     """Whether something has changed since the turn looked: a capability was used, a message is not waiting any more,
-    or too many wait. It is told as a Conflict, so the turn looks again."""
+    too many wait or too many were asked. It is told as a Conflict, so the turn looks again."""
     identity = turn.identity
     if identity is None:
         return False
@@ -46,8 +49,24 @@ def is_refused(data: Data, turn: TurnCommit) -> bool:
     aside = identity.aside
     if aside is None:
         return False
+    if aside.hourly is not None and len(_questions(data, turn.now, aside)) >= aside.hourly:
+        return True
     waiting = data.select(_COUNT_ASIDE, (store_text(aside.correspondent), turn.message))
     return bool(waiting[0][0] >= aside.limit)
+
+
+def _questions(data: Data, now: float, aside: Aside) -> deque[float]:
+    """When people were asked within the hour before `now`, the oldest first: no more times than may be asked.
+
+    After a restart they are those of the rows that still wait: whoever has answered was worth the question.
+    """
+    if data.questions is None:
+        within = aside.until - now
+        rows = data.select(_ASKED, (store_time(aside.until - _HOUR), f"{ASKED}%", aside.hourly))
+        data.questions = deque(sorted(expires - within for (expires,) in rows))
+    while data.questions and data.questions[0] <= now - _HOUR:
+        data.questions.popleft()
+    return data.questions
 
 
 def plan_identity(turn: TurnCommit, writes: Writes) -> None:
@@ -83,6 +102,8 @@ def remember_identity(data: Data, turn: TurnCommit) -> None:
     if identity.aside is not None:
         data.schedule.restore(_own_queue(turn.message), 1, Head(turn.message, 0.0, True))
         data.next_timer = min(data.next_timer, store_time(identity.aside.until))
+        if identity.aside.hourly is not None:
+            _questions(data, turn.now, identity.aside).append(turn.now)
 
 
 def expire_aside(data: Data, now: float, limit: int) -> None:
@@ -133,6 +154,10 @@ _IS_ASIDE: Final = (
     "SELECT 1 FROM monsal_aside a JOIN monsal_spool s ON s.id = a.message WHERE a.message = ? AND s.status = 1"
 )
 _COUNT_ASIDE: Final = "SELECT count(*) FROM monsal_aside WHERE correspondent = ? AND message <> ?"
+_ASKED: Final = (
+    "SELECT a.expires FROM monsal_aside a JOIN monsal_spool s ON s.id = a.message"
+    " WHERE a.expires > ? AND s.reason LIKE ? ORDER BY a.expires DESC LIMIT ?"
+)
 _FORGET_CONSUMED: Final = (
     "DELETE FROM monsal_consumed WHERE token IN"
     " (SELECT token FROM monsal_consumed WHERE expires < ? ORDER BY expires LIMIT ?)"

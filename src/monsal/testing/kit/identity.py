@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from monsal.store.contract import Ack, Applied, Claimed, CommitResult, Conflict, TurnCommit
-from monsal.store.identity import Aside, Consumed, Identity, Released
+from monsal.store.identity import ASKED, Aside, Consumed, Identity, Released
 from monsal.testing.kit.lab import Lab, expect
 
 __all__ = [
+    "asks_only_so_many_an_hour",
     "drops_what_is_not_released_in_time",
     "gives_a_capability_to_one_message",
     "keeps_what_was_found_out_about_a_message",
@@ -33,7 +34,7 @@ async def _commit(lab: Lab, row: Claimed, kind: str, identity: Identity) -> Comm
 
 
 def _ack(kind: str) -> Ack:
-    acks = (Ack(kind="aside", reason="waits"), Ack(kind="done"), Ack(kind="continue"))
+    acks = (Ack(kind="aside", reason=f"{ASKED}somebody"), Ack(kind="done"), Ack(kind="continue"))
     return next(ack for ack in acks if ack.kind == kind)
 
 
@@ -101,6 +102,25 @@ async def lets_only_so_many_wait(lab: Lab) -> None:
     result = await _commit(lab, row, "aside", Identity(aside=Aside("bob@x", lab.now + 9.0, 2)))
     expect(isinstance(result, Applied), "one of somebody else may")
     expect((await lab.balanced())["held"] == 3, "three are held")
+
+
+async def asks_only_so_many_an_hour(lab: Lab) -> None:
+    async def ask(who: str, hourly: int | None = 2) -> bool:
+        row = await _claim_one(lab, lease_key=who)
+        aside = Identity(aside=Aside(who, lab.now + 9000.0, 5, hourly))
+        return isinstance(await _commit(lab, row, "aside", aside), Applied)
+
+    expect(await ask("a") and await ask("b"), "two are asked")
+    expect(not await ask("c"), "nobody else is")
+    expect(await ask("i", None), "who is not asked may wait")
+    if lab.can_restart:
+        await lab.durable()
+        await lab.restart()
+        expect(not await ask("d"), "a restart makes no room")
+    lab.now += 3601.0
+    expect(await ask("e") and await ask("f"), "an hour later there is room")
+    expect(not await ask("g"), "for as many")
+    await lab.balanced()
 
 
 async def drops_what_is_not_released_in_time(lab: Lab) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+import h11
 from uvicorn import Config
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
@@ -100,6 +101,24 @@ class BoundedProtocol(H11Protocol):
     def on_response_complete(self) -> None:
         super().on_response_complete()
         self._look()
+
+    def send_400_response(self, msg: str) -> None:
+        """Answer what is no HTTP, unless another answer was begun: then the connection ends, and nothing is logged."""
+        if self.cycle is not None and not self.cycle.response_complete:
+            # Whoever answers the request that this was part of is told that nobody is there.
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
+        if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
+            super().send_400_response(msg)
+        else:
+            self.transport.close()
+
+    def shutdown(self) -> None:
+        """As uvicorn's own, which raises for a connection whose answer has failed, and so ends the stop of all."""
+        if self.conn.our_state is h11.ERROR:
+            self.transport.abort()
+        else:
+            super().shutdown()
 
     def _look(self) -> None:
         """Begin the time of what is waited for now, unless that runs already."""

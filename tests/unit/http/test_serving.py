@@ -60,6 +60,58 @@ def test_a_head_that_never_ends_and_one_that_is_too_large(served: Any) -> None:
     asyncio.run(play())
 
 
+HEAD = b"POST /app HTTP/1.1\r\nHost: x\r\n"
+
+
+def test_a_request_whose_end_others_see_elsewhere_is_not_answered_twice(served: Any) -> None:
+    """RFC 9112, sections 6.1 and 6.3: what a proxy before us takes for a body must be no request here."""
+    hidden = b"0\r\n\r\nGET /app/hidden HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+    chunked = b"Transfer-Encoding: chunked\r\n"
+
+    async def play() -> None:
+        async with served() as server:
+            for head in (HEAD + b"Content-Length: 5\r\n" + chunked, HEAD.replace(b"1.1", b"1.0") + chunked):
+                told = await server.say(head + b"\r\n" + hidden)
+                assert (told[:13], told.count(b"HTTP/1.1")) == (b"HTTP/1.1 400 ", 1), head
+            assert server.server._app.statistics().refused == 2
+            told = await server.say(HEAD + chunked + b"Connection: close\r\n\r\n2\r\nhi\r\n0\r\n\r\n")
+            assert told.endswith(b"POST /app /app 2")
+
+    asyncio.run(play())
+
+
+def test_what_strangers_send_makes_no_traceback(served: Any, caplog: Any) -> None:
+    async def play() -> None:
+        async with served() as server:
+            chunks = HEAD.replace(b"/app", b"/none") + b"Transfer-Encoding: chunked\r\n\r\n5\r\nabcde\r\n"
+            assert b" 200 " not in await server.say(chunks + b"no chunk\r\n\r\n")
+            reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+            writer.write(chunks)
+            await asyncio.wait_for(reader.readuntil(b"nothing here.\n"), PATIENCE)
+            writer.write(b"no chunk\r\n\r\n")
+            assert await asyncio.wait_for(reader.read(), PATIENCE) == b""
+            writer.close()
+            assert (await server.say(b"CONNECT /app HTTP/1.1\r\nHost: x\r\n\r\n")).startswith(b"HTTP/1.1 405 ")
+            await until(lambda: server.server.places.open == 0, "the ends of all")
+
+    asyncio.run(play())
+    assert caplog.records == []
+
+
+def test_an_answer_shorter_than_it_says_is_broken_off_and_stops_no_stop(served: Any) -> None:
+    async def short(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"10")]})
+        await send({"type": "http.response.body", "body": b"short"})
+
+    async def play() -> None:
+        async with served(short) as server:
+            told = await server.say(b"GET /app HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert told.endswith(b"\r\n\r\nshort")
+            await until(lambda: server.server.places.open == 0, "its end")
+
+    asyncio.run(play())
+
+
 def test_an_answer_that_nobody_reads_ends_its_connection(served: Any) -> None:
     async def endless(scope: Any, receive: Any, send: Any) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": []})

@@ -7,6 +7,7 @@ connection, and holds up no other (P7).
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -17,7 +18,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from monsal.http.mounts import HttpSettings
 
-__all__ = ["BoundedConfig", "BoundedProtocol", "Places"]
+__all__ = ["BoundedConfig", "BoundedProtocol", "Handshake", "Places"]
 
 #: Seconds that a peer may take to read the last word of a connection.
 _LINGER: Final = 5.0
@@ -36,6 +37,8 @@ class Places:
     open: int = 0
     refused: int = 0
     expired: int = 0
+    #: Connections whose TLS is being agreed upon.
+    handshakes: set[asyncio.Task[None]] = field(default_factory=set)
     _peers: dict[str, int] = field(default_factory=dict)
 
     def enter(self, address: object) -> Callable[[], None] | None:
@@ -76,14 +79,28 @@ class BoundedProtocol(H11Protocol):
         self._leave: Callable[[], None] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._stage = ""
+        self._early: list[bytes] = []
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn has it
         super().connection_made(transport)
-        self._leave = self._places.enter(transport.get_extra_info("peername"))
+        if self._leave is None:
+            self._leave = self._places.enter(transport.get_extra_info("peername"))
         if self._leave is None:
             transport.write(_FULL)
             transport.close()
         self._look()
+
+    async def begin_tls(self, transport: asyncio.Transport, leave: Callable[[], None], context: ssl.SSLContext) -> None:
+        """Go on with what is encrypted, in the place that `leave` gives back. Raises OSError if there is no TLS."""
+        self._leave = leave
+        limit = self._places.settings.head
+        encrypted = await self.loop.start_tls(transport, self, context, server_side=True, ssl_handshake_timeout=limit)
+        if encrypted is None or self._leave is None:
+            raise ConnectionAbortedError("it has gone again")
+        self.connection_made(encrypted)
+        for data in self._early:
+            self.data_received(data)
+        self._early.clear()
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self._timer is not None:
@@ -91,10 +108,13 @@ class BoundedProtocol(H11Protocol):
         if self._leave is not None:
             self._leave()
             self._leave = None
-        super().connection_lost(exc)
+        if self.transport is not None:
+            super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        if not self.transport.is_closing():
+        if self.transport is None:
+            self._early.append(data)  # it came with the end of the handshake
+        elif not self.transport.is_closing():
             super().data_received(data)
             self._look()
 
@@ -139,3 +159,33 @@ class BoundedProtocol(H11Protocol):
     def _expire(self) -> None:
         self._places.expired += 1
         self.transport.abort()
+
+
+class Handshake(asyncio.Protocol):
+    """A connection until TLS is agreed upon. It has its place from its first moment on: whoever connects and says
+    nothing would need none otherwise, and take all files of the process (P7)."""
+
+    def __init__(self, places: Places, context: ssl.SSLContext, connected: Callable[[], BoundedProtocol]) -> None:
+        self._places = places
+        self._context = context
+        self._connected = connected
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # that of a stream
+        transport.pause_reading()  # the first octets are for TLS
+        leave = self._places.enter(transport.get_extra_info("peername"))
+        if leave is None:
+            transport.abort()
+            return
+        task = asyncio.get_running_loop().create_task(self._agree(transport, leave))
+        self._places.handshakes.add(task)
+        task.add_done_callback(self._places.handshakes.discard)
+
+    async def _agree(self, transport: asyncio.Transport, leave: Callable[[], None]) -> None:
+        protocol = self._connected()
+        try:
+            await protocol.begin_tls(transport, leave, self._context)
+        except (OSError, asyncio.CancelledError):
+            # What is no TLS, or comes too slowly, is told in figures. Its place is given back once.
+            self._places.expired += 1
+            transport.abort()
+            protocol.connection_lost(None)

@@ -6,9 +6,11 @@ import asyncio
 import ssl
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import pytest
 from certificates import make_certificate
 
 PATIENCE = 30.0
@@ -225,3 +227,50 @@ def test_tls_is_spoken_where_it_is_asked_for(served: Any, tmp_path: Path) -> Non
             assert (await server.request("GET /app", context=client)).startswith(b"HTTP/1.1 200 ")
 
     asyncio.run(play())
+
+
+@pytest.mark.parametrize("plain", [False, True], ids=["uvloop", "asyncio"])
+def test_who_says_nothing_before_tls_has_a_place_too(
+    served: Any, tmp_path: Path, caplog: Any, monkeypatch: pytest.MonkeyPatch, plain: bool
+) -> None:
+    if plain:
+        monkeypatch.setattr("monsal.http.serving._new_loop", asyncio.new_event_loop)
+    authority = make_certificate(tmp_path, "authority")
+    made = make_certificate(tmp_path, "server", signer=authority, hosts=("127.0.0.1",))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(made.cert, made.key)
+    client = ssl.create_default_context(cafile=authority.cert)
+
+    async def play() -> None:
+        async with served(context=context, max_connections_per_peer=2) as server:
+            places = server.server.places
+            held = [await asyncio.open_connection("127.0.0.1", server.port) for _ in range(2)]
+            await until(lambda: places.open == 2, "two connections")
+            reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+            with suppress(ConnectionResetError):
+                assert await asyncio.wait_for(reader.read(), PATIENCE) == b""
+            assert places.refused == 1
+            for _, each in [*held, (reader, writer)]:
+                each.close()
+            await until(lambda: places.open == 0, "their ends")
+            # What is no TLS ends at once; and then there is room again.
+            for data in (b"GET / HTTP/1.1\r\n\r\n", b"\x16\x03\x01\x00\x05hello"):
+                with suppress(ConnectionResetError):
+                    await server.say(data)
+            await until(lambda: places.open == 0, "their ends")
+            assert (await server.request("GET /app", context=client)).startswith(b"HTTP/1.1 200 ")
+            assert (await server.request("POST /app", b"x" * 900, client)).endswith(b" 900")
+            await until(lambda: places.open == 0, "its end")
+        async with served(context=context, head=0.1) as server:
+            with suppress(ConnectionResetError):
+                assert await server.say(b"") == b""
+            await until(lambda: server.server.places.open == 0, "its end")
+        async with served(context=context) as server:
+            _, writer = await asyncio.open_connection("127.0.0.1", server.port)
+            await until(lambda: server.server.places.open == 1, "a connection")
+            await asyncio.wait_for(server.server.stop(PATIENCE), PATIENCE)
+            assert server.server.places.open == 0
+            writer.close()
+
+    asyncio.run(play())
+    assert caplog.records == []

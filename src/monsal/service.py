@@ -313,7 +313,9 @@ class LocalService:
         engine = self.opened()
         settings = self._settings
         limits = IngressSettings(
-            max_connections=settings.max_connections, max_connections_per_peer=settings.max_connections_per_peer
+            max_connections=settings.max_connections,
+            max_connections_per_peer=settings.max_connections_per_peer,
+            sharing=max(1, self._doors().sharing),
         )
         session = ServerSettings(
             hostname=settings.hostname,

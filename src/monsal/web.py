@@ -58,10 +58,10 @@ def mounts_of(mounts: Sequence[Mount], settings: Settings, entrance: Entrance) -
     return Mounts(mounts, _bounds(settings), enter=entrance.enter)
 
 
-def _bounds(settings: Settings) -> HttpSettings:
+def _bounds(settings: Settings, sharing: int = 1) -> HttpSettings:
     return HttpSettings(
         deadline=settings.deadline,
-        max_connections=usable_connections(settings.max_connections),
+        max_connections=usable_connections(settings.max_connections, sharing),
         max_connections_per_peer=settings.max_connections_per_peer,
     )
 
@@ -94,7 +94,8 @@ class Web:
 
     async def start(self) -> None:
         """Serve those doors that are for it, if there are any. Raises ConfigError for what cannot be mounted."""
-        ours = [door for door in self._doors() if door.is_http]
+        doors = self._doors()
+        ours = [door for door in doors if door.is_http]
         if not ours:
             return
         # Not before: it imports uvicorn, which most applications do without.
@@ -102,7 +103,7 @@ class Web:
 
         context = certificate_of(self._settings, self._directory)
         self._app = mounts_of(self._mounts, self._settings, self._entrance())
-        server = HttpServer(self._app, _bounds(self._settings), peer_of=peer_of)
+        server = HttpServer(self._app, _bounds(self._settings, doors.sharing), peer_of=peer_of)
         await server.start([(door.take(), context if door.encrypted else None) for door in ours])
         self._server = server
         self.addresses = [address for door in ours for address in door.addresses]

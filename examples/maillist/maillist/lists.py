@@ -1,5 +1,7 @@
 """What both machines know of a list: its name, its members, and the header fields that tell it (RFC 2369, RFC 2919)."""
 
+import re
+
 import msgspec
 
 from monsal import current
@@ -35,6 +37,11 @@ def membership(name, address):
 def way_out(name, host, address, joined):
     """The address by which that member leaves, without a question."""
     return current().address_for(Leave(joined=joined), correspondent=address, name=name, host=host)
+
+
+def is_way_out(address):
+    """Whether it is of the kind of `way_out`; whether it was signed, `deliver` finds out."""
+    return re.fullmatch(r"[a-z]+-l\+[a-z0-9]+@[a-z0-9.-]+", address) is not None
 
 
 def headers(name, host, *, leave=None, who=""):

@@ -9,7 +9,7 @@ from starlette.applications import Starlette
 from starlette.responses import HTMLResponse
 from starlette.routing import Route
 
-from maillist.lists import name_of
+from maillist.lists import is_way_out, name_of
 from monsal import deliver_async, read_async
 from monsal.errors import AddressError, StoreUnavailable
 from monsal.smtp import Refused
@@ -26,9 +26,10 @@ def page(status, title, body=""):
 
 
 async def leave(request):
-    address, who = (request.query_params.get(key, "") for key in ("by", "who"))
+    address, who = (request.query_params.get(key, "").lower() for key in ("by", "who"))
     name = name_of(address)
-    if not address or not who:
+    # This page is open to everybody: by any other address it would write to the list, or to strangers, for anybody.
+    if not is_way_out(address) or not who:
         return page(404, "This link is not complete", "<p>Was it cut off where its line ended?</p>")
     if request.method != "POST":
         # Programs that look at links before people do must not take anybody off (RFC 8058, section 1).
@@ -47,7 +48,7 @@ async def leave(request):
         return page(404, "This link is of no use", "<p>It is too old, or was changed on its way.</p>")
     except StoreUnavailable:
         return page(503, "This cannot be done now", "<p>Please try again in some minutes.</p>")
-    if await read_async("select 1 from member where list = ? and address = ?", (name, who.lower())):
+    if await read_async("select 1 from member where list = ? and address = ?", (name, who)):
         return page(200, f"You leave {name}", f"<p>{escape(who)} gets no more mail of it.</p>")
     return page(200, f"You are not on {name}", f"<p>{escape(who)} gets no mail of it.</p>")
 

@@ -1,5 +1,7 @@
 """The list, told as plays."""
 
+from urllib.parse import urlencode
+
 import pytest
 
 LIST = "tea@lists.example.com"
@@ -118,6 +120,38 @@ def test_a_link_is_good_for_whom_and_when_it_was_made(conversation, member, mail
     ann.expect("an earlier time on tea").expect_state("MEMBER").wait(days=366)
     assert mail.request("POST", link, ONE_CLICK).status == 404
     assert {address for (address,) in mail.query("select address from member")} == {ANN, BOB}
+
+
+def test_a_link_leads_nowhere_else(conversation, member, mail):
+    """The page is open to everybody, so it brings in nothing but what was signed for it: no post, no command and no
+    answer in somebody's name, and no mail to people who have nothing to do with the list."""
+    ann, bob = member(ANN), member(BOB)
+    conversation(EVE).say(word("subscribe"), "please").expect("Answer this mail")
+    join = mail.sent[-1]["From"].strip("<>")
+    before = mail.query("select count(*) from monsal_spool"), len(mail.sent)
+    for who, to in [(ANN, LIST), (ANN, word("digest")), (EVE, LIST), (EVE, join), (ANN, "x-l+aaaa@lists.example.com")]:
+        asked = mail.request("POST", f"https://x/list/leave?{urlencode({'by': to, 'who': who})}", ONE_CLICK)
+        assert asked.status == 404, to
+    assert (mail.query("select count(*) from monsal_spool"), len(mail.sent)) == before
+    for each in (ann, bob):
+        each.expect_nothing()
+    # A mail program that folds case, and one that asks again so, bring the same one mail.
+    link = link_of(ann)
+    assert mail.request("POST", link.replace("ann%40", "ANN%40"), ONE_CLICK).status == 200
+    assert mail.request("POST", link.replace("by=tea-l", "by=TEA-L"), ONE_CLICK).status == 200
+    ann.expect("You have left tea").expect_state("START").expect_nothing()
+
+
+@pytest.mark.parametrize(
+    "who", ["a\r\nBcc: x@example.net", "ann", "", "\x00@example.net", "ann@\udcff", "é@example.net", "a" * 5000]
+)
+def test_a_link_for_nobody_is_of_no_use(member, mail, who):
+    address = mailto_of(member(ANN))
+    for by in (address, who, address.replace("@", "\r\n@")):
+        query = urlencode({"by": by, "who": who}, errors="surrogatepass")
+        assert mail.request("POST", f"https://x/list/leave?{query}", ONE_CLICK).status == 404
+        assert mail.request("GET", f"https://x/list/leave?{query}").status in (200, 404)
+    assert mail.rows("dead") == []
 
 
 def test_a_digest_is_left_by_one_click(member, mail):

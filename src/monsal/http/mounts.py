@@ -148,11 +148,18 @@ class Mounts:
             self._failed += answer.status >= 500
 
     async def _answer(self, scope: Scope, receive: Receive, answer: _Answer) -> None:
+        if _is_ambiguous(scope):
+            self._refused += 1
+            await answer.say(400, "It is not clear where this request ends.", close=True)
+            return
         prefix = self._below(scope["path"])
         if prefix is None:
             await answer.say(404, "There is nothing here.")
             return
         app, max_body = self._mounts[prefix]
+        if scope["method"] == "CONNECT":
+            await answer.say(405, "There is no way through here.", close=True)
+            return
         try:
             async with asyncio.timeout(self._settings.body):
                 body = await _body(scope, receive, max_body)
@@ -197,6 +204,12 @@ class Mounts:
                 return None
             path = path.rpartition("/")[0]
         return path
+
+
+def _is_ambiguous(scope: Scope) -> bool:
+    """Whether a proxy before us may see another end of the request: RFC 9112, sections 6.1 and 6.3, has it refused."""
+    names = {name for name, _ in scope["headers"]}
+    return b"transfer-encoding" in names and (b"content-length" in names or scope["http_version"] == "1.0")
 
 
 async def _body(scope: Scope, receive: Receive, limit: int) -> bytes:
@@ -251,9 +264,9 @@ class _Answer:
             if all(bytes(name).lower() != b"date" for name, _ in headers):
                 # RFC 9110, section 6.6.1: who has a clock says when.
                 event = {**event, "headers": [*headers, (b"date", formatdate(usegmt=True).encode("ascii"))]}
-        elif event["type"] == "http.response.body" and not event.get("more_body", False):
-            self._ended = True
         await self._send(event)
+        # Behind it: what was shorter than it said has not ended.
+        self._ended = event["type"] == "http.response.body" and not event.get("more_body", False)
 
     async def say(self, status: int, text: str, *, close: bool = False) -> None:
         """Answer in a line of text; with `close` nothing more is read from the connection."""

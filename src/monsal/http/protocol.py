@@ -7,16 +7,18 @@ connection, and holds up no other (P7).
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+import h11
 from uvicorn import Config
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from monsal.http.mounts import HttpSettings
 
-__all__ = ["BoundedConfig", "BoundedProtocol", "Places"]
+__all__ = ["BoundedConfig", "BoundedProtocol", "Handshake", "Places"]
 
 #: Seconds that a peer may take to read the last word of a connection.
 _LINGER: Final = 5.0
@@ -35,6 +37,8 @@ class Places:
     open: int = 0
     refused: int = 0
     expired: int = 0
+    #: Connections whose TLS is being agreed upon.
+    handshakes: set[asyncio.Task[None]] = field(default_factory=set)
     _peers: dict[str, int] = field(default_factory=dict)
 
     def enter(self, address: object) -> Callable[[], None] | None:
@@ -75,14 +79,28 @@ class BoundedProtocol(H11Protocol):
         self._leave: Callable[[], None] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._stage = ""
+        self._early: list[bytes] = []
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn has it
         super().connection_made(transport)
-        self._leave = self._places.enter(transport.get_extra_info("peername"))
+        if self._leave is None:
+            self._leave = self._places.enter(transport.get_extra_info("peername"))
         if self._leave is None:
             transport.write(_FULL)
             transport.close()
         self._look()
+
+    async def begin_tls(self, transport: asyncio.Transport, leave: Callable[[], None], context: ssl.SSLContext) -> None:
+        """Go on with what is encrypted, in the place that `leave` gives back. Raises OSError if there is no TLS."""
+        self._leave = leave
+        limit = self._places.settings.head
+        encrypted = await self.loop.start_tls(transport, self, context, server_side=True, ssl_handshake_timeout=limit)
+        if encrypted is None or self._leave is None:
+            raise ConnectionAbortedError("it has gone again")
+        self.connection_made(encrypted)
+        for data in self._early:
+            self.data_received(data)
+        self._early.clear()
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self._timer is not None:
@@ -90,16 +108,37 @@ class BoundedProtocol(H11Protocol):
         if self._leave is not None:
             self._leave()
             self._leave = None
-        super().connection_lost(exc)
+        if self.transport is not None:
+            super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        if not self.transport.is_closing():
+        if self.transport is None:
+            self._early.append(data)  # it came with the end of the handshake
+        elif not self.transport.is_closing():
             super().data_received(data)
             self._look()
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
         self._look()
+
+    def send_400_response(self, msg: str) -> None:
+        """Answer what is no HTTP, unless another answer was begun: then the connection ends, and nothing is logged."""
+        if self.cycle is not None and not self.cycle.response_complete:
+            # Whoever answers the request that this was part of is told that nobody is there.
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
+        if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
+            super().send_400_response(msg)
+        else:
+            self.transport.close()
+
+    def shutdown(self) -> None:
+        """As uvicorn's own, which raises for a connection whose answer has failed, and so ends the stop of all."""
+        if self.conn.our_state is h11.ERROR:
+            self.transport.abort()
+        else:
+            super().shutdown()
 
     def _look(self) -> None:
         """Begin the time of what is waited for now, unless that runs already."""
@@ -120,3 +159,33 @@ class BoundedProtocol(H11Protocol):
     def _expire(self) -> None:
         self._places.expired += 1
         self.transport.abort()
+
+
+class Handshake(asyncio.Protocol):
+    """A connection until TLS is agreed upon. It has its place from its first moment on: whoever connects and says
+    nothing would need none otherwise, and take all files of the process (P7)."""
+
+    def __init__(self, places: Places, context: ssl.SSLContext, connected: Callable[[], BoundedProtocol]) -> None:
+        self._places = places
+        self._context = context
+        self._connected = connected
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # that of a stream
+        transport.pause_reading()  # the first octets are for TLS
+        leave = self._places.enter(transport.get_extra_info("peername"))
+        if leave is None:
+            transport.abort()
+            return
+        task = asyncio.get_running_loop().create_task(self._agree(transport, leave))
+        self._places.handshakes.add(task)
+        task.add_done_callback(self._places.handshakes.discard)
+
+    async def _agree(self, transport: asyncio.Transport, leave: Callable[[], None]) -> None:
+        protocol = self._connected()
+        try:
+            await protocol.begin_tls(transport, leave, self._context)
+        except (OSError, asyncio.CancelledError):
+            # What is no TLS, or comes too slowly, is told in figures. Its place is given back once.
+            self._places.expired += 1
+            transport.abort()
+            protocol.connection_lost(None)

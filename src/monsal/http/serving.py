@@ -21,7 +21,7 @@ from typing import Any, Final
 import uvicorn
 
 from monsal.http.mounts import HttpSettings, Mounts
-from monsal.http.protocol import BoundedConfig, BoundedProtocol, Places
+from monsal.http.protocol import BoundedConfig, BoundedProtocol, Handshake, Places
 
 __all__ = ["HttpServer"]
 
@@ -34,22 +34,19 @@ _SLACK: Final = 2.0
 class _Server(uvicorn.Server):
     """A server of uvicorn without the ten looks a second that it takes at itself: it is told when to end."""
 
-    async def begin(self, sockets: list[socket.socket], context: ssl.SSLContext | None, handshake: float) -> None:
-        """As uvicorn's own `startup`, which leaves a minute to a handshake and has no word in the matter."""
+    async def begin(self, sockets: list[socket.socket], context: ssl.SSLContext | None, places: Places) -> None:
+        """As uvicorn's own `startup`, which leaves a minute to a handshake and counts nothing before its end."""
         self.config.load()
         self.lifespan = self.config.lifespan_class(self.config)
         loop = asyncio.get_running_loop()
 
-        def connected() -> asyncio.Protocol:
+        def connected() -> BoundedProtocol:
             return BoundedProtocol(config=self.config, server_state=self.server_state, app_state={}, _loop=loop)
 
-        limit = None if context is None else handshake
-        self.servers = [
-            await loop.create_server(
-                connected, sock=each, ssl=context, backlog=self.config.backlog, ssl_handshake_timeout=limit
-            )
-            for each in sockets
-        ]
+        def begun() -> asyncio.Protocol:
+            return connected() if context is None else Handshake(places, context, connected)
+
+        self.servers = [await loop.create_server(begun, sock=each, backlog=self.config.backlog) for each in sockets]
         self.started = True
 
     async def end(self, sockets: list[socket.socket], grace: float) -> None:
@@ -114,9 +111,11 @@ class HttpServer:
             config.places = self.places
             server = _Server(config)
             self._servers.append((server, sockets))
-            await server.begin(sockets, context, self._settings.head)
+            await server.begin(sockets, context, self.places)
 
     async def _end(self, grace: float) -> None:
+        for handshake in list(self.places.handshakes):
+            handshake.cancel()
         await asyncio.gather(*(server.end(sockets, grace) for server, sockets in self._servers))
 
     async def _there(self, work: Coroutine[Any, Any, None]) -> None:

@@ -106,6 +106,12 @@ class Doors:
     def __iter__(self) -> Iterator[Door]:
         return iter(self._doors)
 
+    @property
+    def sharing(self) -> int:
+        """Among how many the files of the process are shared: each door for mail, and those for HTTP together."""
+        mail = sum(not door.is_http for door in self._doors)
+        return mail + any(door.is_http for door in self._doors)
+
     def open(self, *, ports_only: bool = False) -> None:
         """Take what was given and bind the rest; with `ports_only` no socket files, which another call makes.
 

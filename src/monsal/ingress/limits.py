@@ -30,7 +30,8 @@ class IngressSettings(msgspec.Struct, frozen=True, kw_only=True):
     that reads no replies for `write_timeout` is dropped, one whose TLS handshake or PROXY header is not complete after
     `handshake_timeout`, too. `linger` is how long a peer that
     still talks is listened to after our last word, so that it can read that. `max_memory` is content in memory over
-    all connections. An idle connection may be closed for a new one after `eviction_age`. Raises ConfigError.
+    all connections. An idle connection may be closed for a new one after `eviction_age`.
+    `sharing` is how many share the process's files in equal parts. Raises ConfigError.
     """
 
     max_connections: int = 1000
@@ -47,6 +48,7 @@ class IngressSettings(msgspec.Struct, frozen=True, kw_only=True):
     handshake_timeout: float = 30.0
     linger: float = 2.0
     eviction_age: float = 1.0
+    sharing: int = 1
 
     def __post_init__(self) -> None:
         for name in self.__struct_fields__:
@@ -136,9 +138,10 @@ def peer_of(address: object) -> str | None:
     return str(parsed.ipv4_mapped or ipaddress.IPv6Network((parsed, 64), strict=False))
 
 
-def usable_connections(wanted: int) -> int:
-    """`wanted`, or fewer if the process may not open that many files: a full table would stop the store too."""
+def usable_connections(wanted: int, sharing: int = 1) -> int:
+    """`wanted`, or fewer if the process may not open that many files: a full table would stop the store too. `sharing`
+    is how many take as many, so that a flood at one door leaves the others what they need (P7)."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft == resource.RLIM_INFINITY:
         return wanted
-    return max(1, min(wanted, soft - _RESERVED_FILES))
+    return max(1, min(wanted, (soft - _RESERVED_FILES) // max(1, sharing)))

@@ -116,7 +116,7 @@ class SmtpIngress:
         self.loop = asyncio.get_running_loop()
         self.turns = Turns(self.loop)
         self._gone = asyncio.Event()
-        self._places = usable_connections(self.settings.max_connections)
+        self._places = usable_connections(self.settings.max_connections, self.settings.sharing)
         if self._places < self.settings.max_connections:
             text = "only %d connections instead of %d, by the process's limit of open files"
             _log.warning(text, self._places, self.settings.max_connections, extra={"action": "start"})

@@ -103,7 +103,7 @@ def test_a_body_without_a_length_is_counted_as_it_comes() -> None:
     async def send(event: MutableMapping[str, Any]) -> None:
         events.append(event)
 
-    scope = {"type": "http", "method": "POST", "path": "/a", "headers": []}
+    scope = {"type": "http", "http_version": "1.1", "method": "POST", "path": "/a", "headers": []}
     asyncio.run(of(("/a", app()), max_body=100)(scope, receive, send))
     assert events[0]["status"] == 413
     # It was read on for a while, and not for ever.
@@ -120,7 +120,7 @@ def test_a_body_that_does_not_come_is_not_waited_for() -> None:
     async def send(event: MutableMapping[str, Any]) -> None:
         events.append(event)
 
-    scope = {"type": "http", "method": "POST", "path": "/a", "headers": []}
+    scope = {"type": "http", "http_version": "1.1", "method": "POST", "path": "/a", "headers": []}
     asyncio.run(of(("/a", app()), body=0.01)(scope, receive, send))
     assert events[0]["status"] == 408
 

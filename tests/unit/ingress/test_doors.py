@@ -140,6 +140,7 @@ def test_a_door_of_http_is_a_door_like_others_and_no_way_for_mail(home: Path, st
     for each in (each for door in bound for each in door.sockets):
         each.listen()
     assert [door.protocol for door in bound] == ["http", "http", "smtp"]
+    assert bound.sharing == 2, "a flood of HTTP leaves mail its part of the files"
     again = Doors(["http:./web.sock", "https://127.0.0.1:0", ANY], home, bound.kept())
     again.open()
     assert [door.url for door in again] == [door.url for door in bound]

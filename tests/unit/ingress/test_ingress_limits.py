@@ -139,6 +139,9 @@ class TestPlaces:
 
         assert usable_connections(1000) == 192
         assert usable_connections(10) == 10
+        # Each of three gets its part, so that two that are full leave the third one its own.
+        assert usable_connections(1000, 3) == 64
+        assert usable_connections(10, 3) == 10
 
 
 class TestTime:

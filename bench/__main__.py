@@ -15,6 +15,7 @@ from pathlib import Path
 import msgspec
 
 from bench.document import Document, Report, load, save
+from bench.excerpt import with_excerpt
 from bench.harness import Suite, run_table
 from bench.machine import commit, describe
 from bench.page import page
@@ -24,6 +25,8 @@ from bench.suites import NAMES, suite
 __all__ = ["main"]
 
 ROOT = Path(__file__).resolve().parent.parent
+#: Where our own results are, and the page of the documents that has some of them.
+_OWN, _PERFORMANCE = ROOT / "bench", ROOT / "docs" / "performance.md"
 _EXAMPLES = """
 examples:
   python -m bench                          all suites, as `make bench` does
@@ -75,7 +78,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seed", type=int, default=1, help="decides who comes first (default: 1)")
     parser.add_argument("--no-peers", action="store_true", help="leave out what the package index would be asked for")
     parser.add_argument("--json", action="store_true", help="print the document on standard output, too")
-    parser.add_argument("--out", type=Path, default=ROOT / "bench", help="directory of results.json and RESULTS.md")
+    parser.add_argument("--out", type=Path, default=_OWN, help="directory of results.json and RESULTS.md")
     return parser
 
 
@@ -101,11 +104,14 @@ def _run(found: Suite, options: argparse.Namespace) -> Report:
 
 
 def _publish(document: Document, out: Path) -> None:
-    """Write the page and the charts that it shows."""
+    """Write the page and the charts that it shows; and the table of docs/performance.md, if these are our results."""
     for name, drawn in pictures(document).items():
         (out / name).parent.mkdir(exist_ok=True)
         (out / name).write_text(drawn, encoding="utf-8")
     (out / "RESULTS.md").write_text(page(document), encoding="utf-8")
+    if out == _OWN and "stages" in document.suites:
+        text = _PERFORMANCE.read_text(encoding="utf-8")
+        _PERFORMANCE.write_text(with_excerpt(text, document.suites["stages"]), encoding="utf-8")
 
 
 def _say(line: str) -> None:

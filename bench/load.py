@@ -36,8 +36,6 @@ __all__ = ["Load", "Options", "main", "run_load"]
 
 #: Waits before another connection is tried, in seconds; the last one is repeated.
 _BACKOFF = (0.02, 0.05, 0.1, 0.2, 0.4, 0.8)
-#: What is on its way when the load is stopped may take this long, in seconds.
-_GRACE = 10.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,6 +59,7 @@ class Options:
     size: int = 1024
     give_up: float = 60.0
     timeout: float = 60.0
+    grace: float = 10.0
     out: Path | None = None
     sent: Path | None = None
 
@@ -117,7 +116,7 @@ class Load:
         self._maker = MailMaker(options.seed, options.recipients, options.size, options.sender)
         self._stopping = asyncio.Event()
         self._sessions: dict[int, Session] = {}
-        self._last_good = 0.0
+        self._start = self._last_good = 0.0
         self._slot = 0.0
 
     def stop(self) -> None:
@@ -128,7 +127,7 @@ class Load:
         """Send it all; returns the summary. Raises GaveUp when the server takes nothing for too long."""
         loop = asyncio.get_running_loop()
         self._out, self._sent = Record(self.options.out), Record(self.options.sent)
-        began = self._last_good = self._slot = loop.time()
+        began = self._start = self._last_good = self._slot = loop.time()
         cpu, self._began = time.process_time(), time.monotonic()
         lanes = min(self.options.connections, self.options.correspondents)
         clock = asyncio.create_task(self._watch(loop))
@@ -286,7 +285,7 @@ class Load:
             await asyncio.sleep(0.5)
             if self._stopping.is_set() and stopped is None:
                 stopped = loop.time()
-            over = stopped is not None and loop.time() - stopped > _GRACE
+            over = stopped is not None and loop.time() - stopped > self.options.grace
             for session in self._sessions.values():
                 if over or loop.time() - session.last_news > self.options.timeout:
                     session.abort()
@@ -304,6 +303,7 @@ class Load:
             "lost": tally.lost,
             "began": self._began,
             "seconds": round(seconds, 3),
+            "last_s": round(max(0.0, self._last_good - self._start), 3),
             "rate": round(tally.acknowledged / seconds, 1) if seconds else 0.0,
             "p50_ms": round(1000 * latencies[len(latencies) // 2], 3),
             "p99_ms": round(1000 * latencies[len(latencies) * 99 // 100], 3),
@@ -364,6 +364,7 @@ def _parse(arguments: Sequence[str] | None) -> tuple[Options, Path | None]:
     long.add_argument("--rate", type=float, default=0.0, help="mails a second; 0: as fast as it goes")
     long.add_argument("--give-up", type=float, default=60.0, metavar="S", help="exit 75 after so long without success")
     long.add_argument("--timeout", type=float, default=60.0, metavar="S", help="for one reply")
+    long.add_argument("--grace", type=float, default=10.0, metavar="S", help="for what is on its way at the end")
     record = parser.add_argument_group("what to write down")
     record.add_argument("--out", type=Path, metavar="FILE", help="a JSON line for each acknowledged recipient")
     record.add_argument("--json-sent", dest="sent", type=Path, metavar="FILE", help="a JSON line for each mail begun")

@@ -13,6 +13,7 @@ the thread used, which the kernel counts to the nanosecond; and so do the thread
 from __future__ import annotations
 
 import dis
+import logging
 import resource
 import signal
 import threading
@@ -22,7 +23,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
 
-__all__ = ["LOOP", "OTHER", "TOTAL", "Sampler", "Stage", "calls"]
+__all__ = ["LOGGING", "LOOP", "OTHER", "TOTAL", "Sampler", "Stage", "calls"]
 
 #: What the loop itself uses, its system calls among it; threads without a stage; and the sum of everything.
 LOOP, OTHER, TOTAL = "event loop and sockets", "other threads", "all of it"
@@ -33,12 +34,19 @@ _PERIOD = 0.002
 _RESUME = dis.opmap["RESUME"]
 
 
+#: Lines of a log are written by a library, whose files are called so.
+LOGGING = "logging/"
+_LIBRARY = str(Path(logging.__file__).parent) + "/"
+
+
 def calls(frame: FrameType | None, root: str) -> Iterator[tuple[str, str]]:
     """The calls of a stack whose files are below `root`, innermost first: the path from there, and the function."""
     while frame is not None:
         name = frame.f_code.co_filename
         if name.startswith(root):
             yield name[len(root) :], frame.f_code.co_name
+        elif name.startswith(_LIBRARY):
+            yield LOGGING, frame.f_code.co_name
         frame = frame.f_back
 
 

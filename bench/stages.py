@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from bench.sampling import LOOP, OTHER
+from bench.sampling import LOGGING, LOOP, OTHER
 
 __all__ = ["ACCEPT", "PLACES", "THREADS", "TURN", "stage_of"]
 
@@ -23,19 +23,20 @@ COMMIT = "store: commit of the turn"
 OUTBOX = "outbox"
 STORE_OUT = "store: outbox"
 RELAY = "relay: SMTP out"
+LOG = "log lines"
 
 #: The stages of a mail that is only taken, and of one that is answered, in the order of its way.
 ACCEPT = (LOOP, CONNECTION, PROTOCOL, SPOOL, STORE_IN, STORE, FLUSH, CHECKPOINT, OTHER)
 TURN = (
     *(LOOP, CONNECTION, PROTOCOL, SPOOL, STORE_IN, CLAIM, TURNS, HANDLER, MAKE, COMMIT),
-    *(OUTBOX, STORE_OUT, RELAY, STORE, FLUSH, CHECKPOINT, OTHER),
+    *(OUTBOX, STORE_OUT, RELAY, STORE, FLUSH, CHECKPOINT, LOG, OTHER),
 )
 #: Threads by the beginning of their names.
 THREADS = {"monsal-store": FLUSH, "monsal-checkpoint": CHECKPOINT, "monsal-turn": HANDLER, "monsal-handlers": HANDLER}
 
 #: What belongs to whoever calls it.
 _LENT = (
-    *("address.py", "backoff.py", "clock.py", "errors.py", "ids.py", "logs.py", "mail/", "routing/"),
+    *("address.py", "backoff.py", "clock.py", "errors.py", "ids.py", "mail/", "routing/"),
     *(f"conversation/{name}.py" for name in ("accepting", "bounces", "capabilities", "keys")),
 )
 _BY_FUNCTION = {
@@ -53,6 +54,8 @@ _BY_FUNCTION = {
 }
 #: By the beginning of the path; the first that fits.
 _BY_FILE = (
+    (LOGGING, LOG),
+    ("logs.py", LOG),
     ("store/engine/turns.py", COMMIT),
     ("store/engine/outbox.py", STORE_OUT),
     ("conversation/spool.py", SPOOL),
@@ -64,7 +67,9 @@ _BY_FILE = (
 )
 
 #: All files, and functions in them, that are named here.
-PLACES = tuple(_BY_FUNCTION) + tuple((file, "") for file in (*_LENT, *(begin for begin, _ in _BY_FILE)))
+PLACES = tuple(_BY_FUNCTION) + tuple(
+    (file, "") for file in (*_LENT, *(begin for begin, _ in _BY_FILE if begin != LOGGING))
+)
 
 
 def stage_of(stack: Sequence[tuple[str, str]]) -> str | None:

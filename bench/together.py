@@ -1,4 +1,4 @@
-"""Contests of which one measurement gives the samples of all contestants, and peers' interpreters.
+"""Contests of which one measurement gives the samples of all contestants.
 
     Contest("grows", together(("10", "10,000"), measure))     # measure(turn) -> {"10": sample, "10,000": sample}
 
@@ -9,13 +9,10 @@ of a shared machine moves by more than that from one process to the next.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import cache
-
-from tools.peers import environment
 
 from bench.harness import Absent, Failed, Play, Played, Sample
 
-__all__ = ["interpreter", "together"]
+__all__ = ["together"]
 
 
 def together(names: Sequence[str], measure: Callable[[int], Mapping[str, Sample]]) -> Play:
@@ -36,12 +33,3 @@ def together(names: Sequence[str], measure: Callable[[int], Mapping[str, Sample]
         return played
 
     return play
-
-
-@cache
-def interpreter(name: str) -> str:
-    """The interpreter of a peer's own environment (requirements/peers). Raises Absent if it cannot be made."""
-    try:
-        return str(environment(name))
-    except (OSError, RuntimeError) as reason:
-        raise Absent(f"not installed: {str(reason).splitlines()[0]}") from reason

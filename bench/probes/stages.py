@@ -1,19 +1,21 @@
 """The CPU time of one mail by its stages: `python -m bench.probes.stages accept|turn CONNECTIONS SECONDS`.
 
 The product in one process under a load in another: `accept` is ingress, spool and store as in `bench.servers`, `turn`
-the whole of it, with a plain handler that answers each mail over a relay. The last line is a JSON object: `mails`, and
-`seconds` of CPU by stage.
+the whole of it, with the log of `monsal run` and a plain handler that answers each mail over a relay. The last line is
+a JSON object: `mails`, and `seconds` of CPU by stage.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import os
+import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +24,7 @@ import uvloop
 import monsal
 from bench.processes import our_environment
 from bench.sampling import Sampler
-from bench.sinks import counting_sink
+from bench.sinks import free_port, smtp_sink, wait_for_port
 from bench.stages import THREADS, stage_of
 from monsal import App, literal, reply, route
 from monsal.clock import SystemClock
@@ -30,6 +32,7 @@ from monsal.conversation import Spool
 from monsal.delivery import open_relay
 from monsal.engine import Engine
 from monsal.ingress import SmtpIngress
+from monsal.logs import set_up_logging
 from monsal.store import SqliteStore
 
 __all__ = ["main"]
@@ -77,6 +80,22 @@ async def _engine(directory: Path, relay: int) -> AsyncIterator[Engine]:
         await engine.close()
 
 
+@contextmanager
+def _sink() -> Iterator[int]:
+    """A sink in another process, to which nobody here pays attention: that would be work of the server's process."""
+    port, program = free_port(), smtp_sink()
+    command = [sys.executable, "-m", "bench.sinks", str(port)]
+    if program is not None:
+        command = [program, *(["-u", "nobody"] if os.geteuid() == 0 else []), f"127.0.0.1:{port}", "1000"]
+    process = subprocess.Popen(command, env=our_environment(PYTHONPATH=":".join(sys.path)), stdout=subprocess.DEVNULL)
+    try:
+        wait_for_port(port, process)
+        yield port
+    finally:
+        process.terminate()
+        process.wait(10)
+
+
 @asynccontextmanager
 async def _door(spool: Spool) -> AsyncIterator[int]:
     ingress = SmtpIngress("smtp://127.0.0.1:0", spool)
@@ -108,9 +127,10 @@ async def _measure(kind: str, connections: int, seconds: float) -> dict[str, Any
     sampler = Sampler(root, stage_of, THREADS)
     async with AsyncExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="monsal-bench-")))
+        if kind == "turn":
+            set_up_logging(stream=stack.enter_context((directory / "log").open("w", encoding="utf-8")))
         # A relay that nobody uses is no work.
-        sink = stack.enter_context(counting_sink())
-        engine = await stack.enter_async_context(_engine(directory, sink.port))
+        engine = await stack.enter_async_context(_engine(directory, stack.enter_context(_sink())))
         port = await stack.enter_async_context(_door(engine.spool))
         if kind == "turn":
             engine.start_worker(_broke)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 __all__ = ["NAMES", "suite"]
 
-NAMES = ("accept", "turns", "stages", "store", "routes", "mail", "start", "bus", "rpc", "actors", "workers")
+NAMES = ("accept", "turns", "stages", "store", "growth", "routes", "mail", "start", "bus", "rpc", "actors", "workers")
 
 
 def suite(name: str) -> Suite:

@@ -8,9 +8,9 @@ from functools import partial
 
 from bench.document import Column, Picture
 from bench.harness import Contest, Goal, Sample, Suite, Table, TimesBetter, in_turn
+from bench.mailers import peer_python
 from bench.probes.reading import MAILS, REPLIES
 from bench.processes import ROOT, our_environment, plain_environment, probe
-from bench.together import interpreter
 
 __all__ = ["SUITE"]
 
@@ -26,7 +26,7 @@ _HEADER_IS, _TEXT_IS, _WHOLE_IS, _WRITE_IS = "header is", "text is", "text and f
 
 def _measure(contestant: str, what: str, seconds: float, turn: int) -> Sample:
     python, variables = (
-        (interpreter(contestant), plain_environment()) if contestant == SALMON else (sys.executable, our_environment())
+        (peer_python(contestant), plain_environment()) if contestant == SALMON else (sys.executable, our_environment())
     )
     return probe([python, str(PROBE), contestant, what, str(seconds)], variables)
 

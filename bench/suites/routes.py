@@ -8,9 +8,10 @@ from functools import partial
 
 from bench.document import Column, Picture
 from bench.harness import Contest, Goal, Sample, Suite, Table, TimesBetter, TimesOf, in_turn
+from bench.mailers import peer_python
 from bench.probes.routes import FAMILIES
 from bench.processes import ROOT, our_environment, plain_environment, probe
-from bench.together import interpreter, together
+from bench.together import together
 
 __all__ = ["SUITE"]
 
@@ -41,7 +42,7 @@ def _of_few(column: Column) -> str:
 
 def _probe(contestant: str, family: str, seconds: float, sizes: Sequence[int]) -> Mapping[str, Sample]:
     python, variables = (
-        (sys.executable, our_environment()) if contestant == OURS else (interpreter(contestant), plain_environment())
+        (sys.executable, our_environment()) if contestant == OURS else (peer_python(contestant), plain_environment())
     )
     words = [contestant, family, str(seconds), *map(str, sizes)]
     return probe([python, str(PROBE), *words], variables)

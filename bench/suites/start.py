@@ -16,8 +16,9 @@ from pathlib import Path
 
 from bench.document import Column, Picture
 from bench.harness import Contest, Failed, Goal, Sample, Suite, Table, TimesOf, in_turn
+from bench.mailers import peer_python
 from bench.processes import ROOT, cpu_seconds, our_environment, plain_environment
-from bench.together import interpreter, together
+from bench.together import together
 
 __all__ = ["AIOSMTPD", "BARE", "SUITE", "commands", "family", "memory_alone", "proportional_set"]
 
@@ -123,7 +124,7 @@ def _taken_in_turn(names: Sequence[str], seconds: float, home: Path) -> Mapping[
     while time.monotonic() < until or len(taken[BARE]) < 2:
         for name in names:
             if name == _IMPORT_SALMON:
-                once = _run(interpreter(SALMON), [_IMPORT_SALMON], plain_environment(), home)
+                once = _run(peer_python(SALMON), [_IMPORT_SALMON], plain_environment(), home)
             else:
                 once = _run(sys.executable, _COMMANDS[name], our_environment(), home)
             taken[name].append(once)
@@ -153,7 +154,7 @@ def _command(name: str, home: Path, port: int) -> tuple[list[str], dict[str, str
     if name == AIOSMTPD:
         return [sys.executable, "-c", _AIOSMTPD, str(port)], our_environment()
     if name == SALMON:
-        return [interpreter(SALMON), "-c", _SALMON, str(port)], plain_environment()
+        return [peer_python(SALMON), "-c", _SALMON, str(port)], plain_environment()
     _write_application(home)
     workers = "1" if name == WORKERS else "0"
     words = ["run", "--dir", str(home), "--workers", workers]

@@ -8,8 +8,8 @@ from functools import partial
 
 from bench.document import Column, Picture
 from bench.harness import Contest, Goal, Measure, Sample, Suite, Table, TimesBetter, TimesOf, in_turn
+from bench.mailers import peer_python
 from bench.processes import ROOT, our_environment, plain_environment, probe
-from bench.together import interpreter
 
 __all__ = ["SUITE"]
 
@@ -47,7 +47,7 @@ def _in_batches(seconds: float, turn: int) -> Sample:
 
 
 def _peer(name: str, seconds: float, turn: int) -> Sample:
-    return probe([interpreter("durable"), str(DURABLE), PEERS[name], str(seconds)], plain_environment())
+    return probe([peer_python("durable"), str(DURABLE), PEERS[name], str(seconds)], plain_environment())
 
 
 def _durable(seconds: float, peers: bool) -> Table:

@@ -97,7 +97,8 @@ def _turns(start: Mailer, traffic: Traffic, seconds: float, turn: int) -> Sample
         if arrived > warm + mails:
             raise Failed(f"{arrived} answers to {warm + mails} mails")
     return {
-        "rate": mails / (end - found["began"]),
+        # Nothing may have been taken in time; the sink has no moment of it then.
+        "rate": mails / (end - found["began"]) if mails else 0.0,
         "cpu_us": 1e6 * cpu / max(mails, 1),
         "dropped": float(_overflows() - dropped),
     }
@@ -162,8 +163,11 @@ def _latency(seconds: float, peers: bool) -> Table:
         for part in (50, 99)
         for key in [f"{name}_{part}"]
     }
-    bounds = {"accept_50": 1.0, "answer_50": 2.0, "answer_99": 1.2}
-    ratios = [TimesOf(f"{columns[key].heading} of {_POSTFIX}", _POSTFIX, columns[key]) for key in bounds]
+    # DESIGN 8; the two of the whole way are for the eye.
+    bounds = {"accept_50": 1.0, "answer_50": 2.0, "answer_99": 1.2, "whole_50": None, "whole_99": None}
+    ratios = [
+        TimesOf(f"{columns[key].heading.removesuffix(' ms')} of {_POSTFIX}", _POSTFIX, columns[key]) for key in bounds
+    ]
     title = "1 session, 20 ms after each answer"
     return Table(
         name="latency",
@@ -183,6 +187,7 @@ def _latency(seconds: float, peers: bool) -> Table:
         goals=[
             Goal(contest=title, contestant=OURS, of=ratio.heading, at_most=most)
             for ratio, most in zip(ratios, bounds.values(), strict=True)
+            if most is not None
         ],
     )
 

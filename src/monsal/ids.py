@@ -3,16 +3,27 @@
 They are hexadecimal digits in lower case, so they survive any folding of case on their way through mail systems; base
 32 would be a fifth shorter, but is not written in C, and there are several of them in each turn.
 
-Pure, but for `new_token` and `new_secret`, which draw from the operating system.
+Pure, but for `new_token`, `running_tokens` and `new_secret`, which draw from the operating system.
 """
 
 from __future__ import annotations
 
 import hashlib
 import hmac
+import itertools
 import secrets
+from collections.abc import Iterator
 
-__all__ = ["MAC_LENGTH", "TOKEN_LENGTH", "mac", "mac_matches", "new_secret", "new_token", "stable_token"]
+__all__ = [
+    "MAC_LENGTH",
+    "TOKEN_LENGTH",
+    "mac",
+    "mac_matches",
+    "new_secret",
+    "new_token",
+    "running_tokens",
+    "stable_token",
+]
 
 #: Length of a token in characters: 80 bits.
 TOKEN_LENGTH = 20
@@ -23,6 +34,16 @@ MAC_LENGTH = 16
 def new_token() -> str:
     """A fresh random token of 80 bits."""
     return secrets.token_hex(TOKEN_LENGTH // 2)
+
+
+def running_tokens() -> Iterator[str]:
+    """Tokens without end that are never given twice, as long as `new_token`, but easy to guess: for names of ours.
+
+    Each sorts after the one before, so that in an index they stand side by side: random ones would each have another
+    page of it written.
+    """
+    start = new_token()[: TOKEN_LENGTH // 2]
+    return (f"{start}{number:0{TOKEN_LENGTH // 2}x}" for number in itertools.count())
 
 
 def new_secret() -> bytes:

@@ -28,6 +28,7 @@ from monsal.mail import (
     digest_below_received,
     first_address,
     first_bytes,
+    glance,
     html_to_text,
     mailboxes,
     parse_date,
@@ -347,3 +348,35 @@ def test_a_reason_is_a_short_line(raw: bytes, sender: str | None) -> None:
     reason = automatic_reason(scan(raw), sender)
 
     assert reason is None or (0 < len(reason) < 500 and "\n" not in reason)
+
+
+_NAMES = st.sampled_from(
+    [b"From", b"FROM ", b"Message-ID", b"message-id\t", b"Received", b"Subject", b"Fromage", b"X:"]
+)
+_VALUES = st.sampled_from(
+    [
+        b" Ann <ann@example.net>",
+        b"\tbob@EXAMPLE.net.",
+        b" <1@x>",
+        b" two\r\n\tlines <2@x>",
+        b" a\n From: c@x",
+        b"",
+        b" \xff",
+    ]
+)
+_ENDS = st.sampled_from([b"\r\n", b"\n", b"\n\n", b"\r\n\r\n", b""])
+
+
+@given(
+    st.sampled_from([b"", b"From ann Mon\n", b" lost\r\n"]),
+    st.lists(st.tuples(_NAMES, _VALUES, _ENDS), max_size=6),
+    st.sampled_from([0, 1, 999, 1000, 1001]),
+    st.binary(max_size=30),
+)
+def test_a_glance_sees_what_the_split_header_says(
+    lead: bytes, fields: list[tuple[bytes, bytes, bytes]], more: int, rest: bytes
+) -> None:
+    raw = lead + b"".join(name + b":" + value + end for name, value, end in fields)
+    raw += b"Received: x\r\n" * more + b"From: last@x\r\n" + rest
+    header = scan(raw)
+    assert glance(raw) == (header.correspondent, header.message_id, header.received_count)

@@ -418,16 +418,9 @@ class Passage:
             self.around.budget.add(correspondent, now)
         if bounce is not None and canonical(self.row.sender) != correspondent:
             self.around.budget.add(canonical(self.row.sender), now)
-        if log.isEnabledFor(logging.INFO):
-            assert commit.turn is not None
-            log.info(
-                "%s: %s -> %s%s",
-                handler.id,
-                commit.turn.before,
-                commit.turn.after,
-                f" ({commit.turn.note})" if commit.turn.note else "",
-                extra=self._ids("turn"),
-            )
+        if log.isEnabledFor(logging.INFO) and (made := commit.turn) is not None:
+            note = f" ({made.note})" if made.note else ""
+            log.info("%s: %s -> %s%s", made.handler, made.before, made.after, note, extra=self._ids("turn"))
         if not last:
             await self._read_view()
         return last

@@ -16,12 +16,12 @@ import time
 import traceback
 from collections import deque
 from collections.abc import Callable, Coroutine
-from queue import SimpleQueue
 from typing import Any
 
 import msgspec
 
 from monsal.conversation.context import Turn, _current
+from monsal.conversation.crew import Crew
 from monsal.conversation.page import TurnPage
 from monsal.conversation.result import Outcome, failed
 from monsal.errors import DeadlineExceeded
@@ -105,8 +105,7 @@ class Runner:
     def __init__(self, *, threads: int, page: TurnPage) -> None:
         self._size = threads
         self._page = page
-        self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
-        self._threads: set[threading.Thread] = set()
+        self._crew = Crew(threads, self._work)
         self._running: set[_Job] = set()
         self._finished: deque[_Job] = deque()
         self._lock = threading.Lock()
@@ -114,19 +113,19 @@ class Runner:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._handlers: _HandlerLoop | None = None
         self._watch: asyncio.TimerHandle | None = None
+        self._stuck = 0  # running and past their deadline
         self._stuck_loops = 0
 
     async def open(self) -> None:
         """Bind to the running loop. Threads start when they are first needed."""
         self._loop = asyncio.get_running_loop()
+        self._crew.open(self._loop)
 
     async def close(self) -> None:
         """End the idle threads; a stuck handler's thread is a daemon and ends with the process."""
         if self._watch is not None:
             self._watch.cancel()
-        # By their number: the threads that hear it leave the set meanwhile.
-        for _ in range(len(self._threads)):
-            self._jobs.put(None)
+        self._crew.close()
         for job in self._running:
             # Who is past its deadline stays in the page: it may hang at each start. The others are not to blame.
             if not job.expired:
@@ -137,10 +136,10 @@ class Runner:
     @property
     def is_full(self) -> bool:
         """Whether so many handlers are stuck that no new one should be started."""
-        return self._stuck() + self._stuck_loops >= self._size
+        return self._stuck + self._stuck_loops >= self._size
 
     def statistics(self) -> RunnerStatistics:
-        return RunnerStatistics(running=len(self._running), stuck=self._stuck(), threads=len(self._threads))
+        return RunnerStatistics(running=len(self._running), stuck=self._stuck, threads=self._crew.threads)
 
     def describe(self) -> list[str]:
         """The handlers that run now, longest first: each with its correspondent, its time and the line it is at."""
@@ -152,9 +151,6 @@ class Runner:
         ]
         begun.sort(key=lambda pair: pair[0])
         return [_in_words(job, now - started) for started, job in begun]
-
-    def _stuck(self) -> int:
-        return sum(job.expired for job in self._running)
 
     async def run(
         self,
@@ -183,9 +179,7 @@ class Runner:
         if is_async:
             self._handler_loop().submit(job)
         else:
-            if len(self._threads) - self._stuck() < min(self._size, len(self._running)):
-                self._start_thread()
-            self._jobs.put(job)
+            self._crew.put(job)
         try:
             outcome = await job.future
         except asyncio.CancelledError:
@@ -207,24 +201,10 @@ class Runner:
                 self._watch.cancel()
                 self._watch = self._loop.call_later(_ANSWER + 0.05, self._check_deadlines)
 
-    def _start_thread(self) -> None:
-        thread = threading.Thread(target=self._work, name=f"monsal-turn-{len(self._threads) + 1}", daemon=True)
-        self._threads.add(thread)
-        thread.start()
-
-    def _work(self) -> None:
-        me = threading.current_thread()
-        while (job := self._jobs.get()) is not None:
-            job.thread = me
-            job.started = time.monotonic()
-            job.outcome = self._call(job)
-            job.thread = None
-            surplus = job.expired
-            self._done(job)
-            if surplus:
-                # Another thread took this one's place when the deadline passed.
-                break
-        self._threads.discard(me)
+    def _work(self, job: _Job) -> None:
+        """On a handler's thread."""
+        job.outcome = self._call(job)
+        self._done(job)
 
     def _call(self, job: _Job) -> Outcome:
         turn = job.turn
@@ -281,6 +261,7 @@ class Runner:
             jobs, self._finished, self._waking = self._finished, deque(), False
         for job in jobs:
             self._running.discard(job)
+            self._stuck -= job.expired
             if not job.future.done():
                 assert job.outcome is not None
                 job.future.set_result(job.outcome)
@@ -319,7 +300,11 @@ class Runner:
 
     def _expire(self, job: _Job) -> None:
         """Close the turn of a job past its deadline."""
-        job.expired = True
+        if job.home is not None:
+            job.expired = True
+        elif not self._crew.give_up(job):
+            return  # it has just ended
+        self._stuck += 1
         turn = job.turn
         if turn is not None:
             turn.closed = "its deadline passed"
@@ -336,9 +321,7 @@ class Runner:
                 "conversation": turn.message.sender if turn is not None else None,
             },
         )
-        if job.thread is not None:
-            self._start_thread()
-        elif self._handlers is not None:
+        if job.home is not None and self._handlers is not None:
             self._handlers.cancel(job)
 
 

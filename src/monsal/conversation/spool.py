@@ -16,9 +16,10 @@ from monsal.conversation.bounces import BOUNCE_ADDRESS, genuine_token
 from monsal.conversation.capabilities import Capabilities
 from monsal.conversation.confirming import CONFIRM_ADDRESS, is_confirmation
 from monsal.conversation.keys import Keyring
+from monsal.conversation.routed import BY_CORRESPONDENT, BY_ITSELF, Routed, Routes
 from monsal.errors import ConfigError
-from monsal.ids import new_token
-from monsal.mail import Envelope, digest_below_received, first_bytes, scan
+from monsal.ids import running_tokens
+from monsal.mail import Envelope, Glance, digest_below_received, first_bytes, glance
 from monsal.routing import Router
 from monsal.smtp.replies import NO_ROUTES, TOO_MANY_HOPS, UNKNOWN_RECIPIENT, Refused, Reply
 from monsal.store.contract import Accept, Receipt, Recipient, Source, Store
@@ -82,6 +83,9 @@ class Spool:
         self._settings = settings or SpoolSettings()
         self._asking = asking
         self.capabilities = Capabilities(router, Keyring(keys, now=clock.now, secret=lambda: store.secret))
+        self._routes = Routes()
+        #: Of queues that have one row each.
+        self._names = running_tokens()
         self._messages = self._rows = self._duplicates = self._loops = 0
 
     def statistics(self) -> SpoolStatistics:
@@ -95,18 +99,20 @@ class Spool:
         """
         if not self._router.is_loaded:
             return NO_ROUTES
+        table = self._router.table
+        routed = self._routes.of(table, address)
         try:
-            if is_confirmation(self.capabilities, address, at=self._clock.now()):
+            if routed.confirms and is_confirmation(self.capabilities, address, at=self._clock.now()):
                 return None
             # Forged and expired capabilities are known here, so they get no further (RFC 5321, section 3.6.2).
-            if self._router.table.capable:
+            if table.capable:
                 matches = self._router.match(address)
                 if matches and self.capabilities.screen(matches, address, at=self._clock.now()).refusal:
                     return UNKNOWN_RECIPIENT
         except ConfigError as error:
             log.error("cannot verify %s: %s", address, error, extra={"action": "keys_broken"})
             return NO_ROUTES
-        if self._router.accepts(address) or is_postmaster(address) or BOUNCE_ADDRESS.match(address):
+        if routed.taken or routed.bounces or is_postmaster(address):
             return None
         return UNKNOWN_RECIPIENT
 
@@ -125,20 +131,17 @@ class Spool:
         Raises Refused for a message in a loop, StoreUnavailable if nothing could be stored.
         """
         first = first_bytes(body)
-        head = scan(first)
-        if head.received_count > self._settings.max_hops:
-            self._loops += 1
-            log.warning(
-                "refused a message with %d Received lines",
-                head.received_count,
-                extra={"action": "loop", "message_id": head.message_id, "conversation": envelope.sender},
-            )
-            raise Refused(TOO_MANY_HOPS)
+        head = glance(first)
+        if head.received > self._settings.max_hops:
+            raise self._loop(head, envelope)
         correspondent = (head.correspondent if self._settings.correspondent == "from" else None) or fold(
             envelope.sender
         )
         correspondent = correspondent or NOBODY
-        message_id, source = head.message_id, self._source(envelope)
+        table = self._router.table
+        routed = [self._routes.of(table, address) for address in envelope.recipients]
+        message_id: str | None = head.message_id
+        source: Source = "bounce" if all(each.bounces for each in routed) else "mail"
         if call is not None:
             message_id, digest, source = call.message_id, call.digest, _CALL
         else:
@@ -147,7 +150,14 @@ class Spool:
             Accept(
                 sender=envelope.sender,
                 correspondent=correspondent,
-                recipients=tuple([await self._recipient(address, correspondent) for address in envelope.recipients]),
+                recipients=tuple(
+                    [
+                        await self._returned(address, correspondent)
+                        if each.bounces
+                        else Recipient(address, self._queue(each, correspondent))
+                        for address, each in zip(envelope.recipients, routed, strict=True)
+                    ]
+                ),
                 body=body,
                 received=self._clock.now(),
                 message_id=message_id,
@@ -160,23 +170,21 @@ class Spool:
         self._rows += len(receipt.ids) - sum(receipt.duplicates)
         self._duplicates += sum(receipt.duplicates)
         if log.isEnabledFor(logging.INFO):
-            log.info(
-                "stored %s from %s for %s%s",
-                message_id or "a message without id",
-                correspondent,
-                ", ".join(envelope.recipients),
-                " (seen before)" if all(receipt.duplicates) else "",
-                extra={
-                    "action": "stored",
-                    "message_id": message_id,
-                    "conversation": correspondent,
-                    "rows": receipt.ids,
-                },
-            )
+            _tell_stored(envelope, correspondent, message_id, receipt)
         return receipt
 
-    async def _recipient(self, address: str, correspondent: str) -> Recipient:
-        """The row of an address, and its queue: a bounce waits for its turn in the conversation that sent (P3)."""
+    def _loop(self, head: Glance, envelope: Envelope) -> Refused:
+        """Count a message in a loop; its refusal."""
+        self._loops += 1
+        log.warning(
+            "refused a message with %d Received lines",
+            head.received,
+            extra={"action": "loop", "message_id": head.message_id, "conversation": envelope.sender},
+        )
+        return Refused(TOO_MANY_HOPS)
+
+    async def _returned(self, address: str, correspondent: str) -> Recipient:
+        """The row of an address of ours: a bounce waits for its turn in the conversation that sent (P3)."""
         token = genuine_token(address, self._store.secret)
         sent = None if token is None else await self._store.sent(token)
         return Recipient(address, self.lease_key(address, correspondent) if sent is None else sent.lease_key)
@@ -187,16 +195,12 @@ class Spool:
         A machine whose state is shared is ordered by the address that was written to, any other by who writes;
         where only stateless handlers match, nothing has to wait for anything.
         """
-        stateful = False
-        # One table for both questions: a reload may swap it in between.
-        table = self._router.table
-        for match in table.match(address):
-            for handler in match.handlers:
-                if not handler.stateless:
-                    stateful = True
-                    if table.modules[handler.module].shared:
-                        return "@" + fold(address)
-        return correspondent if stateful else "#" + new_token()
+        return self._queue(self._routes.of(self._router.table, address), correspondent)
+
+    def _queue(self, routed: Routed, correspondent: str) -> str:
+        if routed.order == BY_ITSELF:
+            return BY_ITSELF + next(self._names)
+        return correspondent if routed.order == BY_CORRESPONDENT else routed.order
 
     def is_own(self, address: str) -> bool:
         """Whether an address is one of ours: what writes from it is this application, or means to look like it.
@@ -207,8 +211,16 @@ class Spool:
             return True
         return any(not match.route.pattern.takes_any_domain() for match in self._router.match(address))
 
-    def _source(self, envelope: Envelope) -> Source:
-        return "bounce" if all(BOUNCE_ADDRESS.match(address) for address in envelope.recipients) else "mail"
+
+def _tell_stored(envelope: Envelope, correspondent: str, message_id: str | None, receipt: Receipt) -> None:
+    log.info(
+        "stored %s from %s for %s%s",
+        message_id or "a message without id",
+        correspondent,
+        ", ".join(envelope.recipients),
+        " (seen before)" if all(receipt.duplicates) else "",
+        extra={"action": "stored", "message_id": message_id, "conversation": correspondent, "rows": receipt.ids},
+    )
 
 
 def is_postmaster(address: str) -> bool:

@@ -116,6 +116,20 @@ def _changes(turn: Turn, result: TurnResult, view: View, resumed: Collection[Sta
     return {state: name for state, name in wanted.items() if state in resumed or view[state].state != name}
 
 
+def _timers(turn: Turn, now: float) -> tuple[SetTimer, ...]:
+    return tuple(
+        SetTimer(
+            state=timer.state,
+            target=timer.target,
+            due=None if timer.after is None else now + timer.after,
+            recipient=timer.recipient,
+            correspondent=timer.correspondent,
+            lease_key=timer.lease_key,
+        )
+        for timer in turn.timers
+    )
+
+
 def build_commit(
     row: Claimed,
     turn: Turn,
@@ -164,17 +178,7 @@ def build_commit(
         changes=tuple(stored),
         outgoing=turn.outgoing if outgoing is None else outgoing,
         replies=replies,
-        timers=tuple(
-            SetTimer(
-                state=timer.state,
-                target=timer.target,
-                due=None if timer.after is None else now + timer.after,
-                recipient=timer.recipient,
-                correspondent=timer.correspondent,
-                lease_key=timer.lease_key,
-            )
-            for timer in turn.timers
-        ),
+        timers=_timers(turn, now),
         statements=tuple(turn.statements),
     )
 

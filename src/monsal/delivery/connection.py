@@ -89,10 +89,10 @@ class Job:
 
     `body` is a path if it lies in a file, of `size` octets. `first` says that it was the first on its connection,
     `retried` that a connection was found closed and it is tried once more. One that is `alone` has a connection to
-    itself while it is under way: it is suspected of making the peer hang up.
+    itself while it is under way: it is suspected of making the peer hang up. `connection` has it, or had it last.
     """
 
-    __slots__ = ("alone", "body", "first", "recipients", "retried", "sender", "size")
+    __slots__ = ("alone", "body", "connection", "first", "recipients", "retried", "sender", "size")
 
     def __init__(self, sender: str, recipients: tuple[str, ...], body: bytes | Path, size: int) -> None:
         self.sender = sender
@@ -102,6 +102,7 @@ class Job:
         self.first = False
         self.retried = False
         self.alone = False
+        self.connection: Connection | None = None
 
 
 class Owner(Protocol):
@@ -158,6 +159,7 @@ class Connection(asyncio.Protocol):
         self._used = False
         self._alone = False  # what is under way here has it to itself
         self._leaving = False
+        self._winding_up = False
         self._ended = asyncio.Event()
         self.ready = False
         self.opener: asyncio.Task[None] | None = None  # who connects it
@@ -176,6 +178,12 @@ class Connection(asyncio.Protocol):
             self._leave()
         elif not self._leaving:
             self._break_off("the relay is being closed")
+
+    def wind_up(self) -> None:
+        """Take no more jobs, and take leave when those under way are over."""
+        self._winding_up = True
+        if self._client.idle and not self._leaving:
+            self._leave()
 
     def abandon(self) -> None:
         """Connecting was given up. uvloop may have called `connection_made` by then, and tells nothing of the end."""
@@ -233,6 +241,7 @@ class Connection(asyncio.Protocol):
 
     def _begin(self, job: Job) -> None:
         job.first = not self._used
+        job.connection = self
         self._used = True
         self._alone = job.alone
         body = None if isinstance(job.body, Path) else job.body
@@ -256,18 +265,23 @@ class Connection(asyncio.Protocol):
     def _go_on(self) -> None:
         """Take what there is to do, write once, and watch the clock."""
         client = self._client
-        while client.wants_mail and not self._alone and (job := self._owner.next_job(empty=client.idle)) is not None:
+        while self._takes_more() and (job := self._owner.next_job(empty=client.idle)) is not None:
             self._begin(job)
         self._flush()
         if client.closed or self._leaving:
             return
-        if client.idle:
+        if client.idle and self._winding_up:
+            self._leave()
+        elif client.idle:
             self._expect(self._settings.idle_timeout)
             self._owner.connection_idle(self)
         elif client.streaming:
             self._expect(self._settings.block_timeout)
         elif (awaited := client.awaits) is not None:
             self._expect(self._times[awaited])
+
+    def _takes_more(self) -> bool:
+        return self._client.wants_mail and not self._alone and not self._winding_up
 
     def _flush(self) -> None:
         data = self._client.data_to_send()

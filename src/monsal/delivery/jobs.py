@@ -7,12 +7,30 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+import msgspec
+
 from monsal.conversation.ports import Deferred, Outcome, RelayMail
 from monsal.delivery.connection import Job
+from monsal.delivery.route import Target
 
-__all__ = ["Batch", "MailJob", "Suspects", "sizes_of"]
+__all__ = ["Batch", "MailJob", "RelayStatistics", "Suspects", "sizes_of"]
 
 UNKNOWN = Deferred("not tried")
+
+
+class RelayStatistics(msgspec.Struct, frozen=True, kw_only=True):
+    """Connections open now and being opened; mails waiting and under way; since the start: connections opened, and
+    recipients by outcome. `reason` says why the whole relay fails, and is empty when it does not."""
+
+    connections: int
+    opening: int
+    waiting: int
+    in_flight: int
+    opened: int
+    delivered: int
+    deferred: int
+    failed: int
+    reason: str
 
 
 class Batch:
@@ -27,9 +45,9 @@ class Batch:
 
 
 class MailJob(Job):
-    """A job and its place in its batch."""
+    """A job and its place in its batch. `refused_at` are the places that have refused it for now."""
 
-    __slots__ = ("batch", "mail", "message_id", "offset")
+    __slots__ = ("batch", "mail", "message_id", "offset", "refused_at")
 
     def __init__(self, mail: RelayMail, size: int, *, batch: Batch, number: int, part: slice) -> None:
         super().__init__(mail.sender, mail.recipients[part], mail.body, size)
@@ -37,6 +55,7 @@ class MailJob(Job):
         self.mail = number
         self.message_id = mail.message_id
         self.offset = part.start
+        self.refused_at: set[Target] = set()
 
 
 class Suspects:

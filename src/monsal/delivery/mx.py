@@ -15,10 +15,10 @@ import msgspec
 
 from monsal.conversation.ports import Deferred, Delivered, Outcome, RelayMail
 from monsal.delivery.connection import RelaySettings
-from monsal.delivery.jobs import UNKNOWN
+from monsal.delivery.jobs import UNKNOWN, RelayStatistics
 from monsal.delivery.mxroute import MxRoute, domain_of
 from monsal.delivery.names import DnsNames, Names
-from monsal.delivery.relay import RelayStatistics, SmtpRelay
+from monsal.delivery.relay import SmtpRelay
 from monsal.delivery.route import Route
 from monsal.smtp.endpoint import Endpoint
 from monsal.smtp.mxurl import MxUrl
@@ -164,7 +164,9 @@ class MxRelay:
             self._room.set()
 
     def _new_relay(self, domain: str) -> SmtpRelay:
-        return SmtpRelay(Endpoint(host=domain, port=self._url.port), self._settings, route=self._route(domain))
+        return SmtpRelay(
+            Endpoint(host=domain, port=self._url.port), self._settings, route=self._route(domain), mail_is_final=True
+        )
 
     def _mx_route(self, domain: str) -> Route:
         return MxRoute(domain, self._url, self._names, name=self._settings.name)

@@ -11,8 +11,9 @@ A mail waits in one queue; whichever connection is free takes it. A few rules de
 - *One mail may be what it hangs up at.* Its second try has a connection to itself, so that it takes no others with it,
   and comes after them, so that it is known whether they pass. If they do, the end counts as this mail's own try; from
   then on its recipients are tried one by one (`jobs.Suspects`).
-- *MAIL refused* counts for the whole relay, unless another mail passed MAIL since the last such refusal, or the reply
-  is about size: then it is this mail's own trouble, and its tries are counted.
+- *MAIL refused for now* has the next place asked at once, if there are several (RFC 5321, section 5.1).
+- *MAIL refused* by all counts for the whole relay, unless another mail passed MAIL since the last such refusal, or the
+  reply is about size: then it is this mail's own trouble, and its tries are counted.
 - *Final* is the peer's 5yz to RCPT or to the mail data (DESIGN 4, *Relay*), and what its own hello rules out: a mail
   that it has no room for, an address or content that it does not take (RFC 1870, RFC 6531, RFC 6152). A control
   character in an address is final, too: to ask the peer about it would be to let it forge commands.
@@ -24,26 +25,23 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import random
 import ssl
 from collections import deque
 from collections.abc import Sequence
 from typing import cast
 
-import msgspec
-
 from monsal.backoff import exponential
 from monsal.conversation.ports import Deferred, Delivered, Failed, Outcome, RelayMail
 from monsal.delivery.connection import Connection, Job, RelaySettings
-from monsal.delivery.jobs import Batch, MailJob, Suspects, sizes_of
+from monsal.delivery.jobs import Batch, MailJob, RelayStatistics, Suspects, sizes_of
 from monsal.delivery.route import FixedRoute, NoRoute, Route, Target
-from monsal.delivery.security import Security, cause_of, security_of
+from monsal.delivery.security import Security, security_of, why_not
 from monsal.errors import ConfigError
 from monsal.smtp.endpoint import Endpoint, parse_endpoint
 from monsal.smtp.transaction import ConnectionGivenUp, RecipientResult
 
-__all__ = ["RelayStatistics", "SmtpRelay"]
+__all__ = ["SmtpRelay"]
 
 log = logging.getLogger("monsal.relay")
 
@@ -55,21 +53,6 @@ _PATIENCE = 0.005
 _RULED_OUT = {"address": "5.1.3", "utf8": "5.6.7", "8bit": "5.6.3", "size": "5.3.4"}
 
 
-class RelayStatistics(msgspec.Struct, frozen=True, kw_only=True):
-    """Connections open now and being opened; mails waiting and under way; since the start: connections opened, and
-    recipients by outcome. `reason` says why the whole relay fails, and is empty when it does not."""
-
-    connections: int
-    opening: int
-    waiting: int
-    in_flight: int
-    opened: int
-    delivered: int
-    deferred: int
-    failed: int
-    reason: str
-
-
 class SmtpRelay:
     """A `Relay` that hands mail to one next hop by SMTP or LMTP.
 
@@ -78,11 +61,18 @@ class SmtpRelay:
     """
 
     def __init__(
-        self, where: str | Endpoint, settings: RelaySettings | None = None, *, route: Route | None = None
+        self,
+        where: str | Endpoint,
+        settings: RelaySettings | None = None,
+        *,
+        route: Route | None = None,
+        mail_is_final: bool = False,
     ) -> None:
+        """With `mail_is_final` a 5yz to MAIL is the end of a mail: it is the recipients' own server that says so."""
         self.endpoint = parse_endpoint(where) if isinstance(where, str) else where
         self._route = route or FixedRoute(self.endpoint)
         self._settings = settings or RelaySettings()
+        self._mail_is_final = mail_is_final
         self._waiting: deque[MailJob] = deque()
         self._alone: deque[MailJob] = deque()  # those that want a connection to themselves
         self._suspects = Suspects()
@@ -255,7 +245,7 @@ class SmtpRelay:
         except TimeoutError:
             reason = f"no connection to {end} within {self._settings.connect_timeout:g} s"
         except (OSError, ValueError) as error:  # ValueError: a host name that cannot be encoded
-            reason = f"no connection to {end}: {_cause(error)}"
+            reason = f"no connection to {end}: {why_not(error)}"
         except ConfigError as error:
             reason = str(error)
         except asyncio.CancelledError:
@@ -337,6 +327,8 @@ class SmtpRelay:
     def job_done(self, job: Job, results: tuple[RecipientResult, ...]) -> None:
         assert isinstance(job, MailJob)
         self._in_flight -= 1
+        if self._goes_elsewhere(job, results):
+            return
         # A reply that speaks of several recipients is one object, and is judged once.
         judged: dict[int, Outcome] = {}
         for result in results:
@@ -345,6 +337,22 @@ class SmtpRelay:
                 if result.stage == "lost":
                     self._suspects.add(job.message_id)
         self._settle(job, [judged[id(result)] for result in results])
+
+    def _goes_elsewhere(self, job: MailJob, results: tuple[RecipientResult, ...]) -> bool:
+        """Whether another place gets a mail at once, because this one has said 4yz to MAIL; each is asked once."""
+        connection, reply = job.connection, results[0].reply
+        if connection is None or results[0].stage != "mail" or reply is None or reply.is_permanent or self._closing:
+            return False
+        place = connection.target
+        again, job.refused_at = place in job.refused_at, job.refused_at | {place}
+        if again or all(target in job.refused_at or self._is_shunned(target) for target in self._targets):
+            return False
+        log.info("%s refuses MAIL: %s; the next one is tried", place, reply, extra={"action": "next_place"})
+        self._shun(place)
+        (self._alone if job.alone else self._waiting).appendleft(job)
+        for each in [each for each in self._connections if each.target == place]:
+            each.wind_up()
+        return True
 
     def handshake_failed(self, connection: Connection) -> None:
         if connection.target.endpoint.effective_tls == "opportunistic":
@@ -413,6 +421,8 @@ class SmtpRelay:
             return Failed(f"{status} {result}")
         if result.stage == "mail":
             assert reply is not None
+            if reply.is_permanent and self._mail_is_final:
+                return Failed(str(reply))
             whole = reply.code != 552 and not self._mail_passes
             self._mail_passes = False
             self._turn_red(f"{self.endpoint} refuses MAIL: {reply}")
@@ -483,10 +493,3 @@ class SmtpRelay:
 
 def _this_task() -> asyncio.Task[None]:
     return cast("asyncio.Task[None]", asyncio.current_task())
-
-
-def _cause(error: OSError | ValueError) -> str:
-    """Why no connection was made, in the system's words; asyncio's say only that it failed."""
-    if isinstance(error, OSError) and not isinstance(error, ssl.SSLError) and error.errno and error.errno > 0:
-        return os.strerror(error.errno)
-    return cause_of(error)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import ssl
 from typing import Literal
 
@@ -11,7 +12,7 @@ import msgspec
 from monsal.errors import ConfigError
 from monsal.smtp.endpoint import Credentials, Endpoint
 
-__all__ = ["Security", "cause_of", "make_context", "security_of"]
+__all__ = ["Security", "cause_of", "make_context", "security_of", "why_not"]
 
 
 class Security(msgspec.Struct, frozen=True, kw_only=True):
@@ -66,3 +67,10 @@ def cause_of(error: Exception) -> str:
     if isinstance(error, TimeoutError):
         return "no answer in time"
     return str(error) or type(error).__name__
+
+
+def why_not(error: OSError | ValueError) -> str:
+    """Why no connection was made, in the system's words; asyncio's say only that it failed."""
+    if isinstance(error, OSError) and not isinstance(error, ssl.SSLError) and error.errno and error.errno > 0:
+        return os.strerror(error.errno)
+    return cause_of(error)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import Final, cast
+from collections.abc import Callable
+from typing import Any, Final, cast
 
 from monsal.ingress.answers import ask_accepts, hand_over, screen
 from monsal.ingress.base import Screening
@@ -231,12 +232,9 @@ class Connection(Visitor):
         while events:
             following: list[Event] = []
             for event in events:
-                if isinstance(event, RcptTo):
-                    following = self._rcpt(event)
-                elif isinstance(event, MailFrom):
-                    following = self._mail(event)
-                elif isinstance(event, MessageReceived):
-                    following = self._message(event)
+                decide = _DECISIONS.get(type(event))
+                if decide is not None:
+                    following = decide(self, event)
                 elif isinstance(event, Quit):
                     self._silent = True
                 elif isinstance(event, MessageDiscarded):
@@ -361,3 +359,11 @@ class Connection(Visitor):
             self._transport.abort()
         else:
             self._steer()
+
+
+#: What awaits a decision of ours in each mail. A table, because `isinstance` with a Struct is slow where it is false.
+_DECISIONS: Final[dict[type, Callable[[Connection, Any], list[Event]]]] = {
+    MailFrom: Connection._mail,
+    RcptTo: Connection._rcpt,
+    MessageReceived: Connection._message,
+}

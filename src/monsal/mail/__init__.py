@@ -44,7 +44,16 @@ from monsal.mail.dsnwrite import delivery_report
 from monsal.mail.envelope import Checks, Envelope, Verdict
 from monsal.mail.fields import Fields
 from monsal.mail.filenames import safe_filename
-from monsal.mail.header import MAX_FIELDS, MAX_HEADER, HeaderScan, digest_below_received, first_bytes, scan
+from monsal.mail.header import (
+    MAX_FIELDS,
+    MAX_HEADER,
+    Glance,
+    HeaderScan,
+    digest_below_received,
+    first_bytes,
+    glance,
+    scan,
+)
 from monsal.mail.htmltext import html_to_text
 from monsal.mail.late import LatePattern
 from monsal.mail.message import Message
@@ -68,6 +77,7 @@ __all__ = [
     "Entity",
     "Envelope",
     "Fields",
+    "Glance",
     "HeaderScan",
     "LatePattern",
     "Mailbox",
@@ -93,6 +103,7 @@ __all__ = [
     "first_address",
     "first_bytes",
     "format_date",
+    "glance",
     "html_to_text",
     "ids_field",
     "is_content_id",

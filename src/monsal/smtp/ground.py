@@ -39,7 +39,7 @@ class Ground:
 
     def _move(self, given: Input) -> None:
         following = TRANSITIONS[self.state][given]
-        if isinstance(following, Reply):
+        if not isinstance(following, SessionState):
             raise AssertionError(f"{given.name} was not asked for in state {self.state.name}")
         self.state = following
 

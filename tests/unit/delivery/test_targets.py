@@ -35,11 +35,13 @@ class Places:
 
 
 @asynccontextmanager
-async def relay_to(*peers: Any, **settings: Any) -> AsyncIterator[tuple[SmtpRelay, Places]]:
+async def relay_to(
+    *peers: Any, mail_is_final: bool = False, **settings: Any
+) -> AsyncIterator[tuple[SmtpRelay, Places]]:
     places = Places()
     places.found = [Target(parse_endpoint(await peer.listen())) for peer in peers]
     chosen = RelaySettings(**{"name": "me.example", "first_wait": 0.0, "connections": 1, **settings})
-    relay = SmtpRelay(Endpoint(host="x.example", port=25), chosen, route=places)
+    relay = SmtpRelay(Endpoint(host="x.example", port=25), chosen, route=places, mail_is_final=mail_is_final)
     try:
         yield relay, places
     finally:
@@ -78,6 +80,39 @@ async def test_the_second_if_the_first_sends_us_away(new_peer: Any, at: str) -> 
         assert await relay.send([mail(2)]) == [TAKEN]
     assert one.connections == 1  # it was shunned
     assert len(two.mails) == 2
+
+
+async def test_the_second_if_the_first_does_not_take_this_mail_now(new_peer: Any) -> None:
+    """RFC 5321, section 5.1: in the same attempt, not after the wait for the next one."""
+    one = new_peer(lambda _number, command: "451 4.7.1 greylisted" if command.startswith("MAIL") else None)
+    two = new_peer()
+    async with relay_to(one, two, connections=2) as (relay, _):
+        assert await relay.send([mail(number) for number in range(1, 6)]) == [TAKEN] * 5
+        assert relay.healthy
+        assert await relay.send([mail(6)]) == [TAKEN]
+    assert (len(one.mails), len(two.mails)) == (0, 6)
+
+
+async def test_each_is_asked_once_if_none_takes_the_mail_now(new_peer: Any) -> None:
+    one, two, three = (
+        new_peer(lambda _number, command: "451 4.3.0 not now" if command.startswith("MAIL") else None) for _ in range(3)
+    )
+    async with relay_to(one, two, three) as (relay, _):
+        ((outcome,),) = await relay.send([mail()])
+        assert isinstance(outcome, Deferred)
+        assert "MAIL refused: 451 4.3.0 not now" in outcome.reason
+    assert [peer.connections for peer in (one, two, three)] == [1, 1, 1]
+
+
+@pytest.mark.parametrize("is_final", [False, True])
+async def test_a_refusal_for_good_asks_nobody_else(new_peer: Any, is_final: bool) -> None:
+    one = new_peer(lambda _number, command: "550 5.7.1 not you" if command.startswith("MAIL") else None)
+    two = new_peer()
+    async with relay_to(one, two, mail_is_final=is_final) as (relay, _):
+        ((outcome,),) = await relay.send([mail()])
+        # Of a next hop it is a reason to look at its settings, of the recipients' own server an answer.
+        assert outcome == Failed("550 5.7.1 not you") if is_final else isinstance(outcome, Deferred)
+    assert two.connections == 0
 
 
 async def test_if_all_fail_mail_is_deferred_and_each_is_tried_in_turn(new_peer: Any) -> None:

@@ -7,7 +7,8 @@ The connection and everything in `Data` has one owner at a time: the loop, or th
                                more (gathering.py). On the loop's own thread if it is a single one and the disk is
                                quick (a hop to a thread costs more), else by the thread; what comes in meanwhile is the
                                next group (group commit)
-    only turns were applied    nobody waits: they are flushed at once when the store was idle, else when they are
+    only turns were applied    nobody waits: they are flushed at once when the store was idle or no other turn is under
+                               way that could join and a reply is among them, else when they are
                                `window` old or `group_limit` many
     an operation that reads    at length runs on the thread, so that it does not stop the sockets; a statement of an
                                application on another connection, so that it does not stop the writer (reading.py)
@@ -389,7 +390,8 @@ class Core:
     def _flush_soon(self, data: Data) -> None:
         """Nobody waits: flush at once if the store was idle, else let others join."""
         rest = self._group.rest(self._loop.time())
-        if rest <= 0.0:
+        # A reply waits for this flush; where no other turn is under way, the window would only make it late.
+        if rest <= 0.0 or (data.has_undurable_mail and data.schedule.is_idle):
             self._flush(data)
         elif self._timer is None:
             self._timer = self._loop.call_later(rest, self._window_ended)

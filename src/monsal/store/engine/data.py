@@ -234,6 +234,11 @@ class Data:
             self.is_sound = False
         self._has_savepoint = self._is_writing = False
 
+    @property
+    def has_undurable_mail(self) -> bool:
+        """Whether the open group has mail that may be sent once the disk has it."""
+        return self.undurable_mail != _NEVER
+
     def seal(self) -> None:
         """Write the counters and the number of the group into it; what is to be committed is then complete."""
         counters = self.counters

@@ -125,6 +125,11 @@ class Schedule:
                 queue.place = _READY
                 self._ready.append(queue)
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether no row is handled and none can be taken now: until new mail comes, no turn is committed."""
+        return not self.leased and not self._ready
+
     def shuffle(self, random: Random, now: float) -> None:
         """Put the ready queues in an order that `random` decides, for runs that are to be repeated (mailbox.B17)."""
         self._look(now)

@@ -1,0 +1,149 @@
+"""Handlers' threads: no more are awake than have something to do, and one that waits holds nobody up."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from monsal.conversation.crew import Crew
+
+PATIENCE = 30.0
+
+
+class Job:
+    """A call and what the crew notes of it."""
+
+    def __init__(self, function: Callable[[], Any]) -> None:
+        self.function = function
+        self.thread: threading.Thread | None = None
+        self.started: float | None = None
+        self.expired = False
+        self.done = threading.Event()
+
+
+def work(job: Job) -> None:
+    job.function()
+    job.done.set()
+
+
+async def ended(*jobs: Job) -> None:
+    """Wait for jobs without stopping the loop."""
+    for job in jobs:
+        assert await asyncio.to_thread(job.done.wait, PATIENCE)
+
+
+def run(size: int, story: Callable[[Crew], Any]) -> None:
+    async def main() -> None:
+        crew = Crew(size, work)
+        crew.open(asyncio.get_running_loop())
+        await story(crew)
+        crew.close()
+
+    asyncio.run(main())
+
+
+def test_jobs_that_come_while_a_thread_is_busy_are_all_done() -> None:
+    async def story(crew: Crew) -> None:
+        gate = threading.Event()
+        names: list[str] = []
+        jobs = [Job(lambda: names.append(threading.current_thread().name)) for _ in range(20)]
+        first = Job(gate.wait)
+        crew.put(first)
+        for job in jobs:
+            crew.put(job)
+        gate.set()
+        await ended(first, *jobs)
+        assert len(names) == 20
+        assert crew.threads <= 4
+
+    run(4, story)
+
+
+def test_a_job_that_waits_for_another_one_does_not_hold_it_up() -> None:
+    async def story(crew: Crew) -> None:
+        other = threading.Event()
+        jobs = [Job(lambda: other.wait(PATIENCE)), Job(other.set)]
+        for job in jobs:
+            crew.put(job)
+        await ended(*jobs)
+        assert crew.threads == 2
+
+    run(2, story)
+
+
+def test_there_are_no_more_threads_than_may_be() -> None:
+    async def story(crew: Crew) -> None:
+        gate = threading.Event()
+        begun = threading.Semaphore(0)
+
+        def wait() -> None:
+            begun.release()
+            gate.wait(PATIENCE)
+
+        jobs = [Job(wait) for _ in range(4)]
+        for job in jobs:
+            crew.put(job)
+        for _ in range(3):
+            assert await asyncio.to_thread(begun.acquire, timeout=PATIENCE)
+        assert crew.threads == 3
+        assert [job.started is not None for job in jobs] == [True, True, True, False]
+        gate.set()
+        await ended(*jobs)
+        assert crew.threads == 3
+
+    run(3, story)
+
+
+def test_another_thread_takes_the_place_of_one_that_is_given_up() -> None:
+    async def story(crew: Crew) -> None:
+        gate, begun = threading.Event(), threading.Event()
+
+        def wait() -> None:
+            begun.set()
+            gate.wait(PATIENCE)
+
+        stuck, next_one = Job(wait), Job(lambda: None)
+        crew.put(stuck)
+        assert await asyncio.to_thread(begun.wait, PATIENCE)
+        crew.put(next_one)
+        assert crew.give_up(stuck)
+        await ended(next_one)
+        assert stuck.expired
+        assert not stuck.done.is_set()
+        gate.set()
+        await ended(stuck)
+
+    run(1, story)
+
+
+def test_what_has_ended_cannot_be_given_up() -> None:
+    async def story(crew: Crew) -> None:
+        jobs = [Job(lambda: None), Job(lambda: None)]
+        for job in jobs:
+            crew.put(job)
+        # With one thread the first is over for good when the second has begun.
+        await ended(*jobs)
+        assert not crew.give_up(jobs[0])
+        assert not jobs[0].expired
+
+    run(1, story)
+
+
+@pytest.mark.parametrize("size", [1, 4])
+def test_threads_end_with_the_crew(size: int) -> None:
+    async def story(crew: Crew) -> None:
+        jobs = [Job(lambda: None) for _ in range(3)]
+        for job in jobs:
+            crew.put(job)
+        await ended(*jobs)
+        mine = [thread for thread in threading.enumerate() if thread in crew._threads]
+        crew.close()
+        for thread in mine:
+            await asyncio.to_thread(thread.join, PATIENCE)
+        assert crew.threads == 0
+
+    run(size, story)

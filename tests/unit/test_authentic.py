@@ -218,8 +218,9 @@ def test_a_turn_knows_it_and_no_run_of_it_asks_again(monkeypatch: pytest.MonkeyP
     assert seen == [(True, "own check", "mail.example.org")] * 3
     assert zone.asked[: len(asked)] == asked
     assert zone.asked[len(asked) :].count("s._domainkey.mail.example.org") == 1
-    unasked = "waits, and nobody is asked: DMARC fails for mail.example.org (own check)"
-    assert [row["reason"] for row in held] == [unasked]
+    assert [row["reason"] for row in held] == [
+        "waits, and nobody is asked: DMARC fails for mail.example.org (own check)"
+    ]
 
 
 def _with(found: Message, checks: Checks) -> Message:

@@ -42,13 +42,15 @@ async def leave(request):
     if b"List-Unsubscribe" not in body or b"One-Click" not in body:
         return page(400, "This is no request to leave", "<p>It has no List-Unsubscribe=One-Click (RFC 8058).</p>")
     try:
+        # Before it, for a moment later they may have left.
+        member = await read_async("select 1 from member where list = ? and address = ?", (name, who))
         # One mail, however often it is asked for; it is on the disk before anything is said.
         await deliver_async(to=address, sender=who, subject="one click", key=address)
     except (Refused, AddressError):
         return page(404, "This link is of no use", "<p>It is too old, or was changed on its way.</p>")
     except StoreUnavailable:
         return page(503, "This cannot be done now", "<p>Please try again in some minutes.</p>")
-    if await read_async("select 1 from member where list = ? and address = ?", (name, who)):
+    if member:
         return page(200, f"You leave {name}", f"<p>{escape(who)} gets no more mail of it.</p>")
     return page(200, f"You are not on {name}", f"<p>{escape(who)} gets no mail of it.</p>")
 

@@ -124,13 +124,19 @@ def _events(path: Path, asked: Asked, *, follow: bool) -> Iterator[Event]:
     from monsal.store.engine.chronicle import Marks
     from monsal.store.inspect import Inspector
 
-    marks = Marks()
+    marks, place = Marks(), (0, 0)
     pause = threading.Event()
     trouble = ""
     while True:
         found: list[Event] = []
         try:
             if path.exists():
+                info = path.stat()
+                if marks.row and place != (info.st_dev, info.st_ino):
+                    # A backup was put back, or the store was made anew: its rows are counted from elsewhere.
+                    click.echo("monsal: another store has taken the place of this one", err=True)
+                    marks = Marks()
+                place = (info.st_dev, info.st_ino)
                 # Opened anew each time: a reader that stays keeps a server that ends from tidying up.
                 with Inspector(path) as store:
                     found = store.events(asked, marks)

@@ -28,7 +28,12 @@ def print_json(value: object) -> None:
         text = msgspec.json.encode(value, enc_hook=str).decode()
     except UnicodeEncodeError:  # a lone surrogate, which is an escape in JSON
         text = json.dumps(msgspec.to_builtins(value, enc_hook=str))
-    click.echo(text)
+    # JSON itself has escapes for the first 32 characters only; others may only stand in its texts.
+    click.echo(text if text.isprintable() else "".join(map(_escaped, text)))
+
+
+def _escaped(char: str) -> str:
+    return char if char.isprintable() else json.dumps(char)[1:-1]
 
 
 def print_rows(

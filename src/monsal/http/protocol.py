@@ -7,6 +7,8 @@ connection, and holds up no other (P7).
 from __future__ import annotations
 
 import asyncio
+import logging
+import socket
 import ssl
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -18,7 +20,9 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from monsal.http.mounts import HttpSettings
 
-__all__ = ["BoundedConfig", "BoundedProtocol", "Handshake", "Places"]
+__all__ = ["BoundedConfig", "BoundedProtocol", "Places", "TlsDoor"]
+
+log = logging.getLogger("monsal.http")
 
 #: Seconds that a peer may take to read the last word of a connection.
 _LINGER: Final = 5.0
@@ -37,8 +41,6 @@ class Places:
     open: int = 0
     refused: int = 0
     expired: int = 0
-    #: Connections whose TLS is being agreed upon.
-    handshakes: set[asyncio.Task[None]] = field(default_factory=set)
     _peers: dict[str, int] = field(default_factory=dict)
 
     def enter(self, address: object) -> Callable[[], None] | None:
@@ -79,7 +81,6 @@ class BoundedProtocol(H11Protocol):
         self._leave: Callable[[], None] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._stage = ""
-        self._early: list[bytes] = []
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn has it
         super().connection_made(transport)
@@ -90,31 +91,24 @@ class BoundedProtocol(H11Protocol):
             transport.close()
         self._look()
 
-    async def begin_tls(self, transport: asyncio.Transport, leave: Callable[[], None], context: ssl.SSLContext) -> None:
-        """Go on with what is encrypted, in the place that `leave` gives back. Raises OSError if there is no TLS."""
+    def hold(self, leave: Callable[[], None]) -> None:
+        """It has a place already, which `leave` gives back."""
         self._leave = leave
-        limit = self._places.settings.head
-        encrypted = await self.loop.start_tls(transport, self, context, server_side=True, ssl_handshake_timeout=limit)
-        if encrypted is None or self._leave is None:
-            raise ConnectionAbortedError("it has gone again")
-        self.connection_made(encrypted)
-        for data in self._early:
-            self.data_received(data)
-        self._early.clear()
+
+    def give_back(self) -> None:
+        """Its place is free again."""
+        leave, self._leave = self._leave, None
+        if leave is not None:
+            leave()
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        if self._leave is not None:
-            self._leave()
-            self._leave = None
-        if self.transport is not None:
-            super().connection_lost(exc)
+        self.give_back()
+        super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        if self.transport is None:
-            self._early.append(data)  # it came with the end of the handshake
-        elif not self.transport.is_closing():
+        if not self.transport.is_closing():
             super().data_received(data)
             self._look()
 
@@ -161,31 +155,74 @@ class BoundedProtocol(H11Protocol):
         self.transport.abort()
 
 
-class Handshake(asyncio.Protocol):
-    """A connection until TLS is agreed upon. It has its place from its first moment on: whoever connects and says
-    nothing would need none otherwise, and take all files of the process (P7)."""
+class TlsDoor:
+    """Accepts connections on a socket and has TLS agreed upon, as a server of asyncio does; but each has its place from
+    its first moment on: whoever connects and says nothing would need none there, and could have all files (P7).
+    """
 
-    def __init__(self, places: Places, context: ssl.SSLContext, connected: Callable[[], BoundedProtocol]) -> None:
-        self._places = places
+    #: Connections accepted in one turn of the loop, and seconds until the next try if there are no files for them.
+    AT_ONCE: Final = 64
+    PAUSE: Final = 1.0
+
+    def __init__(
+        self, sock: socket.socket, context: ssl.SSLContext, places: Places, connected: Callable[[], BoundedProtocol]
+    ) -> None:
+        self._sock = sock
         self._context = context
+        self._places = places
         self._connected = connected
+        self._loop = asyncio.get_running_loop()
+        self._handshakes: set[asyncio.Task[None]] = set()
+        self._again: asyncio.TimerHandle | None = None
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # that of a stream
-        transport.pause_reading()  # the first octets are for TLS
-        leave = self._places.enter(transport.get_extra_info("peername"))
-        if leave is None:
-            transport.abort()
-            return
-        task = asyncio.get_running_loop().create_task(self._agree(transport, leave))
-        self._places.handshakes.add(task)
-        task.add_done_callback(self._places.handshakes.discard)
+    def listen(self, backlog: int) -> None:
+        self._sock.setblocking(False)
+        self._sock.listen(backlog)
+        self._loop.add_reader(self._sock, self._accept)
 
-    async def _agree(self, transport: asyncio.Transport, leave: Callable[[], None]) -> None:
+    def close(self) -> None:
+        """Accept no more, and break off what is not agreed upon yet."""
+        self._loop.remove_reader(self._sock)
+        if self._again is not None:
+            self._again.cancel()
+        for task in self._handshakes:
+            task.cancel()
+
+    async def wait_closed(self) -> None:
+        await asyncio.gather(*self._handshakes, return_exceptions=True)
+
+    def _accept(self) -> None:
+        for _ in range(self.AT_ONCE):
+            try:
+                sock, address = self._sock.accept()
+            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+                return
+            except OSError as error:
+                log.error("no connection can be accepted: %s", error, extra={"action": "accept_failed"})
+                self._loop.remove_reader(self._sock)
+                self._again = self._loop.call_later(self.PAUSE, self._loop.add_reader, self._sock, self._accept)
+                return
+            leave = self._places.enter(address)
+            if leave is None:
+                sock.close()
+                continue
+            task = self._loop.create_task(self._agree(sock, leave))
+            self._handshakes.add(task)
+            task.add_done_callback(self._handshakes.discard)
+
+    async def _agree(self, sock: socket.socket, leave: Callable[[], None]) -> None:
         protocol = self._connected()
+        protocol.hold(leave)
+        sock.setblocking(False)
+        limit = self._places.settings.head
         try:
-            await protocol.begin_tls(transport, leave, self._context)
-        except (OSError, asyncio.CancelledError):
-            # What is no TLS, or comes too slowly, is told in figures. Its place is given back once.
+            await self._loop.connect_accepted_socket(
+                lambda: protocol, sock, ssl=self._context, ssl_handshake_timeout=limit
+            )
+        except OSError:
+            # What is no TLS, or comes too slowly, is told in figures.
             self._places.expired += 1
-            transport.abort()
-            protocol.connection_lost(None)
+            protocol.give_back()
+        except BaseException:
+            protocol.give_back()
+            raise

@@ -21,7 +21,7 @@ from typing import Any, Final
 import uvicorn
 
 from monsal.http.mounts import HttpSettings, Mounts
-from monsal.http.protocol import BoundedConfig, BoundedProtocol, Handshake, Places
+from monsal.http.protocol import BoundedConfig, BoundedProtocol, Places, TlsDoor
 
 __all__ = ["HttpServer"]
 
@@ -39,14 +39,18 @@ class _Server(uvicorn.Server):
         self.config.load()
         self.lifespan = self.config.lifespan_class(self.config)
         loop = asyncio.get_running_loop()
+        self.servers = []
 
         def connected() -> BoundedProtocol:
             return BoundedProtocol(config=self.config, server_state=self.server_state, app_state={}, _loop=loop)
 
-        def begun() -> asyncio.Protocol:
-            return connected() if context is None else Handshake(places, context, connected)
-
-        self.servers = [await loop.create_server(begun, sock=each, backlog=self.config.backlog) for each in sockets]
+        for each in sockets:
+            if context is None:
+                self.servers.append(await loop.create_server(connected, sock=each, backlog=self.config.backlog))
+            else:
+                door = TlsDoor(each, context, places, connected)
+                door.listen(self.config.backlog)
+                self.servers.append(door)  # type: ignore[arg-type] # it is closed as one
         self.started = True
 
     async def end(self, sockets: list[socket.socket], grace: float) -> None:
@@ -114,8 +118,6 @@ class HttpServer:
             await server.begin(sockets, context, self.places)
 
     async def _end(self, grace: float) -> None:
-        for handshake in list(self.places.handshakes):
-            handshake.cancel()
         await asyncio.gather(*(server.end(sockets, grace) for server, sockets in self._servers))
 
     async def _there(self, work: Coroutine[Any, Any, None]) -> None:

@@ -29,6 +29,7 @@ MAX_FIELDS = 20
 
 # A quoted string that is never closed goes to the end: looked for from each quote, its end would take quadratic time.
 _LEXICAL = re.compile(r'"([^"\\]*+(?:\\.[^"\\]*+)*+)(?:"|\\?\Z)|\(', re.DOTALL)
+_NAME = re.compile(rb"[ \t\r\n]*+([^ \t\r\n;(\"]++)(?=[ \t\r\n;(]|\Z)")
 _NOT_PLAIN = re.compile(r"[^a-z0-9.@_\-]")
 _RESULT = re.compile(r"([a-z0-9\-]{1,30})\s*(?:/\s*\d+\s*)?=\s*([a-z]{1,20})(.*)", re.DOTALL)
 _PROPERTY = re.compile(r"([a-z]{1,30})\s*\.\s*([a-z0-9_\-]{1,60})\s*=\s*(\S+)")
@@ -183,10 +184,8 @@ def _results(scan: HeaderScan, upstream: Upstream) -> list[_Entry]:
         return []
     found: list[_Entry] = []
     known: set[str] = set()
-    for number, value in enumerate(_fields_above(scan, upstream.hops)[:MAX_FIELDS]):
-        name, *texts = _bare(value.lower()).split(";")
-        if (name.split() or [""])[0] != upstream.authserv_id.lower():
-            continue
+    for number, value in enumerate(_fields_above(scan, upstream.authserv_id, upstream.hops)[:MAX_FIELDS]):
+        _, *texts = _bare(value.lower()).split(";")
         read = (_entry(text, number) for text in texts)
         entries = [entry for entry in read if entry is not None and entry.method not in known]
         known |= {entry.method for entry in entries}
@@ -194,19 +193,32 @@ def _results(scan: HeaderScan, upstream: Upstream) -> list[_Entry]:
     return found
 
 
-def _fields_above(scan: HeaderScan, hops: int) -> list[str]:
-    """The Authentication-Results above the first Received line that is not of our own machines."""
+def _is_named(raw: bytes, authserv_id: str) -> bool:
+    """Whether a field has the name of the border, octet by octet but for the case of ASCII letters.
+
+    A border removes what has its own name; what only becomes the same when it is decoded, as U+212A is a k in small
+    letters, U+00A0 a blank, and a comment in the middle nothing, was left where a stranger had put it.
+    """
+    match = _NAME.match(raw)
+    return match is not None and match.group(1).lower() == authserv_id.encode("utf-8", "surrogateescape").lower()
+
+
+def _fields_above(scan: HeaderScan, authserv_id: str, hops: int) -> list[str]:
+    """The Authentication-Results of the border above the first Received line that is not of our own machines."""
     values = scan.get_all("authentication-results")
+    found: list[str] = []
     received = count = 0
-    for name, _ in scan.raw_fields:
+    for name, raw in scan.raw_fields:
         key = name.lower()
         if key == b"received":
             received += 1
             if received > hops:
                 break
         elif key == b"authentication-results":
+            if _is_named(raw, authserv_id):
+                found.append(values[count])
             count += 1
-    return [value for value in values[:count] if len(value) <= MAX_RESULTS]
+    return [value for value in found if len(value) <= MAX_RESULTS]
 
 
 def _bare(text: str) -> str:

@@ -4,19 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shutil
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
 from cli_world import ANN, BOB, EVE, Invoke, make_store, message
 
+from monsal.cli.log import _events
+from monsal.cli.output import print_json
+from monsal.cli.reach import store_file
 from monsal.store import open as open_store
 from monsal.store.contract import Settled
 from monsal.store.engine.chronicle import Asked, Event, Marks
 from monsal.store.inspect import Inspector
+
+PATIENCE = 30.0
 
 
 def events(invoke: Invoke, home: Path, *more: str) -> list[dict[str, Any]]:
@@ -138,3 +145,43 @@ def test_it_follows_what_happens_until_it_is_interrupted(home: Path) -> None:
         following.stdout.read()
     assert first["action"] == "stored"
     assert following.returncode == 130
+
+
+def test_who_follows_is_told_what_happens_in_a_store_that_took_the_place(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A backup that was put back counts its rows from where it was: what is new in it would be taken for read."""
+    monkeypatch.setattr("monsal.cli.log._LOOK_AGAIN", 0.01)
+    asyncio.run(make_store(home))
+    path = store_file(home)
+    other = tmp_path / "other"
+    shutil.copytree(home, other)
+    told: list[Event] = []
+    before, after = threading.Event(), threading.Event()
+
+    def follow() -> None:
+        for event in _events(path, Asked(), follow=True):
+            told.append(event)
+            if len(told) == 7:
+                before.set()
+            if len(told) == 14:
+                after.set()
+                return
+
+    threading.Thread(target=follow, daemon=True).start()
+    assert before.wait(PATIENCE)
+    store_file(other).rename(path)
+    assert after.wait(PATIENCE), f"told {len(told)} events"
+    assert told[:7] == told[7:]
+    assert "another store" in capsys.readouterr().err
+
+
+def test_what_steers_a_terminal_is_an_escape_in_json_too(capsys: pytest.CaptureFixture[str]) -> None:
+    said = {"reason": "a\x9b31m \x7f \u202e \u2028 \u2066 \U000e0041 \x1b \ud800é"}
+    print_json(said)
+    print_json({"reason": said["reason"].replace("\ud800", "")})
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 2
+    assert all(line.isprintable() for line in lines)
+    assert "é" in lines[1]
+    assert json.loads(lines[0]) == said

@@ -85,6 +85,28 @@ def test_without_a_pinned_name_no_field_is_believed() -> None:
     assert not auth(header, authserv_id=None).authenticated
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        "mx.ban\u212a.example",
+        "mx.bank.example\xa0x",
+        "mx.bank.example\u2003x",
+        "mx.bank.example\x0bx",
+        "mx.bank.example\x85",
+        "mx.bank.example\x1c",
+        "\u2003mx.bank.example",
+        "mx.ba(;)nk.example",
+        "mx.ba(x)nk.example",
+    ],
+)
+def test_a_name_that_is_nearly_the_border_s_is_a_stranger_s(name: str) -> None:
+    """A border removes what has its own name, letter by letter; nothing else may pass for it here."""
+    header = f"Received: a\nAuthentication-Results: {name}; dmarc=pass header.from=example.org\n{FROM}"
+    assert not auth(header, authserv_id="mx.bank.example").authenticated
+    plain = header.replace(name, "MX.bank.example 1")
+    assert auth(plain, authserv_id="mx.bank.example").authenticated
+
+
 def test_only_the_topmost_field_of_the_upstream_is_believed() -> None:
     """The upstream adds its own on top; what stands below may have come with the mail."""
     header = (

@@ -362,8 +362,9 @@ def test_a_request_to_end_ends_all_streams(project: Project, number: signal.Sign
     file = """
     def test_waits():
         meet()
-        print("ready", file=(ROOT / f"{Path(__file__).stem}.ready").open("w"), flush=True)
         try:
+            # Within, for the signal may come as soon as the file is there.
+            print("ready", file=(ROOT / f"{Path(__file__).stem}.ready").open("w"), flush=True)
             while True:
                 time.sleep(0.01)
         finally:

@@ -14,6 +14,9 @@ __all__ = ["CLASSES", "TABLE", "Answer", "Awaited"]
 class Awaited(Enum):
     """What the next reply of the peer answers."""
 
+    # Looked up for each reply: that of Enum is a function in Python, and hashes the name.
+    __hash__ = object.__hash__
+
     GREETING = "the greeting"
     EHLO = "EHLO"
     HELO = "HELO"
@@ -30,6 +33,8 @@ class Awaited(Enum):
 
 class Answer(Enum):
     """The class of a reply."""
+
+    __hash__ = object.__hash__
 
     YES = "2yz"
     MORE = "3yz"

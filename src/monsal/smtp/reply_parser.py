@@ -35,7 +35,8 @@ class ReplyParser:
 
     def feed(self, data: bytes) -> None:
         """Take bytes from the peer."""
-        self._buffer = self._buffer[self._at :] + data
+        # What a peer sends nearly always begins with a new line.
+        self._buffer = self._buffer[self._at :] + data if self._at < len(self._buffer) else data
         self._at = 0
 
     @property
@@ -56,16 +57,13 @@ class ReplyParser:
             if end < 0:
                 return None
             self._at = end + 1
-            line = _LINE.match(self._buffer[start:end].removesuffix(b"\r"))
-            if line is None:
-                raise ProtocolError(f"not a reply: {self._buffer[start:end][:80]!r}")
-            code, mark, text = line.groups(b"")
-            if mark == b"-" or self._lines:
-                self._continue(code, text)
-                if mark == b"-":
-                    continue
+            line = self._buffer[start:end]
+            if not self._lines and (single := _single(line)) is not None:
+                return single
+            code, mark, text = _parts(line)
+            self._continue(code, text)
+            if mark != b"-":
                 return self._finish(code)
-            return _single(int(code), text)
 
     def _continue(self, code: bytes, text: bytes) -> None:
         if self._lines and self._lines[0][0] != code:
@@ -82,8 +80,19 @@ class ReplyParser:
 
 
 @lru_cache(maxsize=256)  # a peer says the same to each mail; what holds the id of a mail only passes through
-def _single(code: int, text: bytes) -> Reply:
-    return _reply(code, _printable(text))
+def _single(line: bytes) -> Reply | None:
+    """The reply of one line; None if that line has others after it. Raises ProtocolError."""
+    code, mark, text = _parts(line)
+    return None if mark == b"-" else _reply(int(code), _printable(text))
+
+
+def _parts(line: bytes) -> tuple[bytes, bytes, bytes]:
+    """Code, mark and text of a line. Raises ProtocolError."""
+    found = _LINE.match(line.removesuffix(b"\r"))
+    if found is None:
+        raise ProtocolError(f"not a reply: {line[:80]!r}")
+    code, mark, text = found.groups(b"")
+    return code, mark, text
 
 
 def _reply(code: int, text: str) -> Reply:

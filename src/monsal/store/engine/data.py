@@ -24,7 +24,7 @@ from monsal.store.engine.schedule import Head, Schedule
 from monsal.store.engine.suppressed import Suppressed
 from monsal.store.engine.text import load_text, store_text
 
-__all__ = ["Counters", "Data", "Fresh", "Locked", "Tally", "flushed_group"]
+__all__ = ["Counters", "Data", "Fresh", "FreshBodies", "Locked", "Tally", "flushed_group"]
 
 _NEVER = float("inf")
 
@@ -108,13 +108,41 @@ class Fresh:
         return found
 
 
+class FreshBodies:
+    """Bodies of mails that turns sent lately, so that the outbox need not read them back; bounded.
+
+    A body never changes once it has its id, and what is forgotten is read. The oldest is forgotten first: it may be of
+    a mail that nobody will take any more.
+    """
+
+    __slots__ = ("_bodies", "_left")
+
+    def __init__(self, limit: int) -> None:
+        self._left = limit
+        self._bodies: dict[int, bytes] = {}
+
+    def put(self, mail: int, body: bytes) -> None:
+        self._left -= len(body)
+        self._bodies[mail] = body
+        while self._left < 0:
+            self.pop(next(iter(self._bodies)))
+
+    def pop(self, mail: int) -> bytes | None:
+        body = self._bodies.pop(mail, None)
+        if body is not None:
+            self._left += len(body)
+        return body
+
+
 class Data:
     """The open store. `load` makes one."""
 
     def __init__(self, db: apsw.Connection, place: Place, settings: EngineSettings, epoch: int, secret: bytes) -> None:
         self.db = db
         #: Runs a statement that gives no rows. One cursor for all: a new one each time takes a quarter of the time.
-        self.write = db.cursor().execute
+        cursor = db.cursor()
+        self.write = cursor.execute
+        self.write_all = cursor.executemany
         self.settings = settings
         self.epoch = epoch
         self.secret = secret
@@ -123,6 +151,7 @@ class Data:
         self.schedule = Schedule()
         self.states = StateCache(settings.cached_states)
         self.fresh = Fresh(settings.fresh_bytes)
+        self.fresh_bodies = FreshBodies(settings.fresh_bytes)
         self.suppressed = Suppressed()
         self.counters = Counters(0, 0, 0, 0, 0)
         self.ledger = Tally([])

@@ -257,6 +257,9 @@ def configure(db: apsw.Connection, *, writer: bool) -> None:
     # Holds the pages of a group of 200 turns. More made nothing faster: the rest is in the system's cache.
     db.execute("PRAGMA cache_size = -4096").fetchall()
     db.execute("PRAGMA temp_store = MEMORY").fetchall()
+    # Without it, a statement that can use an index of some rows only (all of those on the spool and the outbox) is
+    # compiled anew each time it is run: SQLite would see whether the values given make another plan better.
+    db.config(apsw.SQLITE_DBCONFIG_ENABLE_QPSG, 1)
     if not writer:
         return
     db.execute("PRAGMA foreign_keys = ON").fetchall()

@@ -6,7 +6,7 @@ Message-ID (P2, at least once).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -35,8 +35,9 @@ def take_outgoing(data: Data, limit: int, now: float) -> list[Outgoing]:
             by_mail.setdefault(row[2], []).append(row)
             room -= 1
     taken: list[Outgoing] = []
+    bodies = _bodies(data, by_mail)
     for mail, of_mail in by_mail.items():
-        body = _body(data, mail)
+        body = bodies[mail]
         for row, status, _, sender, recipient, message_id, attempts, created in of_mail:
             sending[row] = status
             taken.append(
@@ -63,9 +64,19 @@ def put_back(data: Data, taken: Sequence[Outgoing]) -> None:
     data.more_mail = True
 
 
-def _body(data: Data, mail: int) -> bytes | Path:
-    raw, file = data.select("SELECT raw, file FROM monsal_bodies WHERE id = ?", (mail,))[0]
-    return data.bodies.path(file) if file is not None and data.bodies is not None else raw or b""
+def _bodies(data: Data, mails: Iterable[int]) -> dict[int, bytes | Path]:
+    """The bodies of mails: those of turns committed lately are still in memory, the others are read at once."""
+    found: dict[int, bytes | Path] = {}
+    absent: list[str] = []
+    for mail in mails:
+        if (body := data.fresh_bodies.pop(mail)) is not None:
+            found[mail] = body
+        else:
+            absent.append(str(mail))
+    if absent:
+        for mail, raw, file in data.select(_READ_BODIES, (f"[{','.join(absent)}]",)):
+            found[mail] = data.bodies.path(file) if file is not None and data.bodies is not None else raw or b""
+    return found
 
 
 def _next_due(data: Data, now: float) -> float:
@@ -83,6 +94,7 @@ _AFTER: Final = {"sent": OUT_SENT, "deferred": OUT_DEFERRED, "failed": OUT_FAILE
 def settle(data: Data, results: Sequence[Settled]) -> None:
     """Write what became of rows. One that is not open any more (cancelled meanwhile) stays as it is."""
     writes: list[tuple[str, tuple[Any, ...]]] = []
+    ended: list[tuple[Any, ...]] = []
     moved: dict[int, tuple[int, int, float]] = {}
     reports: list[Settled] = []
     for result in results:
@@ -96,12 +108,14 @@ def settle(data: Data, results: Sequence[Settled]) -> None:
         if after == OUT_DEFERRED:
             writes.append((_DEFER, (tried, reason, store_time(result.due), row)))
         else:
-            writes.append((_END, (after, tried, reason, row)))
+            ended.append((after, tried, reason, row))
         moved[row] = before, after, result.due
         if result.report is not None and after == OUT_FAILED:
             reports.append(result)
-    if writes:
+    if writes or ended:
         data.begin()
+        if ended:
+            data.write_all(_END, ended)
         for sql, params in writes:
             data.write(sql, params)
     for row, (before, after, due) in moved.items():
@@ -170,6 +184,7 @@ _DUE: Final[str] = (
     " FROM monsal_outbox INDEXED BY monsal_outbox_due"
     " WHERE status < 2 AND due <= ? AND id <= ? ORDER BY due, id LIMIT ?"
 )
+_READ_BODIES: Final[str] = "SELECT b.id, b.raw, b.file FROM json_each(?) j CROSS JOIN monsal_bodies b ON b.id = j.value"
 _NEXT_DUE: Final[str] = (
     "SELECT due, id FROM monsal_outbox INDEXED BY monsal_outbox_due"
     " WHERE status < 2 AND due > ? AND id <= ? ORDER BY due, id LIMIT ?"

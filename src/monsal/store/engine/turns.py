@@ -56,6 +56,7 @@ def commit(data: Data, turn: TurnCommit, files: dict[str, Filed]) -> CommitResul
     stale = _stale(data, turn.expected)
     if stale or is_refused(data, turn):
         return Conflict(stale)
+    body = data.counters.body
     number, values, writes = _plan(data, turn, files)
     if turn.statements:
         _run_statements(data, turn)
@@ -65,7 +66,9 @@ def commit(data: Data, turn: TurnCommit, files: dict[str, Filed]) -> CommitResul
         for sql, params in writes:
             write(sql, params)
     for mail in turn.outgoing:
-        files.pop(mail.token, None)
+        body += 1  # as `_plan` has numbered them
+        if files.pop(mail.token, None) is None:
+            data.fresh_bodies.put(body, bytes(mail.body))
     remember_identity(data, turn)
     head = _head_after(data, turn, queue)
     _remember(data, turn, queue, values, head)

@@ -357,8 +357,9 @@ class Core:
             self._operations += 1
             self._release()
             if error is None:
-                self._after(data)
+                # Before the group may be flushed: who waits shares its fate, also if it cannot even be sealed.
                 self._answer(operation, value)
+                self._after(data)
             elif data.is_sound:
                 refuse(operation.waiter, as_ours(error))
                 if isinstance(error, Locked):

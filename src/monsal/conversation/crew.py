@@ -144,9 +144,11 @@ class Crew:
             with self._lock:
                 job.thread = None
                 if job.expired:
-                    # Another thread has taken this one's place.
+                    # Another thread has taken this one's place. Both at once: else it would seem to have it still,
+                    # and who puts a job at that moment would wake nobody.
                     self._given_up -= 1
-                    break
+                    self._threads.discard(me)
+                    return
         self._threads.discard(me)
 
     def _next(self, me: threading.Thread, bell: SimpleQueue[None]) -> CrewJob | None:

@@ -182,3 +182,29 @@ def test_a_thread_that_was_given_up_never_seems_to_have_its_place_again() -> Non
         await ended(after)
 
     run(1, story)
+
+
+def test_a_job_waits_until_the_system_has_a_thread_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It must not be called later, when whoever put it was told that it is not: its message would be handled twice."""
+    monkeypatch.setattr("monsal.conversation.crew._PAUSE", 0.001)
+    refused: list[threading.Thread] = []
+    start = threading.Thread.start
+
+    def refuse(thread: threading.Thread) -> None:
+        if thread.name.startswith("monsal-turn-") and len(refused) < 3:
+            refused.append(thread)
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    async def story(crew: Crew) -> None:
+        monkeypatch.setattr(threading.Thread, "start", refuse)
+        called: list[int] = []
+        jobs = [Job(lambda: called.append(1)), Job(lambda: called.append(2))]
+        for job in jobs:
+            crew.put(job)
+        await ended(*jobs)
+        assert called == [1, 2]
+        assert len(refused) == 3
+        assert crew.threads == 1
+
+    run(1, story)

@@ -171,12 +171,15 @@ class Core:
         self._is_open, self._why = False, "it was closed"
         if self._reader is not None:
             self._reader.refuse()
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self._stop_timer()
         self._group.forget()
         self._refuse_queue(StoreUnavailable(self._why))
         return data
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
     def _leave(self, data: Data | None) -> None:
         self._stop_others()
@@ -454,6 +457,8 @@ class Core:
         cause = foreign_error(error, self._place.name)
         self._why = str(cause)
         self._busy = True
+        # Of the group: its end would be taken for that of a wait of the recovery, which a close could not stop then.
+        self._stop_timer()
         self._group.forget()
         self._recoveries += 1
         log.error("the store is not available: %s", cause, extra={"action": "store_down"})

@@ -9,6 +9,7 @@ more is woken for each job that waits.
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
 import time
 from collections import deque
@@ -21,6 +22,10 @@ __all__ = ["Crew", "CrewJob"]
 #: Seconds that a job waits for a thread that is awake before another one is woken for it: the thread may have to wait
 #: that long for the interpreter lock (`sys.getswitchinterval()` is 5 ms).
 _PATIENCE = 0.005
+#: Seconds until a thread is asked for again of a system that gave none.
+_PAUSE = 0.5
+
+log = logging.getLogger("monsal.turns")
 
 
 class CrewJob(Protocol):
@@ -84,7 +89,7 @@ class Crew:
             is_attended = self._awake > 0 and time.monotonic() - self._last_step <= _PATIENCE
         if not is_attended:
             self._wake(1)
-        elif self._timer is None:
+        else:
             self._look_later()
 
     def give_up(self, job: CrewJob) -> bool:
@@ -100,9 +105,10 @@ class Crew:
             self._wake(1)
         return True
 
-    def _look_later(self) -> None:
-        self._seen = self._taken, self._put
-        self._timer = self._loop.call_later(_PATIENCE, self._look)
+    def _look_later(self, seconds: float = _PATIENCE) -> None:
+        if self._timer is None:
+            self._seen = self._taken, self._put
+            self._timer = self._loop.call_later(seconds, self._look)
 
     def _look(self) -> None:
         """Some job waited when this was planned: see whether the threads that are awake get to it."""
@@ -127,15 +133,26 @@ class Crew:
                     return
                 self._awake += 1
                 self._last_step = time.monotonic()  # who is woken now has time to get to it
-            if bell is None:
-                self._start()
-            else:
+            if bell is not None:
                 bell.put(None)
+            elif not self._start():
+                self._look_later(_PAUSE)
+                return
 
-    def _start(self) -> None:
+    def _start(self) -> bool:
+        """Start a thread; False if the system has none to give. What waits is then for those that there are, or later:
+        a job that is in the queue is called once, so whoever put it must not hear that it is not."""
         thread = threading.Thread(target=self._main, name=f"monsal-turn-{len(self._threads) + 1}", daemon=True)
         self._threads.add(thread)
-        thread.start()
+        try:
+            thread.start()
+        except RuntimeError as error:
+            with self._lock:
+                self._threads.discard(thread)
+                self._awake -= 1
+            log.error("no thread for a handler: %s; it is tried again", error, extra={"action": "no_thread"})
+            return False
+        return True
 
     def _main(self) -> None:
         me, bell = threading.current_thread(), SimpleQueue[None]()
@@ -144,9 +161,11 @@ class Crew:
             with self._lock:
                 job.thread = None
                 if job.expired:
-                    # Another thread has taken this one's place.
+                    # Another thread has taken this one's place. Both at once: else it would seem to have it still,
+                    # and who puts a job at that moment would wake nobody.
                     self._given_up -= 1
-                    break
+                    self._threads.discard(me)
+                    return
         self._threads.discard(me)
 
     def _next(self, me: threading.Thread, bell: SimpleQueue[None]) -> CrewJob | None:

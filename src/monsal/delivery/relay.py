@@ -321,8 +321,11 @@ class SmtpRelay:
         log.info("%s refuses MAIL: %s; the next one is tried", place, reply, extra={"action": "next_place"})
         self._places.shun(place, now)
         (self._alone if job.alone else self._waiting).appendleft(job)
+        # None of them gets it while the others take leave: it would be refused there again, and be deferred.
+        self._idle = [each for each in self._idle if each.target != place]
         for each in [each for each in self._connections if each.target == place]:
             each.wind_up()
+        self._dispatch()
         return True
 
     def handshake_failed(self, connection: Connection) -> None:

@@ -147,3 +147,64 @@ def test_threads_end_with_the_crew(size: int) -> None:
         assert crew.threads == 0
 
     run(size, story)
+
+
+def test_a_thread_that_was_given_up_never_seems_to_have_its_place_again() -> None:
+    """Or a job that is put just then would wake nobody, and wait for the next one."""
+
+    class Threads(set[threading.Thread]):
+        def discard(self, thread: threading.Thread) -> None:
+            seen.append(crew_lock.locked())
+            super().discard(thread)
+            left.set()
+
+    seen: list[bool] = []
+    left = threading.Event()
+    crew_lock = threading.Lock()
+
+    async def story(crew: Crew) -> None:
+        crew._lock, crew._threads = crew_lock, Threads()
+        gate, begun = threading.Event(), threading.Event()
+
+        def wait() -> None:
+            begun.set()
+            gate.wait(PATIENCE)
+
+        stuck = Job(wait)
+        crew.put(stuck)
+        assert await asyncio.to_thread(begun.wait, PATIENCE)
+        assert crew.give_up(stuck)
+        gate.set()
+        assert await asyncio.to_thread(left.wait, PATIENCE)
+        assert seen == [True]
+        after = Job(lambda: None)
+        crew.put(after)
+        await ended(after)
+
+    run(1, story)
+
+
+def test_a_job_waits_until_the_system_has_a_thread_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It must not be called later, when whoever put it was told that it is not: its message would be handled twice."""
+    monkeypatch.setattr("monsal.conversation.crew._PAUSE", 0.001)
+    refused: list[threading.Thread] = []
+    start = threading.Thread.start
+
+    def refuse(thread: threading.Thread) -> None:
+        if thread.name.startswith("monsal-turn-") and len(refused) < 3:
+            refused.append(thread)
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    async def story(crew: Crew) -> None:
+        monkeypatch.setattr(threading.Thread, "start", refuse)
+        called: list[int] = []
+        jobs = [Job(lambda: called.append(1)), Job(lambda: called.append(2))]
+        for job in jobs:
+            crew.put(job)
+        await ended(*jobs)
+        assert called == [1, 2]
+        assert len(refused) == 3
+        assert crew.threads == 1
+
+    run(1, story)

@@ -93,6 +93,23 @@ async def test_the_second_if_the_first_does_not_take_this_mail_now(new_peer: Any
     assert (len(one.mails), len(two.mails)) == (0, 6)
 
 
+async def test_the_second_also_if_other_connections_to_the_first_are_kept(new_peer: Any) -> None:
+    """None of those gets the mail while they are given up: it would be refused there again, and wait."""
+    gate: list[str] = []
+    one = new_peer(
+        lambda _number, command: "451 4.7.1 greylisted" if gate and command.startswith("MAIL") else None,
+        extensions=("SIZE 1000000",),  # without PIPELINING its connection is idle as soon as MAIL is refused
+    )
+    two = new_peer()
+    async with relay_to(one, two, connections=3) as (relay, _):
+        assert await relay.send([mail(number) for number in range(1, 25)]) == [TAKEN] * 24
+        await one.until(lambda: one.open == 3)
+        gate.append("closed")
+        assert await relay.send([mail(30)]) == [TAKEN]
+        assert relay.healthy
+    assert (len(one.mails), len(two.mails)) == (24, 1)
+
+
 async def test_each_is_asked_once_if_none_takes_the_mail_now(new_peer: Any) -> None:
     one, two, three = (
         new_peer(lambda _number, command: "451 4.3.0 not now" if command.startswith("MAIL") else None) for _ in range(3)

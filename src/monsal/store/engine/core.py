@@ -171,12 +171,15 @@ class Core:
         self._is_open, self._why = False, "it was closed"
         if self._reader is not None:
             self._reader.refuse()
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self._stop_timer()
         self._group.forget()
         self._refuse_queue(StoreUnavailable(self._why))
         return data
+
+    def _stop_timer(self) -> None:
+        timer, self._timer = self._timer, None
+        if timer is not None:
+            timer.cancel()
 
     def _leave(self, data: Data | None) -> None:
         self._stop_others()
@@ -356,9 +359,9 @@ class Core:
         def done(value: Any, error: Exception | None) -> None:
             self._operations += 1
             self._release()
-            if error is None:
-                self._after(data)
+            if error is None:  # told before the group may be flushed: who waits shares its fate
                 self._answer(operation, value)
+                self._after(data)
             elif data.is_sound:
                 refuse(operation.waiter, as_ours(error))
                 if isinstance(error, Locked):
@@ -453,6 +456,7 @@ class Core:
         cause = foreign_error(error, self._place.name)
         self._why = str(cause)
         self._busy = True
+        self._stop_timer()  # or its end would pass for that of a wait of the recovery, which no close stops then
         self._group.forget()
         self._recoveries += 1
         log.error("the store is not available: %s", cause, extra={"action": "store_down"})
@@ -466,9 +470,7 @@ class Core:
     def _recover(self, lost: Lost) -> None:
         self._timer = None
         self._busy = True
-        self._hand.do(
-            lambda: recover(self._place, self._settings, lost), lambda data, error: self._recovered(lost, data, error)
-        )
+        self._hand.do(partial(recover, self._place, self._settings, lost), partial(self._recovered, lost))
 
     def _recovered(self, lost: Lost, data: Data | None, error: Exception | None) -> None:
         waiting, lost.waiting = lost.waiting, []

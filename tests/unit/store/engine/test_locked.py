@@ -95,3 +95,28 @@ def test_who_has_waited_long_enough_is_told_and_so_are_those_behind(
         await lab.counts(accepted=2, done=1, waiting=1)
 
     run(make_lab(), body)
+
+
+def test_who_waited_is_not_told_yes_when_the_group_that_it_filled_cannot_be_sealed(
+    make_lab: MakeLab, tmp_path: Path
+) -> None:
+    async def body(lab: Lab) -> None:
+        assert isinstance(lab.store, SqliteStore)
+        data = lab.store._core.data
+        assert data is not None
+
+        def refuse() -> None:
+            raise apsw.FullError("database or disk is full")
+
+        data.seal = refuse  # type: ignore[method-assign]  # the fault that is injected
+        with locked(tmp_path):
+            mail = asyncio.create_task(lab.accept("late@x"))
+            await turns_of_the_loop()
+            assert not mail.done()
+        with pytest.raises(StoreUnavailable):
+            await mail
+        while lab.store._core.data is None:
+            await asyncio.sleep(0.01)
+        await lab.counts(accepted=0)
+
+    run(make_lab(group_limit=1), body)

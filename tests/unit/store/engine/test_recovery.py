@@ -332,3 +332,24 @@ def test_any_error_of_the_file_in_an_operation_is_answered_by_opening_anew(make_
         assert statistics(lab).recoveries == 1
 
     run(make_lab(), body)
+
+
+def test_the_window_of_a_lost_group_does_not_end_any_more(make_lab: MakeLab, disk: Any) -> None:
+    """It would forget when the recovery is tried next, and a close would leave that going."""
+
+    async def body(lab: Lab) -> None:
+        assert isinstance(lab.store, SqliteStore)
+        core = lab.store._core
+        await asyncio.gather(lab.accept("ann@x"), lab.accept("bob@x"))
+        await lab.done((await lab.claim(2))[0], to="A")
+        await asyncio.sleep(0)
+        window = core._timer
+        assert window is not None
+        disk.sync_fails = is_wal
+        with pytest.raises(StoreUnavailable):
+            await lab.accept("carl@x")
+        assert window.cancelled()
+        disk.sync_fails = lambda path: False
+        await until_up(lab)
+
+    run(make_lab(vfs="faulty", window=1000.0), body)

@@ -28,6 +28,7 @@ import logging
 from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
+from time import monotonic
 from typing import Any, TypeVar
 
 from monsal.backoff import exponential
@@ -289,7 +290,7 @@ class Core:
         if not data.dirty:
             self._tell_mail(data)
             return
-        has_room = self._group.add(self._loop.time())
+        has_room = self._group.add(monotonic())
         if not self._threaded:
             self._flush_here(data)
         elif has_room:
@@ -321,7 +322,7 @@ class Core:
             self._answer_waiting()
         elif not self._waiting:
             self._flush_soon(data)
-        elif self._group.goes_on(self._loop.time()):
+        elif self._group.goes_on(monotonic()):
             self._plan()
         else:
             self._flush(data)
@@ -392,7 +393,7 @@ class Core:
 
     def _flush_soon(self, data: Data) -> None:
         """Nobody waits: flush at once if the store was idle, else let others join."""
-        rest = self._group.rest(self._loop.time())
+        rest = self._group.rest(monotonic())
         # A reply waits for this flush; where no other turn is under way, the window would only make it late.
         if rest <= 0.0 or (data.has_undurable_mail and data.schedule.is_idle):
             self._flush(data)
@@ -434,7 +435,7 @@ class Core:
 
     def _flushed(self, data: Data, seconds: float) -> None:
         """The group is on the disk: now those may go on who waited for that (P1)."""
-        self._group.flushed(seconds, self._loop.time())
+        self._group.flushed(seconds, monotonic())
         self._answer_waiting()
         self._tell_mail(data)
         if self._checkpointer is not None and self._checkpointer.after_flush(data.wal_pages):

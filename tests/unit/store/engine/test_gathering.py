@@ -42,6 +42,19 @@ def test_a_single_operation_waits_for_one_turn(group: Gathering) -> None:
 
 
 @pytest.mark.rule("state.B11")
+def test_where_each_comes_alone_nothing_waits(group: Gathering) -> None:
+    group.add(10.0)
+    group.flushed(0.0001, 10.0)
+    group.add(10.0)
+    assert not group.goes_on(10.0)
+    group.add(10.0)
+    assert group.goes_on(10.0)
+    group.flushed(0.0001, 10.0)
+    group.add(10.0)
+    assert group.goes_on(10.0)
+
+
+@pytest.mark.rule("state.B11")
 def test_it_never_gets_older_than_the_window_nor_larger_than_the_limit(group: Gathering) -> None:
     group.add(10.0)
     assert not group.goes_on(10.002)
@@ -53,9 +66,10 @@ def test_it_never_gets_older_than_the_window_nor_larger_than_the_limit(group: Ga
 def test_each_group_counts_anew(group: Gathering) -> None:
     for now in (10.0, 10.001):
         group.add(now)
+        group.add(now)
         assert group.goes_on(now)
         group.flushed(0.0001, now)
-    assert (group.groups, group.largest, group.size) == (3, 1, 0)
+    assert (group.groups, group.largest, group.size) == (3, 2, 0)
 
 
 def test_a_single_operation_is_flushed_on_the_loop_if_the_disk_is_quick(group: Gathering) -> None:

@@ -89,8 +89,8 @@ def launch(
     service manager. `on_status` is called with each STATUS= that it sends; EXTEND_TIMEOUT_USEC= is honoured. `cancel`
     is a descriptor: once it is readable the launch is given up.
 
-    Raises LaunchFailed, after the process was ended by its id, if it ends before it is ready, if that takes more than
-    `limit` seconds, or if it is cancelled.
+    Raises LaunchFailed, after the process was ended by its id, if it ends before it is ready (or fails at once after
+    that), if that takes more than `limit` seconds, or if it is cancelled.
     """
     began = monotonic()
     with ExitStack() as stack:
@@ -180,7 +180,8 @@ class _Waiting:
             code = self._process.poll()
             if code is not None:
                 self._read()
-                if goal == "end" and code == 0:
+                # One that was ready and has ended in order did so because it was asked to; it did not fail.
+                if code == 0 and (goal == "end" or self._ready):
                     return ""
                 return f"ended with code {code}" + (" before it was ready" if goal == "ready" else "") + self._last()
             if goal == "ready" and self._ready:

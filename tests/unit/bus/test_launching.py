@@ -125,6 +125,17 @@ def test_ready_and_dead_is_dead(run: Callable[..., Launched]) -> None:
         )
 
 
+def test_one_that_was_ready_and_ended_in_order_was_ready(run: Callable[..., Launched]) -> None:
+    launched = run(
+        """
+        notify(f"STATUS={os.getpid()}")
+        ready()
+        """,
+        on_status=lambda pid: os.waitid(os.P_PID, int(pid), os.WEXITED | os.WNOWAIT),
+    )
+    assert launched.process.returncode == 0
+
+
 def test_a_check_is_waited_for_to_its_end(run: Callable[..., Launched]) -> None:
     done = run("say('all well')", until="end")
     assert (done.process.returncode, done.output) == (0, "all well\n")

@@ -7,9 +7,8 @@ The connection and everything in `Data` has one owner at a time: the loop, or th
                                this turn brought more (gathering.py). On the loop's own thread if it is a single one
                                and the disk is quick (a hop to a thread costs more), else by the thread; what comes in
                                meanwhile is the next group (group commit)
-    only turns were applied    nobody waits: they are flushed at once when the store was idle or no other turn is under
-                               way that could join and a reply is among them, else when they are
-                               `window` old or `group_limit` many
+    only turns were applied    nobody waits: they are flushed at once when the store was idle, or when a reply is among
+                               them and no other turn is under way; else when `window` old or `group_limit` many
     an operation that reads    at length runs on the thread, so that it does not stop the sockets; a statement of an
                                application on another connection, so that it does not stop the writer (reading.py)
     a flush or the disk fails  everything in memory is thrown away; what is found on the disk decides what those who

@@ -23,17 +23,16 @@ __all__ = ["cancel_outgoing", "counts", "open_status", "put_back", "retry_outgoi
 
 def take_outgoing(data: Data, limit: int, now: float) -> list[Outgoing]:
     """Take rows that are due and on the disk; rows of one mail come next to each other."""
-    if limit <= 0:
+    if limit <= 0 or data.next_mail > now:
         return []
     sending = data.sending
-    # Those being sent are the oldest, so the scan steps over no more rows than there are of them.
-    rows = data.select(_DUE, (now, data.durable_mail, limit + len(sending)))
+    # Those being sent are the oldest, so the scan steps over no more rows than there are of them; it reads the index
+    # alone, because they may be several hundred.
+    due = data.select(_DUE, (now, data.durable_mail, limit + len(sending)))
+    free = [row for (row,) in due if row not in sending][:limit]
     by_mail: dict[int, list[tuple[Any, ...]]] = {}
-    room = limit
-    for row in rows:
-        if room and row[0] not in sending:
-            by_mail.setdefault(row[2], []).append(row)
-            room -= 1
+    for found in data.select(_READ_DUE, (_array(free),)) if free else ():
+        by_mail.setdefault(found[2], []).append(found)
     taken: list[Outgoing] = []
     bodies = _bodies(data, by_mail)
     for mail, of_mail in by_mail.items():
@@ -52,7 +51,7 @@ def take_outgoing(data: Data, limit: int, now: float) -> list[Outgoing]:
                     body=body,
                 )
             )
-    data.next_mail = _next_due(data, now) if room else now
+    data.next_mail = _next_due(data, now) if len(free) < limit else 0.0
     return taken
 
 
@@ -67,20 +66,27 @@ def put_back(data: Data, taken: Sequence[Outgoing]) -> None:
 def _bodies(data: Data, mails: Iterable[int]) -> dict[int, bytes | Path]:
     """The bodies of mails: those of turns committed lately are still in memory, the others are read at once."""
     found: dict[int, bytes | Path] = {}
-    absent: list[str] = []
+    absent: list[int] = []
     for mail in mails:
         if (body := data.fresh_bodies.pop(mail)) is not None:
             found[mail] = body
         else:
-            absent.append(str(mail))
+            absent.append(mail)
     if absent:
-        for mail, raw, file in data.select(_READ_BODIES, (f"[{','.join(absent)}]",)):
+        for mail, raw, file in data.select(_READ_BODIES, (_array(absent),)):
             found[mail] = data.bodies.path(file) if file is not None and data.bodies is not None else raw or b""
     return found
 
 
+def _array(ids: Sequence[int]) -> str:
+    """Ids for `json_each`, which gives them in this order."""
+    return f"[{','.join(map(str, ids))}]"
+
+
 def _next_due(data: Data, now: float) -> float:
     """When the first row that is not being sent is due, all that are due now having been taken."""
+    if data.outbox_counts[OUT_WAITING] + data.outbox_counts[OUT_DEFERRED] == len(data.sending):
+        return float("inf")
     found = data.select(_NEXT_DUE, (now, data.durable_mail, 1 + len(data.sending)))
     for due, row in found:
         if row not in data.sending:
@@ -180,9 +186,12 @@ def _act(data: Data, row: int, allowed: tuple[int, int], after: int, values: tup
 
 
 _DUE: Final[str] = (
-    "SELECT id, status, mail, sender, recipient, message_id, attempts, created"
-    " FROM monsal_outbox INDEXED BY monsal_outbox_due"
+    "SELECT id FROM monsal_outbox INDEXED BY monsal_outbox_due"
     " WHERE status < 2 AND due <= ? AND id <= ? ORDER BY due, id LIMIT ?"
+)
+_READ_DUE: Final[str] = (
+    "SELECT o.id, o.status, o.mail, o.sender, o.recipient, o.message_id, o.attempts, o.created"
+    " FROM json_each(?) j CROSS JOIN monsal_outbox o ON o.id = j.value"
 )
 _READ_BODIES: Final[str] = "SELECT b.id, b.raw, b.file FROM json_each(?) j CROSS JOIN monsal_bodies b ON b.id = j.value"
 _NEXT_DUE: Final[str] = (

@@ -47,29 +47,31 @@ def accept(data: Data, mail: Accept, file: Filed | None) -> Receipt:
     if added:
         data.counters.body += 1
         data.write(_INSERT_BODY, (data.counters.body, size, raw, token))
-    new = {entry.row for entry in added}
-    ids = tuple([entries[recipient.address].row for recipient in mail.recipients])
     source = SOURCE_CODES[mail.source]
     for entry in added:
+        entry.is_new = True
         data.ledger.accepted(source)
         if data.schedule.add(entry.lease_key, entry.row):
             data.more_work = True
         if raw is not None:
             data.fresh.put(entry.row, mail, entry.address, raw)
+    ids: list[int] = []
     duplicates: list[bool] = []
-    for row in ids:
-        duplicates.append(row not in new)
-        if row in new:
-            new.remove(row)
-        else:
+    for recipient in mail.recipients:
+        entry = entries[recipient.address]
+        ids.append(entry.row)
+        duplicates.append(not entry.is_new)
+        if not entry.is_new:
             data.ledger.duplicate(source)
-    return Receipt(ids, tuple(duplicates))
+        # Named again, it is a duplicate of the first.
+        entry.is_new = False
+    return Receipt(tuple(ids), tuple(duplicates))
 
 
 class _Entry:
     """A row to be made: its values, all but its id and that of the body."""
 
-    __slots__ = ("address", "dedup", "lease_key", "row", "values")
+    __slots__ = ("address", "dedup", "is_new", "lease_key", "row", "values")
 
     def __init__(self, address: str, lease_key: str, dedup: bytes | None, values: tuple[Any, ...]) -> None:
         self.address = address
@@ -77,6 +79,7 @@ class _Entry:
         self.dedup = dedup
         self.values = values
         self.row = 0
+        self.is_new = False
 
 
 def _entries(data: Data, mail: Accept) -> dict[str, _Entry]:
@@ -115,10 +118,12 @@ def _dedup(mail: Accept, address: str) -> bytes | None:
     """The hash of what makes a mail a duplicate (DESIGN 4, *Duplicates*); None if it has no notion of that."""
     if mail.message_id is None or mail.digest is None:
         return None
-    parts = [part.encode("utf-8", "surrogatepass") for part in (address, mail.sender, mail.message_id)]
+    where = address.encode("utf-8", "surrogatepass")
+    who = mail.sender.encode("utf-8", "surrogatepass")
+    what = mail.message_id.encode("utf-8", "surrogatepass")
     # Lengths first: no two different lists of parts make the same bytes.
-    head = b"%d,%d,%d:" % (len(parts[0]), len(parts[1]), len(parts[2]))
-    return hashlib.blake2b(head + b"".join(parts) + mail.digest, digest_size=16).digest()
+    parts = b"%d,%d,%d:%b%b%b%b" % (len(where), len(who), len(what), where, who, what, mail.digest)
+    return hashlib.blake2b(parts, digest_size=16).digest()
 
 
 def _insert(data: Data, entry: _Entry, received: float) -> bool:

@@ -93,7 +93,10 @@ asyncio.run(main())
 
 def live_and_die(path: Path, dice: random.Random) -> list[dict[str, Any]]:
     """Run a child for a moment that the seed decides, kill it, and give what it said."""
-    child = subprocess.Popen([sys.executable, "-c", CHILD, str(path)], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    # Unbuffered: `communicate` does not see what `readline` has read beyond its line, and would begin inside another.
+    child = subprocess.Popen(
+        [sys.executable, "-c", CHILD, str(path)], bufsize=0, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
     assert child.stdout is not None
     assert child.stderr is not None
     first = child.stdout.readline()

@@ -7,8 +7,8 @@ The connection and everything in `Data` has one owner at a time: the loop, or th
                                this turn brought more (gathering.py). On the loop's own thread if it is a single one
                                and the disk is quick (a hop to a thread costs more), else by the thread; what comes in
                                meanwhile is the next group (group commit)
-    only turns were applied    nobody waits: they are flushed at once when the store was idle, or when a reply is among
-                               them and no other turn is under way; else when `window` old or `group_limit` many
+    only turns were applied    nobody waits: they are flushed at once when the store was idle, or for a lone one with a
+                               reply while no other is under way; else when `window` old or `group_limit` many
     an operation that reads    at length runs on the thread, so that it does not stop the sockets; a statement of an
                                application on another connection, so that it does not stop the writer (reading.py)
     a flush or the disk fails  everything in memory is thrown away; what is found on the disk decides what those who
@@ -393,8 +393,8 @@ class Core:
     def _flush_soon(self, data: Data) -> None:
         """Nobody waits: flush at once if the store was idle, else let others join."""
         rest = self._group.rest(monotonic())
-        # A reply waits for this flush; where no other turn is under way, the window would only make it late.
-        if rest <= 0.0 or (data.has_undurable_mail and data.schedule.is_idle):
+        # A reply waits for this flush; where nobody else is about, the window would only make it late.
+        if rest <= 0.0 or (self._group.is_lone and data.has_undurable_mail and data.schedule.is_idle):
             self._flush(data)
         elif self._timer is None:
             self._timer = self._loop.call_later(rest, self._window_ended)

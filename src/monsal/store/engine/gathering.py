@@ -68,10 +68,15 @@ class Gathering:
         window = self._settings.window
         if self.size == self._seen or self.size >= self._settings.group_limit:
             return False
-        if self.size == self._last_size == 1 or now - self._last_flush >= _PAUSE * window:
+        if self.is_lone or now - self._last_flush >= _PAUSE * window:
             return False
         self._seen = self.size
         return now - self._began < window
+
+    @property
+    def is_lone(self) -> bool:
+        """Whether the group has one operation, as the one before it had: others do not come often enough to join."""
+        return self.size == self._last_size == 1
 
     @property
     def is_quick(self) -> bool:

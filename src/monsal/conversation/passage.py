@@ -28,6 +28,7 @@ from monsal.conversation.turn import (
     render,
 )
 from monsal.errors import Reject, RouteError, StatementError
+from monsal.logline import tell
 from monsal.routing import ERROR_STATE, Call, Handler, Match, next_call
 from monsal.store.contract import (
     Ack,
@@ -420,7 +421,7 @@ class Passage:
             self.around.budget.add(canonical(self.row.sender), now)
         if log.isEnabledFor(logging.INFO) and (made := commit.turn) is not None:
             note = f" ({made.note})" if made.note else ""
-            log.info("%s: %s -> %s%s", made.handler, made.before, made.after, note, extra=self._ids("turn"))
+            tell(log, "%s: %s -> %s%s", made.handler, made.before, made.after, note, facts=self._ids("turn"))
         if not last:
             await self._read_view()
         return last

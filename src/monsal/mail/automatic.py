@@ -87,8 +87,6 @@ _SUBJECT = re.compile(
 _BEGINNINGS = frozenset(
     ("au", "ou", "va", "ab", "re", "no", "me", "fu", "ri", "fo", "af", "fr", "po", "od", "ra", "ot")
 )
-    ["au", "ou", "va", "ab", "re", "no", "me", "fu", "ri", "fo", "af", "fr", "po", "od", "ra", "ot"]
-)
 # Of addresses that say that nobody reads them.
 _NOBODY = re.compile(
     r"(?:(?:no|do[-._]?not|never)[-._]?reply(?:[-._+].*)?|.*[-._+](?:no|donot)[-._]?reply"

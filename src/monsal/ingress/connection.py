@@ -103,7 +103,7 @@ class Connection(Visitor):
         if len(data) >= _LARGE:
             self._resting = True
             self._steer()
-            house.turns.wait(self)
+            house.turns.wait(self, len(data))
         if smtp.closing:
             return
         self._heard = house.loop.time()

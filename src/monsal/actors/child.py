@@ -1,7 +1,8 @@
-"""The main program of an actor's process: `python -c ... LINK DOOR PAGE STACKS STDERR PARENT TITLE` (process.py).
+"""The main program of an actor's process: `python -c ... LINK DOOR PAGE STACKS STDERR PARENT [MODULE ...] TITLE`.
 
-It connects, and then does as its parent says: boot, start, take what is handed over, stop. It ends when the parent is
-gone: the link ends, the parent-death signal comes, and a thread watches that it does so even if the loop is busy.
+interpreter.py starts it. It imports the modules, connects, and then does as its parent says: boot, start, take what is
+handed over, stop. It ends when the parent is gone: the link ends, the parent-death signal comes, and a thread watches
+that it does so even if the loop is busy.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import socket
 import sys
 import threading
 import time
+from importlib import import_module
 from typing import Final
 
 from monsal.actors.life import PARENT_LOST, Life
@@ -47,6 +49,10 @@ def main() -> None:
     faulthandler.register(DUMP, stacks, all_threads=True)
     recorder = Recorder(page)
     os.close(page)
+    for module in sys.argv[7:-1]:
+        # What is wrong with it is told when it is needed, to whoever needs it.
+        with contextlib.suppress(ImportError):
+            import_module(module)
     factory = None
     with contextlib.suppress(ImportError):
         import uvloop

@@ -31,11 +31,11 @@ from monsal.bus.plugins.privileges import DropPrivileges
 from monsal.bus.plugins.signals import SignalHandler
 from monsal.bus.plugins.systemd import Notifier
 from monsal.config import Resolved
-from monsal.engine import Parts
 from monsal.errors import MonsalError, StoreLocked
 from monsal.forks import close_in_children
 from monsal.loading import TARGET
 from monsal.logs import set_up_logging
+from monsal.outline import Parts
 from monsal.ownership import check_reader, give_away, owner_to_be
 from monsal.processes.plan import Overrides
 from monsal.progress import Progress

@@ -15,15 +15,15 @@ from typing import TYPE_CHECKING, Any, Protocol
 from monsal.clock import SystemClock
 from monsal.config import Resolved
 from monsal.control import ControlServer, ServerApi, StoreApi
-from monsal.engine import OnFailure, Parts
 from monsal.ingress import Doors
 from monsal.loading import TARGET
+from monsal.outline import OnFailure, Parts
 from monsal.processes.pages import pages
 from monsal.processes.plan import Overrides, Plan
-from monsal.service import LocalService, Service
 
 if TYPE_CHECKING:
     from monsal.actors.interpreter import Interpreter
+    from monsal.service import Service
 
 __all__ = ["Conduct", "Server"]
 
@@ -109,6 +109,9 @@ class Server:
                 made=made,
             )
             return Fleet(plan, self.directory, settings, doors=self._open_doors, generation=self.generation)
+        # Nor does one whose workers are processes need what they need.
+        from monsal.service import LocalService
+
         has_files = settings.store.startswith("sqlite:")
         page = self.run_directory / "turns.page" if has_files else None
         return LocalService(parts, self.directory, settings, self.clock, doors=self._open_doors, page=page)

@@ -33,9 +33,9 @@ from monsal.actors import (
 )
 from monsal.backoff import exponential
 from monsal.config import Settings
-from monsal.engine import DrainReport, OnFailure
 from monsal.errors import MonsalError, ReloadFailed, RemoteError, StoreError, StoreUnavailable, UsageError
 from monsal.ingress import Doors
+from monsal.outline import DrainReport, OnFailure
 from monsal.processes.figures import FleetView
 from monsal.processes.plan import API, STORE_GROUP, WORKERS, Plan, Role
 from monsal.processes.supervisor import Supervisor

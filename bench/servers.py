@@ -28,6 +28,7 @@ from monsal.clock import SystemClock
 from monsal.conversation import Spool
 from monsal.ingress import SmtpIngress
 from monsal.mail import Envelope
+from monsal.memory import collect_seldom
 from monsal.routing import Router, literal, route, stateless
 from monsal.store import SqliteStore
 from monsal.store.engine.place import EngineSettings
@@ -81,6 +82,7 @@ async def _accept(directory: Path, over: asyncio.Event, settings: EngineSettings
     spool, store = await _spool(directory, settings)
     ingress = SmtpIngress("smtp://127.0.0.1:0", spool)
     await ingress.start()
+    collect_seldom()  # as `monsal run` does
     _announce(int(ingress.addresses[0].rpartition(":")[2]))
     await over.wait()
     await ingress.stop(5.0)

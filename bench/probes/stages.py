@@ -33,6 +33,7 @@ from monsal.delivery import open_relay
 from monsal.engine import Engine
 from monsal.ingress import SmtpIngress
 from monsal.logs import set_up_logging
+from monsal.memory import collect_seldom
 from monsal.store import SqliteStore
 
 __all__ = ["main"]
@@ -129,6 +130,7 @@ async def _measure(kind: str, connections: int, seconds: float) -> dict[str, Any
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="monsal-bench-")))
         if kind == "turn":
             set_up_logging(stream=stack.enter_context((directory / "log").open("w", encoding="utf-8")))
+        collect_seldom()  # as `monsal run` does
         # A relay that nobody uses is no work.
         engine = await stack.enter_async_context(_engine(directory, stack.enter_context(_sink())))
         port = await stack.enter_async_context(_door(engine.spool))

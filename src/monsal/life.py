@@ -35,6 +35,7 @@ from monsal.errors import MonsalError, StoreLocked
 from monsal.forks import close_in_children
 from monsal.loading import TARGET
 from monsal.logs import set_up_logging
+from monsal.memory import collect_seldom
 from monsal.outline import Parts
 from monsal.ownership import check_reader, give_away, owner_to_be
 from monsal.processes.plan import Overrides
@@ -329,6 +330,7 @@ class _Life:
     def _ready(self) -> None:
         facts = self.account.announce()
         self.started = True
+        collect_seldom()
         places = [*facts["smtp"], *facts.get("smtps", ()), *facts["lmtp"], *facts["http"], *facts["rpc"]]
         log.info("ready: %s", ", ".join(places), extra={"action": "ready"})
         self.options.on_ready({**facts, "example": self.server.service.view.example()})

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, NoReturn
 from urllib.parse import urlencode
@@ -77,8 +77,7 @@ class _Addressee:
     sender: str
 
 
-@dataclass(slots=True, kw_only=True)
-class Turn:
+class Turn(msgspec.Struct, kw_only=True, eq=False):
     """One call of one handler for one message; `current()` gives it.
 
     `state` is the name of the conversation's state before the turn; `attempts` counts failed tries before this one;
@@ -89,7 +88,7 @@ class Turn:
     message: Message
     handler: str
     module: str
-    secret: bytes = field(repr=False)
+    secret: bytes
     state: str
     conversation: StateKey
     captures: Mapping[str, Any]
@@ -99,20 +98,27 @@ class Turn:
     quick: int = 0
     lease_key: str = ""
     error: BaseException | None = None
-    drafts: list[Draft] = field(default_factory=list)
+    drafts: list[Draft] = []
     outgoing: tuple[OutgoingMail, ...] = ()
-    timers: list[PendingTimer] = field(default_factory=list)
-    statements: list[Statement] = field(default_factory=list)
-    forced: dict[StateKey, str] = field(default_factory=dict)
-    notes: list[str] = field(default_factory=list)
-    casts: list[Callable[[], object]] = field(default_factory=list)
+    timers: list[PendingTimer] = []
+    statements: list[Statement] = []
+    forced: dict[StateKey, str] = {}
+    notes: list[str] = []
+    casts: list[Callable[[], object]] = []
     suppressed: int = 0
     minted: int = 0
     once: tuple[tuple[str, float], ...] = ()
     parked: str = ""
-    forced_drafts: set[int] = field(default_factory=set)
+    forced_drafts: set[int] = msgspec.field(default_factory=set)
     elsewhere: int = 0
     closed: str = ""
+
+    def __repr__(self) -> str:
+        # Not all there is: logs and tracebacks are no place for the store's key.
+        return f"<Turn of {self.handler} in {self.state} for {self.message!r}>"
+
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        return [("handler", self.handler), ("state", self.state), ("message", self.message)]
 
     @property
     def turn_id(self) -> str:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import traceback
-from dataclasses import dataclass
 from typing import Any, Final
+
+import msgspec
 
 from monsal.errors import StatementError
 
@@ -14,8 +15,7 @@ __all__ = ["Outcome", "failed", "refused"]
 _MAX_WORDS: Final = 64 * 1024
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(msgspec.Struct, frozen=True, eq=False):
     """How a call ended: `error` is None and `value` what `finish` made of the result, or `error` and its traceback.
 
     `text` is the error in one line, made on the handler's thread, because making it runs the application's code.

@@ -210,7 +210,7 @@ class Spool:
 
         A route that takes mail for any domain makes nobody's address ours.
         """
-        if BOUNCE_ADDRESS.match(address) or CONFIRM_ADDRESS.match(address):
+        if "+" in address and (BOUNCE_ADDRESS.match(address) or CONFIRM_ADDRESS.match(address)):
             return True
         return any(not match.route.pattern.takes_any_domain() for match in self._router.match(address))
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+
+import msgspec
 
 from monsal.conversation.bounces import BOUNCE_PURPOSE
 from monsal.conversation.context import Turn
@@ -41,16 +42,14 @@ View = Mapping[StateKey, StateValue]
 Sign = Callable[[bytes, str, float], bytes]
 
 
-@dataclass(frozen=True, slots=True)
-class NextState:
+class NextState(msgspec.Struct, frozen=True):
     """The state that a handler's result asks for, in the conversation of the result's module (rule routing.R25)."""
 
     state: StateKey
     name: str
 
 
-@dataclass(frozen=True, slots=True)
-class TurnResult:
+class TurnResult(msgspec.Struct, frozen=True):
     """What a handler left behind when it returned.
 
     `stateful` says whether this is the one stateful turn of its message; `reason` is kept with the states it changes.

@@ -16,6 +16,7 @@ from monsal.clock import SystemClock
 from monsal.conversation import Janitor, Keeping, rows_in
 from monsal.errors import StoreLocked
 from monsal.logs import set_up_logging
+from monsal.memory import collect_seldom
 from monsal.processes.links import CLIENT, serve_store
 from monsal.processes.pages import page_of, pages
 from monsal.store import open as open_store
@@ -82,6 +83,7 @@ class StoreKeeper(Actor):
         self._expected = set(living)
         for name in known.difference(living):
             host.died(name)
+        collect_seldom()
 
     @command(ack=False, control=True)
     def living(self, request: Any, names: list[str]) -> None:

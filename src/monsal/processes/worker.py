@@ -25,6 +25,7 @@ from monsal.errors import StoreError, StoreUnavailable, UsageError
 from monsal.ingress import Doors
 from monsal.loading import import_app
 from monsal.logs import set_up_logging
+from monsal.memory import collect_seldom
 from monsal.processes.links import STORE, store_link
 from monsal.processes.pages import page_of
 from monsal.processes.plan import API, Role
@@ -117,6 +118,7 @@ class WorkerProcess(Actor):
         _yield_to_others(False)
         service = self._serving()
         self._serves = True
+        collect_seldom()
         if self._role == "api":
             await service.start_apis()
             return

@@ -35,6 +35,13 @@ def a_turn(row: int = 1) -> Turn:
     )
 
 
+def test_a_turn_does_not_show_the_key_of_the_store() -> None:
+    turn = a_turn()
+    shown = repr(turn) + repr(turn.__rich_repr__())
+    assert "m:F" in shown
+    assert "key" not in shown
+
+
 @asynccontextmanager
 async def a_runner(threads: int = 4) -> AsyncIterator[Runner]:
     runner = Runner(threads=threads, page=TurnPage(None))

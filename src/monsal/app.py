@@ -15,18 +15,17 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from monsal.config import Resolved, load_settings
-from monsal.conversation import Delivery, Entrance
-from monsal.engine import Parts
 from monsal.errors import ConfigError, UsageError
-from monsal.exposure import Exposure, expose
-from monsal.http import Mount, mounting
+from monsal.outline import Parts
 from monsal.routing import Router
-from monsal.rpc import RemoteAPI
-from monsal.store.states import as_storage
-from monsal.transport import NEWLINE_JSON, Address
 
 if TYPE_CHECKING:
     from monsal.actors import ActorSpec, GroupSpec
+    from monsal.conversation import Delivery, Entrance
+    from monsal.exposure import Exposure
+    from monsal.http import Mount
+    from monsal.rpc import RemoteAPI
+    from monsal.transport import Address
 
 __all__ = ["MAX_BODY", "App"]
 
@@ -62,7 +61,7 @@ class App:
             raise ConfigError('an App needs the name of at least one module of handlers, as in App("orders.handlers")')
         self._modules = modules
         self._given = dict(settings)
-        self._states = None if states is None else as_storage(states)
+        self._states = None if states is None else _storage(states)
         self._tables = (tables,) if isinstance(tables, str) else tuple(tables)
         self._templates = Path(templates)
         self._actors = tuple(actors)
@@ -97,7 +96,7 @@ class App:
         *,
         at: str | Address,
         security: Any = None,
-        codec: str = NEWLINE_JSON,
+        codec: str = "jrpc:\n",
         slow_reader: float = 20.0,
     ) -> RemoteAPI:
         """Let other programs call the incoming calls of `api` at an address; the instance that takes them.
@@ -110,6 +109,9 @@ class App:
 
         Nothing is opened here. Raises ConfigError.
         """
+        # Not before, as in `mount`: most applications have none, and are there sooner.
+        from monsal.exposure import expose
+
         exposure = expose(api, at, security=security, codec=codec, slow_reader=slow_reader)
         self._exposures.append(exposure)
         return exposure.api
@@ -125,6 +127,8 @@ class App:
 
         Nothing is opened here. Raises ConfigError.
         """
+        from monsal.http import mounting
+
         self._mounts.append(mounting(path, app, max_body=max_body))
 
     def deliver(
@@ -163,3 +167,10 @@ class App:
             entrances=self._entrances,
             mounts=self._mounts,
         )
+
+
+def _storage(states: Any) -> Any:
+    # It knows the shelf, which most do without.
+    from monsal.store.states import as_storage
+
+    return as_storage(states)

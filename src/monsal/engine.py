@@ -9,12 +9,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import dataclass
+from collections.abc import Coroutine
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-import msgspec
+from typing import Any
 
 from monsal.authentic import checker, organization
 from monsal.clock import Clock
@@ -38,74 +35,17 @@ from monsal.conversation import (
     WorkerSettings,
     orphaned_states,
 )
-from monsal.exposure import Apis, Exposure
-from monsal.http import Mount
+from monsal.exposure import Apis
 from monsal.mail import Upstream
-from monsal.routing import Router
+from monsal.outline import DrainReport, OnFailure, Parts
 from monsal.store.contract import Store
 
-if TYPE_CHECKING:
-    from monsal.actors import ActorSpec, GroupSpec
-
-__all__ = ["DrainReport", "Engine", "Parts"]
+__all__ = ["Engine"]
 
 log = logging.getLogger("monsal.engine")
 
-OnFailure = Callable[[BaseException], None]
-
 #: What becomes of mail in a state without a function, by the setting `unknown_state`.
 _ORPHANS_MAIL = {"start": "handled by somebody else", "dead": "a dead letter", "hold": "held"}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Parts:
-    """What an App is made of, as far as running it is concerned.
-
-    `entrances` are those of its engines that are open here: the application's own code asks them. `actors` are its own,
-    `mounts` what it serves by HTTP.
-    """
-
-    router: Router
-    states: Any
-    tables: Sequence[str]
-    templates: Path
-    exposures: Sequence[Exposure]
-    entrances: list[Entrance]
-    actors: Sequence[ActorSpec | GroupSpec] = ()
-    mounts: Sequence[Mount] = ()
-
-
-class DrainReport(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of the work that was there when a server began to stop (B12).
-
-    `turns` were committed and `sent` mails left since then, within `seconds`. `abandoned` messages ran too long and go
-    back to the spool; `in_flight` mails had no answer of the relay yet and are sent again, byte for byte the same.
-    `waiting` messages and `outbox` mails stay stored for the next start, those two included.
-    """
-
-    seconds: float
-    turns: int
-    abandoned: int
-    sent: int
-    in_flight: int
-    waiting: int
-    outbox: int
-
-    def __str__(self) -> str:
-        left = []
-        if self.waiting:
-            again = f" ({self.abandoned} of them ran and will be handled again)" if self.abandoned else ""
-            left.append(f"{_count(self.waiting, 'message')}{again}")
-        if self.outbox:
-            again = f" ({self.in_flight} of them had no answer yet and will be sent again)" if self.in_flight else ""
-            left.append(f"{_count(self.outbox, 'outgoing mail')}{again}")
-        kept = f"; stored for the next start: {' and '.join(left)}" if left else "; nothing is left"
-        done = f"{_count(self.turns, 'turn')} ended, {_count(self.sent, 'mail')} sent"
-        return f"drained in {self.seconds:.1f} s: {done}{kept}"
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 class Engine:

@@ -18,10 +18,10 @@ import os
 import shlex
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from monsal.account import Account
 from monsal.bus import Bus, ChannelFailures, Limits, Phase, TransitionError, Unit, Units
@@ -31,16 +31,19 @@ from monsal.bus.plugins.privileges import DropPrivileges
 from monsal.bus.plugins.signals import SignalHandler
 from monsal.bus.plugins.systemd import Notifier
 from monsal.config import Resolved
-from monsal.engine import Parts
 from monsal.errors import MonsalError, StoreLocked
 from monsal.forks import close_in_children
 from monsal.loading import TARGET
 from monsal.logs import set_up_logging
+from monsal.outline import Parts
 from monsal.ownership import check_reader, give_away, owner_to_be
 from monsal.processes.plan import Overrides
 from monsal.progress import Progress
 from monsal.renewal import BROKEN, Renewal, first_of, on_a_thread
 from monsal.server import Server
+
+if TYPE_CHECKING:
+    from monsal.actors.interpreter import Interpreter
 
 __all__ = ["GENERATION", "Options", "serve"]
 
@@ -65,7 +68,7 @@ class Options:
     called with the exit code when threads that handlers started keep the process from ending. `pid_file`, `user`,
     `group` and `umask` are those of the bus's plugins. `plugins` are called with the bus and the reload, and
     subscribed. `target` and `overrides` say to processes of their own what the application's object is, and what is
-    set instead of it.
+    set instead of it; `made` are interpreters that run for some of them already.
     """
 
     prepare: Callable[[], object] = lambda: None
@@ -78,6 +81,7 @@ class Options:
     plugins: tuple[Callable[[Bus, Callable[[], None]], Any], ...] = ()
     target: str = TARGET
     overrides: Overrides = ()
+    made: dict[str, Interpreter] = field(default_factory=dict)
 
 
 class _LoopThread:
@@ -137,6 +141,7 @@ class _Life:
             generation=_generation(),
             target=options.target,
             overrides=options.overrides,
+            made=options.made,
         )
         self.units = Units(self.bus)
         self.account = Account(self.server, self.bus, self.units)

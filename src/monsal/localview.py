@@ -1,11 +1,11 @@
-"""What a `LocalService` says of itself, and the words in which any service says how its parts are."""
+"""What a `LocalService` says of itself."""
 
 from __future__ import annotations
 
 import os
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -15,20 +15,13 @@ from monsal.config import mask_secrets
 from monsal.engine import Engine
 from monsal.ingress import Ingress, LmtpIngress, SmtpIngress
 from monsal.memory import memory_of
+from monsal.outline import Doing
 from monsal.web import Web
 
 if TYPE_CHECKING:
     from monsal.troupe import Troupe
 
-__all__ = ["Doing", "LocalView", "addresses_of"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Doing:
-    """A part of the service in a few words: what it is doing now, and what is wrong with it (None: nothing)."""
-
-    doing: str = ""
-    health: str | None = None
+__all__ = ["LocalView", "addresses_of"]
 
 
 class _Served(Protocol):

@@ -10,17 +10,20 @@ import logging
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from monsal.clock import SystemClock
 from monsal.config import Resolved
 from monsal.control import ControlServer, ServerApi, StoreApi
-from monsal.engine import OnFailure, Parts
 from monsal.ingress import Doors
 from monsal.loading import TARGET
+from monsal.outline import OnFailure, Parts
 from monsal.processes.pages import pages
 from monsal.processes.plan import Overrides, Plan
-from monsal.service import LocalService, Service
+
+if TYPE_CHECKING:
+    from monsal.actors.interpreter import Interpreter
+    from monsal.service import Service
 
 __all__ = ["Conduct", "Server"]
 
@@ -61,7 +64,8 @@ class Server:
     """What serves an application, with its doors and its control socket.
 
     `generation` counts how often the code was taken up since it was started from outside. `target` names the
-    application's object and `overrides` what the command line says instead of it, for processes of their own.
+    application's object and `overrides` what the command line says instead of it, for processes of their own; `made`
+    are interpreters that run for some of these already.
     """
 
     def __init__(
@@ -74,6 +78,7 @@ class Server:
         generation: int = 1,
         target: str = TARGET,
         overrides: Overrides = (),
+        made: dict[str, Interpreter] | None = None,
     ) -> None:
         self.directory = directory
         self.settings = resolved.settings
@@ -85,11 +90,11 @@ class Server:
         #: Whether the application has actors of its own.
         self.has_actors = bool(parts.actors)
         self.doors: Doors | None = None
-        self.service = self._make_service(parts, target, overrides)
+        self.service = self._make_service(parts, target, overrides, made or {})
         self.control: ControlServer | None = None
         self._drain_ends = 0.0
 
-    def _make_service(self, parts: Parts, target: str, overrides: Overrides) -> Service:
+    def _make_service(self, parts: Parts, target: str, overrides: Overrides, made: dict[str, Interpreter]) -> Service:
         settings = self.settings
         if settings.workers:
             # Not before: a server in one process needs no actors, and is ready sooner.
@@ -101,8 +106,12 @@ class Server:
                 tables=parts.tables,
                 exposes=bool(parts.exposures),
                 actors=parts.actors,
+                made=made,
             )
             return Fleet(plan, self.directory, settings, doors=self._open_doors, generation=self.generation)
+        # Nor does one whose workers are processes need what they need.
+        from monsal.service import LocalService
+
         has_files = settings.store.startswith("sqlite:")
         page = self.run_directory / "turns.page" if has_files else None
         return LocalService(parts, self.directory, settings, self.clock, doors=self._open_doors, page=page)

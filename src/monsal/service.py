@@ -25,7 +25,7 @@ from monsal.config import Settings
 from monsal.conversation import Sign
 from monsal.conversation.keys import keys_of
 from monsal.delivery import open_relay
-from monsal.engine import DrainReport, Engine, OnFailure, Parts
+from monsal.engine import Engine
 from monsal.errors import ReloadFailed, StoreLocked, StoreUnavailable
 from monsal.gates import check_gate, gate_of
 from monsal.ingress import (
@@ -37,7 +37,8 @@ from monsal.ingress import (
     SmtpIngress,
     parse_maildir,
 )
-from monsal.localview import Doing, LocalView
+from monsal.localview import LocalView
+from monsal.outline import Doing, DrainReport, OnFailure, Parts
 from monsal.smtp.settings import ServerSettings
 from monsal.store import Store
 from monsal.store import open as open_store

@@ -28,6 +28,7 @@ from monsal.actors.causes import Exit
 from monsal.actors.commands import command
 from monsal.actors.errors import CommandError, SpawnFailed, UnknownActor
 from monsal.actors.happenings import Died, Down, Happening, Started
+from monsal.actors.interpreter import Interpreter
 from monsal.actors.message import CommandRequest
 from monsal.actors.monitor import Monitor
 from monsal.actors.process import Process
@@ -61,13 +62,21 @@ class ArbiterStatistics(msgspec.Struct, frozen=True, kw_only=True):
 class Arbiter(Actor):
     """Made on the running loop. `on_event(happening)` is told of what happens; it must not block.
 
-    `commands` may name modules of functions of its own. Raises UsageError if the thread has an actor already.
+    `made` are interpreters that were started for actors of those names: the first process of a name
+    takes it from there. Raises UsageError if the thread has an actor already.
     """
 
-    def __init__(self, *, on_event: Callable[[Happening], object] | None = None, name: str = ARBITER) -> None:
+    def __init__(
+        self,
+        *,
+        on_event: Callable[[Happening], object] | None = None,
+        name: str = ARBITER,
+        made: dict[str, Interpreter] | None = None,
+    ) -> None:
         if here.station is not None and here.station.loop.is_running():
             raise UsageError("this thread has an actor already")
         self._on_event = on_event
+        self._made = {} if made is None else made
         ref = ActorRef(aid=ARBITER, name=name)
         self._station = self._switch = Switch(self, _SPEC, ref, Recorder())
         here.station = self._switch
@@ -115,7 +124,8 @@ class Arbiter(Actor):
 
     def make(self, spec: ActorSpec, ref: ActorRef) -> Record:
         """A record for an actor that is about to be started; for monitors."""
-        host: Host = Process(ref.name or spec.name) if spec.kind == "process" else ThreadHost(ref.name or spec.name)
+        name = ref.name or spec.name
+        host: Host = Process(name, self._made.pop(name, None)) if spec.kind == "process" else ThreadHost(name)
         record = Record(spec, ref, host, self._switch.setup, self._down)
         self._switch.records[ref.aid] = record
         self._switch.by_link[record.link] = record

@@ -93,16 +93,13 @@ class Generation:
     # -- as a whole -------------------------------------------------------------------------------------------
 
     async def start(self) -> None:
-        """Start all members, and the spare; returns when they are ready. Raises SpawnFailed, and then all are ended."""
-        self._want_spare()
-        spare = self._spare_task
+        """Start all members, then the spare; returns when they are ready. Raises SpawnFailed; then all are ended."""
         self._do(self.supervisor.start(self._now()))
         try:
             await asyncio.shield(self.up)
-            if spare is not None:
-                await asyncio.shield(spare)
-                if self.spare is None:
-                    raise self.failure or SpawnFailed(f"the spare of {self.name} did not start")
+            # Not beside them: somebody waits for the members, and it would take processors from them.
+            if self.spec.spare and self.spare is None:
+                await self.wait_for_spare()
         except BaseException:
             await self.stop()
             raise

@@ -13,25 +13,21 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
 import os
 import signal
 import socket
 import subprocess
-import sys
 import threading
-from pathlib import Path
 from typing import Any, Final
 
+from monsal.actors.interpreter import Interpreter, oom_kills
 from monsal.actors.recorder import Recorder, new_page
 from monsal.transport.link import Link
 
-__all__ = ["DUMP", "Process", "dump_signal", "oom_kills"]
+__all__ = ["DUMP", "Process", "dump_signal"]
 
 #: So much of the end of what a child said is shown.
 TAIL: Final = 16 * 1024
-#: A child does not import this: its first act is to find the house where we have it.
-_CODE: Final = "import sys; sys.path.insert(0, {root!r}); from monsal.actors.child import main; main()"
 
 
 def dump_signal() -> int:
@@ -43,19 +39,20 @@ DUMP: Final = dump_signal()
 
 
 class Process:
-    """One interpreter for one actor. Not started twice."""
+    """One interpreter for one actor, by default a new one. Not started twice."""
 
     kind = "process"
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, made: Interpreter | None = None) -> None:
         self.name = name
+        self._made = made
         self._loop = asyncio.get_running_loop()
         self.ended: asyncio.Future[int] = self._loop.create_future()
         self._popen: subprocess.Popen[bytes] | None = None
         self._pidfd = -1
         self.link_socket: socket.socket
         self.door: socket.socket
-        self._page = new_page("monsal-recorder")
+        self._page = new_page("monsal-recorder") if made is None else made.page
         self.recorder = Recorder(self._page)
         self._said = self._stacks = -1
         self._oom_kills = 0
@@ -66,46 +63,15 @@ class Process:
         return 0 if self._popen is None else self._popen.pid
 
     def start(self) -> None:
-        """Start the interpreter. Raises OSError if that is not possible; nothing is left over then."""
-        with contextlib.ExitStack() as ours, contextlib.ExitStack() as theirs:
-            self.link_socket, link = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
-            ours.callback(self.link_socket.close)
-            theirs.callback(link.close)
-            # Records, not octets: a descriptor and what it is for arrive together, or not at all.
-            self.door, door = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-            ours.callback(self.door.close)
-            theirs.callback(door.close)
-            page, self._page = self._page, -1
-            theirs.callback(os.close, page)
-            self._said = self._kept(ours, "monsal-said")
-            self._stacks = self._kept(ours, "monsal-stacks")
-            final = _duplicate(theirs, 2)
-            passed = (link.fileno(), door.fileno(), page, self._stacks, final)
-            self._oom_kills = oom_kills()
-            root = str(Path(__file__).resolve().parents[2])
-            self._popen = subprocess.Popen(
-                [
-                    sys.executable,
-                    *subprocess._args_from_interpreter_flags(),  # type: ignore[attr-defined] # as multiprocessing does
-                    "-c",
-                    _CODE.format(root=root),
-                    *map(str, passed),
-                    str(os.getpid()),
-                    f"monsal actor {self.name}",
-                ],
-                stdin=subprocess.DEVNULL,
-                stderr=self._said,
-                pass_fds=passed,
-                # A key pressed at the terminal is for us, and we decide what it means for them (DESIGN 6).
-                process_group=0,
-            )
-            ours.pop_all()
+        """Have it run, if it does not yet. Raises OSError if that is not possible; nothing is left over then."""
+        made = self._made or Interpreter(self.name, page=self._page)
+        self._made = None
+        self.link_socket, self.door = made.link, made.door
+        self._said, self._stacks, self._oom_kills = made.said, made.stacks, made.oom_kills
+        self._popen = made.popen
+        os.close(self._page)
+        self._page = -1
         self._watch()
-
-    def _kept(self, stack: contextlib.ExitStack, name: str) -> int:
-        descriptor = os.memfd_create(name)
-        stack.callback(os.close, descriptor)
-        return descriptor
 
     def _watch(self) -> None:
         assert self._popen is not None
@@ -189,6 +155,9 @@ class Process:
     def close(self) -> None:
         """Give back what is held for it. After it has ended."""
         self._unwatch()
+        if self._made is not None:  # it was not wanted any more before it was started
+            self._made.discard()
+            self._made, self._page = None, -1
         if self._popen is not None:
             self.door.close()
             self.link_socket.close()
@@ -202,35 +171,9 @@ class Process:
             self._stacks = -1
 
 
-def oom_kills() -> int:
-    """How often the kernel killed a process of our control group for want of memory; 0 where that cannot be read."""
-    try:
-        group = next(
-            line.split("::", 1)[1]
-            for line in Path("/proc/self/cgroup").read_text("ascii", "replace").splitlines()
-            if line.startswith("0::")
-        )
-        events = Path(f"/sys/fs/cgroup/{group.lstrip('/')}/memory.events").read_text("ascii")
-        return int(dict(line.split() for line in events.splitlines())["oom_kill"])
-    except (OSError, StopIteration, KeyError, ValueError):
-        return 0
-
-
 def _tail(kept: int) -> str:
     if kept < 0:
         return ""
     size = os.fstat(kept).st_size
     text = os.pread(kept, TAIL, max(0, size - TAIL)).decode("utf-8", "replace")
     return text if size <= TAIL else "...\n" + text.partition("\n")[2]
-
-
-def _duplicate(stack: contextlib.ExitStack, descriptor: int) -> int:
-    """A descriptor of our own for the same; /dev/null if it is closed, as standard error of a daemon can be."""
-    try:
-        made = os.dup(descriptor)
-    except OSError as error:
-        if error.errno != errno.EBADF:
-            raise
-        made = os.open(os.devnull, os.O_WRONLY)
-    stack.callback(os.close, made)
-    return made

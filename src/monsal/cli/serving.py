@@ -22,6 +22,7 @@ from monsal.loading import TARGET
 from monsal.ownership import open_log
 
 if TYPE_CHECKING:
+    from monsal.actors.interpreter import Interpreter
     from monsal.app import App
 
 __all__ = ["Serving", "check_here", "in_the_background", "serve_here", "to_log_file"]
@@ -55,6 +56,29 @@ class Serving:
 
 def serve_here(serving: Serving) -> int:
     """Serve in this process until it is told to end; the exit code."""
+    made = _begun_ahead(serving)
+    try:
+        return _serve(serving, made)
+    finally:
+        for interpreter in made.values():
+            interpreter.discard()
+
+
+def _begun_ahead(serving: Serving) -> dict[str, Interpreter]:
+    """The interpreters of the processes that will be needed, which begin now: most of a start is what they import."""
+    if not serving.settings.settings.workers:
+        return {}
+    becomes_another = serving.user or serving.group or serving.umask is not None
+    # What is meant for this process only, as after a restart, would be inherited by them.
+    is_handed_over = signal.pthread_sigmask(signal.SIG_BLOCK, ()) or {"LISTEN_FDS", "MONSAL_LISTEN_FDS"} & {*os.environ}
+    if becomes_another or is_handed_over:
+        return {}
+    from monsal.processes.ahead import begin_ahead
+
+    return begin_ahead(serving.settings.settings.workers)
+
+
+def _serve(serving: Serving, made: dict[str, Interpreter]) -> int:
     from monsal.life import Options, serve
 
     settings = serving.settings.settings
@@ -82,6 +106,7 @@ def serve_here(serving: Serving) -> int:
         plugins=serving.plugins,
         target=serving.target,
         overrides=serving.overrides,
+        made=made,
     )
     try:
         return serve(serving.app.parts(), serving.directory, serving.settings, options)

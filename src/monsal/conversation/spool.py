@@ -21,6 +21,7 @@ from monsal.conversation.keys import Keyring
 from monsal.conversation.routed import BY_CORRESPONDENT, BY_ITSELF, Routed, Routes
 from monsal.errors import ConfigError
 from monsal.ids import running_tokens
+from monsal.logline import tell
 from monsal.mail import Envelope, Glance, first_bytes, glance
 from monsal.routing import Router
 from monsal.smtp.replies import NO_ROUTES, TOO_MANY_HOPS, UNKNOWN_RECIPIENT, Refused, Reply
@@ -217,13 +218,14 @@ class Spool:
 
 
 def _tell_stored(envelope: Envelope, correspondent: str, message_id: str | None, receipt: Receipt) -> None:
-    log.info(
+    tell(
+        log,
         "stored %s from %s for %s%s",
         message_id or "a message without id",
         correspondent,
         ", ".join(envelope.recipients),
         " (seen before)" if all(receipt.duplicates) else "",
-        extra={"action": "stored", "message_id": message_id, "conversation": correspondent, "rows": receipt.ids},
+        facts={"action": "stored", "message_id": message_id, "conversation": correspondent, "rows": receipt.ids},
     )
 
 

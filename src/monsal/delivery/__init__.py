@@ -7,24 +7,45 @@ is; `capture.py` files mail in a maildir instead of sending it.
 
 from __future__ import annotations
 
+from importlib import import_module
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import msgspec
 
 from monsal.conversation.ports import Relay
-from monsal.delivery.capture import CaptureRelay
-from monsal.delivery.connection import RelaySettings
-from monsal.delivery.mx import MxRelay
-from monsal.delivery.relay import SmtpRelay
 from monsal.errors import ConfigError
 from monsal.smtp.endpoint import Credentials, Endpoint, parse_endpoint
 from monsal.smtp.mxurl import parse_mx
 
-__all__ = ["CaptureRelay", "MxRelay", "RelaySettings", "SmtpRelay", "open_relay"]
+if TYPE_CHECKING:
+    from monsal.delivery.capture import CaptureRelay as CaptureRelay
+    from monsal.delivery.connection import RelaySettings as RelaySettings
+    from monsal.delivery.mx import MxRelay as MxRelay
+    from monsal.delivery.relay import SmtpRelay as SmtpRelay
+
+# An application has one relay: what the others need is not imported.
+_HOME = {
+    "CaptureRelay": "monsal.delivery.capture",
+    "MxRelay": "monsal.delivery.mx",
+    "RelaySettings": "monsal.delivery.connection",
+    "SmtpRelay": "monsal.delivery.relay",
+}
+
+__all__ = [*_HOME, "open_relay"]
 
 #: Seconds that a connection to a domain's server is kept without use: there may be many domains.
 _MX_IDLE = 10.0
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOME.get(name)
+    if home is None:
+        raise AttributeError(f"module 'monsal.delivery' has no attribute {name!r}")
+    value = getattr(import_module(home), name)
+    globals()[name] = value
+    return value
 
 
 def open_relay(url: str, base: Path, *, connections: int = 4, name: str | None = None) -> Relay:
@@ -43,15 +64,23 @@ def open_relay(url: str, base: Path, *, connections: int = 4, name: str | None =
     if scheme == "capture":
         if not rest:
             raise ConfigError("relay 'capture:' needs a directory, as in capture:run/sent")
+        from monsal.delivery.capture import CaptureRelay
+
         return CaptureRelay(base / rest)
     if connections < 1:
         raise ConfigError(f"a relay needs at least 1 connection, not {connections}")
+    from monsal.delivery.connection import RelaySettings
+
     settings = RelaySettings(connections=connections, name=name)
     if scheme == "mx":
+        from monsal.delivery.mx import MxRelay
+
         found = parse_mx(url)
         if found.ca:
             found = msgspec.structs.replace(found, ca=str(base / found.ca))
         return MxRelay(found, msgspec.structs.replace(settings, idle_timeout=_MX_IDLE))
+    from monsal.delivery.relay import SmtpRelay
+
     return SmtpRelay(_with_files(parse_endpoint(url), base), settings)
 
 

@@ -5,48 +5,84 @@ May import the floors below; nothing of `monsal.delivery`. Start reading at `bas
 it believes) and `answers.py` (what it is told).
 """
 
-from monsal.ingress.base import Ingress, IngressStatistics, Intake, Screening
-from monsal.ingress.doors import Door, Doors
-from monsal.ingress.gate import CheckLogin, Gate
-from monsal.ingress.hosts import Hosts
-from monsal.ingress.limits import IngressSettings, MemoryBudget
-from monsal.ingress.listen import Bind, parse_bind
-from monsal.ingress.logins import Logins
-from monsal.ingress.maildir import MaildirIngress, MaildirPlace, parse_maildir
-from monsal.ingress.pipe import EX_DATAERR, EX_OK, EX_TEMPFAIL, Ingested, ingest, read_mail
-from monsal.ingress.smtp import LmtpIngress, SmtpIngress
-from monsal.ingress.tls import TlsStream, server_context
-from monsal.ingress.users import Identity, Users, user_line
+from __future__ import annotations
 
-__all__ = [
-    "EX_DATAERR",
-    "EX_OK",
-    "EX_TEMPFAIL",
-    "Bind",
-    "CheckLogin",
-    "Door",
-    "Doors",
-    "Gate",
-    "Hosts",
-    "Identity",
-    "Ingested",
-    "Ingress",
-    "IngressSettings",
-    "IngressStatistics",
-    "Intake",
-    "LmtpIngress",
-    "Logins",
-    "MaildirIngress",
-    "MaildirPlace",
-    "MemoryBudget",
-    "Screening",
-    "SmtpIngress",
-    "TlsStream",
-    "Users",
-    "ingest",
-    "parse_bind",
-    "parse_maildir",
-    "read_mail",
-    "server_context",
-    "user_line",
-]
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from monsal.ingress.base import Ingress as Ingress
+    from monsal.ingress.base import IngressStatistics as IngressStatistics
+    from monsal.ingress.base import Intake as Intake
+    from monsal.ingress.base import Screening as Screening
+    from monsal.ingress.doors import Door as Door
+    from monsal.ingress.doors import Doors as Doors
+    from monsal.ingress.gate import CheckLogin as CheckLogin
+    from monsal.ingress.gate import Gate as Gate
+    from monsal.ingress.hosts import Hosts as Hosts
+    from monsal.ingress.limits import IngressSettings as IngressSettings
+    from monsal.ingress.limits import MemoryBudget as MemoryBudget
+    from monsal.ingress.listen import Bind as Bind
+    from monsal.ingress.listen import parse_bind as parse_bind
+    from monsal.ingress.logins import Logins as Logins
+    from monsal.ingress.maildir import MaildirIngress as MaildirIngress
+    from monsal.ingress.maildir import MaildirPlace as MaildirPlace
+    from monsal.ingress.maildir import parse_maildir as parse_maildir
+    from monsal.ingress.pipe import EX_DATAERR as EX_DATAERR
+    from monsal.ingress.pipe import EX_OK as EX_OK
+    from monsal.ingress.pipe import EX_TEMPFAIL as EX_TEMPFAIL
+    from monsal.ingress.pipe import Ingested as Ingested
+    from monsal.ingress.pipe import ingest as ingest
+    from monsal.ingress.pipe import read_mail as read_mail
+    from monsal.ingress.smtp import LmtpIngress as LmtpIngress
+    from monsal.ingress.smtp import SmtpIngress as SmtpIngress
+    from monsal.ingress.tls import TlsStream as TlsStream
+    from monsal.ingress.tls import server_context as server_context
+    from monsal.ingress.users import Identity as Identity
+    from monsal.ingress.users import Users as Users
+    from monsal.ingress.users import user_line as user_line
+
+# Most of those who come here need a few of them: what nobody asks for is not imported.
+_HOME = {
+    "EX_DATAERR": "monsal.ingress.pipe",
+    "EX_OK": "monsal.ingress.pipe",
+    "EX_TEMPFAIL": "monsal.ingress.pipe",
+    "Bind": "monsal.ingress.listen",
+    "CheckLogin": "monsal.ingress.gate",
+    "Door": "monsal.ingress.doors",
+    "Doors": "monsal.ingress.doors",
+    "Gate": "monsal.ingress.gate",
+    "Hosts": "monsal.ingress.hosts",
+    "Identity": "monsal.ingress.users",
+    "Ingested": "monsal.ingress.pipe",
+    "Ingress": "monsal.ingress.base",
+    "IngressSettings": "monsal.ingress.limits",
+    "IngressStatistics": "monsal.ingress.base",
+    "Intake": "monsal.ingress.base",
+    "LmtpIngress": "monsal.ingress.smtp",
+    "Logins": "monsal.ingress.logins",
+    "MaildirIngress": "monsal.ingress.maildir",
+    "MaildirPlace": "monsal.ingress.maildir",
+    "MemoryBudget": "monsal.ingress.limits",
+    "Screening": "monsal.ingress.base",
+    "SmtpIngress": "monsal.ingress.smtp",
+    "TlsStream": "monsal.ingress.tls",
+    "Users": "monsal.ingress.users",
+    "ingest": "monsal.ingress.pipe",
+    "parse_bind": "monsal.ingress.listen",
+    "parse_maildir": "monsal.ingress.maildir",
+    "read_mail": "monsal.ingress.pipe",
+    "server_context": "monsal.ingress.tls",
+    "user_line": "monsal.ingress.users",
+}
+
+__all__ = [*_HOME]
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOME.get(name)
+    if home is None:
+        raise AttributeError(f"module 'monsal.ingress' has no attribute {name!r}")
+    value = getattr(import_module(home), name)
+    globals()[name] = value
+    return value

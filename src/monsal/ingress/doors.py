@@ -17,11 +17,14 @@ import os
 import socket
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from monsal.errors import ConfigError
 from monsal.forks import close_in_children
 from monsal.ingress.listen import Bind, display_address, listening_sockets, parse_bind, remove_socket_file
-from monsal.ingress.smtp import LmtpIngress, SmtpIngress
+
+if TYPE_CHECKING:
+    from monsal.ingress.smtp import SmtpIngress
 
 __all__ = ["Door", "Doors", "bind_of"]
 
@@ -38,7 +41,7 @@ class Door:
     def __init__(self, url: str, sockets: Sequence[socket.socket], *, is_ours: bool, inode: int = 0) -> None:
         self.url = url
         self.sockets = list(sockets)
-        self.kind = LmtpIngress if url.startswith("lmtp:") else SmtpIngress
+        self.is_lmtp = url.startswith("lmtp:")
         self.encrypted = url.startswith(("smtps:", "https:"))
         self.is_http = url.startswith(("http:", "https:"))
         self._files: list[tuple[str, int]] = []
@@ -48,6 +51,14 @@ class Door:
                 path = os.fsdecode(each.getsockname())
                 # Of one that is kept the number of its file is known; what is at that path now may be another's.
                 self._files.append((path, inode or os.lstat(path).st_ino))
+
+    @property
+    def kind(self) -> type[SmtpIngress]:
+        """What serves it."""
+        # Not before: a supervisor only keeps the doors for those who serve.
+        from monsal.ingress.smtp import LmtpIngress, SmtpIngress
+
+        return LmtpIngress if self.is_lmtp else SmtpIngress
 
     @property
     def is_there(self) -> bool:
@@ -64,7 +75,7 @@ class Door:
         """Under which name its addresses are told: `smtp`, `smtps`, `lmtp` or `http`."""
         if self.is_http:
             return "http"
-        return "lmtp" if self.kind is LmtpIngress else "smtps" if self.encrypted else "smtp"
+        return "lmtp" if self.is_lmtp else "smtps" if self.encrypted else "smtp"
 
     @property
     def name(self) -> str:

@@ -14,8 +14,8 @@ from monsal.actors import ActorRef, Died, Happening
 from monsal.config import Settings, mask_secrets
 from monsal.errors import RemoteError
 from monsal.ingress import Doors
-from monsal.localview import Doing
 from monsal.memory import memory_of
+from monsal.outline import Doing
 from monsal.processes.supervisor import Supervisor
 
 __all__ = ["FleetView", "added"]

@@ -33,12 +33,12 @@ from monsal.actors import (
 )
 from monsal.backoff import exponential
 from monsal.config import Settings
-from monsal.engine import DrainReport, OnFailure
 from monsal.errors import MonsalError, ReloadFailed, RemoteError, StoreError, StoreUnavailable, UsageError
 from monsal.ingress import Doors
+from monsal.outline import DrainReport, OnFailure
 from monsal.processes.figures import FleetView
-from monsal.processes.plan import API, Plan, Role
-from monsal.processes.supervisor import STORE_GROUP, WORKERS, Supervisor
+from monsal.processes.plan import API, STORE_GROUP, WORKERS, Plan, Role
+from monsal.processes.supervisor import Supervisor
 from monsal.store import Store
 from monsal.troupe import Troupe
 
@@ -106,7 +106,7 @@ class Fleet:
 
     async def open_store(self) -> None:
         """Start the store process. Raises StoreError as opening it here would."""
-        self._supervisor = supervisor = Supervisor(self._doors, self._happened)
+        self._supervisor = supervisor = Supervisor(self._doors, self._happened, self._plan.made)
         settings = self._settings
         spec = ActorSpec(
             name=STORE_GROUP,

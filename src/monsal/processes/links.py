@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from monsal.store.calls import LIMITS
-from monsal.store.host import StoreHost
 from monsal.store.remote import RemoteStore
 from monsal.transport import Link, LinkSetup
 from monsal.wire import HelloFacts, PeerLimits
+
+if TYPE_CHECKING:
+    # Only the store process has one, and the engine and SQLite with it.
+    from monsal.store.host import StoreHost
 
 __all__ = ["CLIENT", "STORE", "serve_store", "store_link"]
 

@@ -18,19 +18,18 @@ from monsal.actors import (
     command,
 )
 from monsal.actors.happenings import Died, Happening, Started
+from monsal.actors.interpreter import Interpreter
 from monsal.backoff import exponential
 from monsal.errors import MonsalError, RemoteError
 from monsal.ingress import Doors
 from monsal.processes.links import CLIENT, STORE, store_link
+from monsal.processes.plan import STORE_GROUP, WORKERS
 from monsal.store.remote import RemoteStore
 
-__all__ = ["STORE_GROUP", "WORKERS", "Supervisor"]
+__all__ = ["Supervisor"]
 
 log = logging.getLogger("monsal.processes")
 
-#: The names of the groups.
-STORE_GROUP: Final = "store"
-WORKERS: Final = "worker"
 #: What the supervisor is called by the store.
 _SERVER: Final = "server"
 #: Seconds to wait for a store process that is being started again.
@@ -41,10 +40,15 @@ _AGAIN_LIMIT: Final = 5.0
 
 
 class Supervisor(Arbiter):
-    """Knows the store process and the doors; `store` is its own way to the store, for commands and figures."""
+    """Knows the store process and the doors; `store` is its own way to the store, for commands and figures.
 
-    def __init__(self, doors: Callable[[], Doors], on_event: Callable[[Happening], object]) -> None:
-        super().__init__(on_event=self._noted)
+    `made` are interpreters that run already, by the names of their actors.
+    """
+
+    def __init__(
+        self, doors: Callable[[], Doors], on_event: Callable[[Happening], object], made: dict[str, Interpreter]
+    ) -> None:
+        super().__init__(on_event=self._noted, made=made)
         self._doors = doors
         self._equipped: set[str] = set()
         #: Whether our own way to the store was made.

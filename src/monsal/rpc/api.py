@@ -21,8 +21,6 @@ from collections.abc import Callable, Coroutine, Iterator
 from typing import Any, ClassVar, Self, Unpack, cast
 
 from monsal.errors import MonsalError, UsageError
-from monsal.rpc.blocking import LinkTransport
-from monsal.rpc.blocking import transport as transport_of
 from monsal.rpc.bound import IncomingCall, OutgoingCall, Terms
 from monsal.rpc.bytewise import ByteEnd
 from monsal.rpc.classic import Codec, Transport
@@ -44,7 +42,6 @@ from monsal.transport.address import Address, Tcp, Tls, Unix, parse
 from monsal.transport.connector import connect
 from monsal.transport.endpoint import Endpoint, Single
 from monsal.transport.link import Link
-from monsal.transport.mux import open_endpoint
 from monsal.transport.setup import LinkOptions, LinkSetup
 from monsal.wire.hello import HelloFacts
 from monsal.wire.limits import PeerLimits
@@ -140,6 +137,8 @@ class RemoteAPI:
         async_processing: bool = False,
     ) -> None:
         self._transport: Transport | None = None
+        #: Whether that is one of bytes, and none of links.
+        self._moves_bytes = False
         self._table: dict[str, IncomingCall] = {}
         self._outgoing: dict[str, OutgoingCall] = {}
         self._errors = ErrorTable(self.errors)
@@ -270,6 +269,12 @@ class RemoteAPI:
 
     @transport.setter
     def transport(self, given: str | Transport | None) -> None:
+        if given is None and self._transport is None:
+            return
+        # Not before: a program on a loop, such as a server, needs nothing of what blocking code does.
+        from monsal.rpc.blocking import LinkTransport
+        from monsal.rpc.blocking import transport as transport_of
+
         new = transport_of(given) if isinstance(given, str) else given
         old = self._transport
         if new is old:
@@ -287,6 +292,7 @@ class RemoteAPI:
             old._on_stopped = None
             self._bytes.lost("another transport was set")
         self._transport = new
+        self._moves_bytes = new is not None and not isinstance(new, LinkTransport)
 
     @property
     def codec(self) -> Any:
@@ -317,6 +323,9 @@ class RemoteAPI:
 
     async def open(self, address: str | Address, **options: Unpack[LinkOptions]) -> Endpoint:
         """Open an address of any kind on the running loop: also `restart:`, `mux:` and `internal:`."""
+        # Not before, as in `listen`: most listen at one address, or connect to one.
+        from monsal.transport.mux import open_endpoint
+
         return self._keep(await open_endpoint(address, self._setup(options)))
 
     async def listen(
@@ -326,6 +335,8 @@ class RemoteAPI:
         target = parse(address) if isinstance(address, str) else address
         if isinstance(target, Tcp | Tls | Unix):
             return self._keep(await listen(target, self._setup(options), accept=accept))
+        from monsal.transport.mux import open_endpoint
+
         return self._keep(await open_endpoint(target, self._setup(options), accept=accept))
 
     async def close(self, grace: float = 1.0) -> None:
@@ -366,10 +377,6 @@ class RemoteAPI:
         return self._bytes.received(sender, data)
 
     # -- calling ----------------------------------------------------------------------------------------------
-
-    @property
-    def _moves_bytes(self) -> bool:
-        return self._transport is not None and not isinstance(self._transport, LinkTransport)
 
     def _ask(self, call: OutgoingCall, kwargs: dict[str, Any], terms: Terms) -> Coroutine[Any, Any, Any]:
         if self._moves_bytes:

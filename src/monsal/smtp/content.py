@@ -43,6 +43,11 @@ class ContentReader:
         self.stored = 0
 
     @property
+    def is_fresh(self) -> bool:
+        """Whether nothing was read yet."""
+        return self._first and not self._tail
+
+    @property
     def kept(self) -> bool:
         """Whether the content is still being kept."""
         return self._keep
@@ -81,6 +86,19 @@ class ContentReader:
             if opening[0] == 0x2E:
                 start += 1
         return self._scan(data, start) + shift
+
+    @staticmethod
+    def whole(data: bytes, limit: int) -> tuple[bytes, int] | None:
+        """A content that begins and ends in `data`, and the position after its end: most come in one piece.
+
+        None if it does not, begins with a dot or is larger than `limit`: then `feed` judges it, which this agrees with.
+        """
+        dot = data.find(b"\r\n.")
+        end = data.find(_END, dot) if dot >= 0 else -1
+        if end < 0 or data[0] == 0x2E or end + 2 > limit:
+            return None
+        content = data[: end + 2]
+        return content if dot == end else content.replace(b"\r\n.", b"\r\n"), end + 5
 
     def add(self, piece: bytes) -> None:
         """Take octets as they are: those of a BDAT chunk, which has no dots and no end of its own (RFC 3030)."""

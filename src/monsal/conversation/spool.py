@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable, Coroutine
 from pathlib import Path
@@ -173,7 +174,8 @@ class Spool:
         self._rows += len(receipt.ids) - sum(receipt.duplicates)
         self._duplicates += sum(receipt.duplicates)
         if log.isEnabledFor(logging.INFO):
-            _tell_stored(envelope, correspondent, message_id, receipt)
+            # The client waits for its 250, not for a line of the log: that is written in the next turn of the loop.
+            asyncio.get_running_loop().call_soon(_tell_stored, envelope, correspondent, message_id, receipt)
         return receipt
 
     def _loop(self, head: Glance, envelope: Envelope) -> Refused:

@@ -288,6 +288,34 @@ def test_a_large_mail(run: Any, smtp: Any, client: Any, fake_intake: Any) -> Non
     run(test)
 
 
+def test_large_mails_side_by_side_and_small_ones_beside_them(
+    run: Any, smtp: Any, client: Any, fake_intake: Any
+) -> None:
+    """P7: they read in turns, with rests, and all of it arrives."""
+
+    async def test() -> None:
+        intake = fake_intake()
+        large = [(b"%d" % number * 998 + b"\r\n") * 3000 for number in range(4)]
+        async with smtp(intake) as ingress:
+
+            async def send(content: bytes) -> str:
+                it = await client.greeted(ingress.addresses[0])
+                await it.start_mail()
+                it.send(content + b".\r\n")
+                reply: str = await it.reply()
+                return reply
+
+            under_way = [asyncio.create_task(send(content)) for content in large]
+            small = [await send(b"small %d\r\n" % number) for number in range(10)]
+            replies = [*small, *await asyncio.gather(*under_way)]
+
+        assert all(reply.startswith("250 ") for reply in replies)
+        bodies = {body for _, body in intake.mails}
+        assert bodies == {*large, *(b"small %d\r\n" % number for number in range(10))}
+
+    run(test)
+
+
 class TestLmtp:
     def test_one_reply_per_recipient_over_a_unix_socket(
         self, run: Any, lmtp: Any, client: Any, fake_intake: Any, home: Path

@@ -56,6 +56,7 @@ _BY_FUNCTION = {
 _BY_FILE = (
     (LOGGING, LOG),
     ("logs.py", LOG),
+    ("logline.py", LOG),
     ("store/engine/turns.py", COMMIT),
     ("store/engine/outbox.py", STORE_OUT),
     ("conversation/spool.py", SPOOL),

@@ -9,9 +9,12 @@ from __future__ import annotations
 import logging
 import sys
 import time
+from collections.abc import Mapping
 from typing import Any, TextIO
 
 import msgspec
+
+from monsal.logline import LineHandler
 
 __all__ = ["JsonFormatter", "TextFormatter", "set_up_logging"]
 
@@ -35,12 +38,28 @@ class _Formatter(logging.Formatter):
         self._second = -1
         self._text = ""
 
-    def time_of(self, record: logging.LogRecord) -> str:
-        second = int(record.created)
+    def format(self, record: logging.LogRecord) -> str:
+        return self.line(
+            record.created,
+            record.levelname,
+            record.name,
+            record.getMessage(),
+            self.extras(record),
+            trace=self.trace(record),
+        )
+
+    def line(
+        self, created: float, level: str, logger: str, text: str, facts: Mapping[str, Any], *, trace: str = ""
+    ) -> str:
+        """What is written of a record, or of what would be one."""
+        raise NotImplementedError
+
+    def time_of(self, created: float) -> str:
+        second = int(created)
         if second != self._second:  # a busy server writes many lines a second
             self._text = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
             self._second = second
-        return f"{self._text}.{int(record.created * 1000) % 1000:03d}Z"
+        return f"{self._text}.{int(created * 1000) % 1000:03d}Z"
 
     def extras(self, record: logging.LogRecord) -> dict[str, Any]:
         return {name: value for name, value in vars(record).items() if name not in _STANDARD}
@@ -58,13 +77,16 @@ class TextFormatter(_Formatter):
     A line that begins with anything but four blanks is a record of its own, whatever a peer put into its mail.
     """
 
-    def format(self, record: logging.LogRecord) -> str:
-        facts = "".join(f" {name}={value}" for name, value in self.extras(record).items() if value is not None)
-        first, *more = record.getMessage().rstrip("\r\n").replace("\r\n", "\n").split("\n")
-        if trace := self.trace(record):
+    def line(
+        self, created: float, level: str, logger: str, text: str, facts: Mapping[str, Any], *, trace: str = ""
+    ) -> str:
+        told = "".join([f" {name}={value}" for name, value in facts.items() if value is not None])
+        more: list[str] = []
+        if not text.isprintable():
+            text, *more = text.rstrip("\r\n").replace("\r\n", "\n").split("\n")
+        if trace:
             more += trace.replace("\r\n", "\n").split("\n")
-        said = _one_line(f"{first}{facts}")
-        line = f"{self.time_of(record)} {record.levelname:<7} {said}"
+        line = f"{self.time_of(created)} {level:<7} {_one_line(text + told)}"
         return "".join([line, *(f"\n    {_one_line(each)}" for each in more)]) if more else line
 
 
@@ -81,19 +103,20 @@ class JsonFormatter(_Formatter):
         super().__init__()
         self._encoder = msgspec.json.Encoder(enc_hook=str)
 
-    def format(self, record: logging.LogRecord) -> str:
-        extras = self.extras(record)
+    def line(
+        self, created: float, level: str, logger: str, text: str, facts: Mapping[str, Any], *, trace: str = ""
+    ) -> str:
         said = {
-            "time": self.time_of(record),
-            "level": record.levelname.lower(),
-            "action": extras.pop("action", None),
-            "message_id": extras.pop("message_id", None),
-            "conversation": extras.pop("conversation", None),
-            "message": record.getMessage(),
-            "logger": record.name,
-            **extras,
+            "time": self.time_of(created),
+            "level": level.lower(),
+            "action": None,
+            "message_id": None,
+            "conversation": None,
+            "message": text,
+            "logger": logger,
         }
-        if trace := self.trace(record):
+        said |= facts
+        if trace:
             said["traceback"] = trace
         try:
             return self._encoder.encode(said).decode()
@@ -106,20 +129,32 @@ def _plain(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode()
 
 
-class _Naming(logging.Filter):
-    """Gives each record the name of the process that wrote it."""
+class _Handler(LineHandler):
+    """Marks the handler that `set_up_logging` made, and gives each record the name of the process that wrote it."""
 
-    def __init__(self, process: str) -> None:
-        super().__init__()
-        self._process = process
+    def __init__(self, stream: TextIO, form: _Formatter, process: str) -> None:
+        super().__init__(stream)
+        self._form = form
+        self._facts = {"worker": process} if process else {}
+        self.setFormatter(form)
 
-    def filter(self, record: logging.LogRecord) -> bool:
-        record.worker = self._process
+    def emit(self, record: logging.LogRecord) -> None:
+        vars(record).update(self._facts)
+        super().emit(record)
+
+    def write_line(self, logger: str, text: str, facts: Mapping[str, Any]) -> bool:
+        if self.formatter is not self._form or self.level > logging.INFO:
+            return False
+        self.acquire()
+        try:
+            line = self._form.line(time.time(), "INFO", logger, text, {**facts, **self._facts})
+            self.stream.write(line + self.terminator)
+            self.flush()
+        except Exception:  # noqa: BLE001 - as `emit` does it: the log never stops what it tells of
+            self.handleError(logging.makeLogRecord({"name": logger, "msg": text, **facts}))
+        finally:
+            self.release()
         return True
-
-
-class _Handler(logging.StreamHandler[TextIO]):
-    """Marks the handler that `set_up_logging` made."""
 
 
 def set_up_logging(form: str = "text", level: str = "info", stream: TextIO | None = None, *, process: str = "") -> None:
@@ -133,11 +168,8 @@ def set_up_logging(form: str = "text", level: str = "info", stream: TextIO | Non
     for handler in [handler for handler in root.handlers if isinstance(handler, _Handler)]:
         root.removeHandler(handler)
     if not root.handlers:
-        handler = _Handler(stream or sys.stderr)
-        handler.setFormatter(JsonFormatter() if form == "json" else TextFormatter())
-        if process:
-            handler.addFilter(_Naming(process))
-        root.addHandler(handler)
+        formatter = JsonFormatter() if form == "json" else TextFormatter()
+        root.addHandler(_Handler(stream or sys.stderr, formatter, process))
     root.setLevel(level.upper())
     # Its debug lines are about selectors, not about mail.
     logging.getLogger("asyncio").setLevel(max(logging.INFO, root.level))

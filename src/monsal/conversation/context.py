@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, NoReturn
 from urllib.parse import urlencode
 
@@ -283,6 +284,7 @@ class Turn:
         return reason
 
 
+@lru_cache(maxsize=4096)  # asked six times in a turn for the two addresses of its conversation
 def canonical(address: str) -> str:
     """The one form of an address in which mails to it are counted: folded, its domain in ASCII."""
     try:
@@ -292,7 +294,7 @@ def canonical(address: str) -> str:
 
 
 def _goes_to(draft: Draft, correspondent: str) -> bool:
-    return canonical(correspondent) in map(canonical, draft.recipients)
+    return canonical(correspondent) in [canonical(address) for address in draft.recipients]
 
 
 def current() -> Turn:

@@ -28,6 +28,7 @@ from monsal.conversation.turn import (
     render,
 )
 from monsal.errors import Reject, RouteError, StatementError
+from monsal.logline import tell
 from monsal.routing import ERROR_STATE, Call, Handler, Match, next_call
 from monsal.store.contract import (
     Ack,
@@ -46,6 +47,7 @@ log = logging.getLogger("monsal.turns")
 
 #: A turn that met this many conflicts in a row gives its row back, so that it does not spin.
 MAX_CONFLICTS = 20
+_DONE = Ack(kind="done")
 
 
 class ConflictError(Exception):
@@ -75,9 +77,9 @@ class Passage:
         self.matches: tuple[Match, ...] = ()
         self.keys: dict[str, StateKey] = {}
         self.view: dict[StateKey, StateValue] = {}
-        self.committed = frozenset(turn.handler for turn in row.done)
+        self.committed = frozenset([turn.handler for turn in row.done]) if row.done else frozenset[str]()
         self.done = set(self.committed)
-        self.stateful_done = any(turn.stateful for turn in row.done)
+        self.stateful_done = any(turn.stateful for turn in row.done) if row.done else False
         self.chosen = len(row.done)
         self.replies = row.replies
         self.quick = row.quick
@@ -112,7 +114,7 @@ class Passage:
         if not self.matches:
             await self._settle(Ack(kind="dead", reason="no_route"))
             return
-        if (checked := await self.proving.check(self._ask)) is not None:
+        if self.around.checker is not None and (checked := await self.proving.check(self._ask)) is not None:
             await self._commit(checked)
             self.message = self.proving.message
         if not await self._name_conversations():
@@ -120,7 +122,7 @@ class Passage:
             return
         for _ in range(MAX_CONFLICTS):
             try:
-                if used := await self.proving.used_before():
+                if self.proving.once and (used := await self.proving.used_before()):
                     await self._settle(Ack(kind="dead", reason=used))
                     return
                 await self._read_view()
@@ -162,12 +164,13 @@ class Passage:
 
         False if a key generator failed; that is noted like the failure of a handler.
         """
-        modules = {handler.module for match in self.matches for handler in match.handlers}
+        loaded, state_key = self.table.modules, self.around.router.state_key
+        modules = {handler.module: loaded.get(handler.module) for match in self.matches for handler in match.handlers}
 
         def keys() -> dict[str, StateKey]:
-            return {module: StateKey(*self.around.router.state_key(module, self.message)) for module in modules}
+            return {module: StateKey(*state_key(module, self.message)) for module in modules}
 
-        if all(self.table.modules[module].key_generator is None for module in modules if module in self.table.modules):
+        if not [module for module in modules.values() if module is not None and module.key_generator is not None]:
             self.keys = keys()
             return True
         # A key generator is the application's code: it runs where handlers run.
@@ -180,7 +183,7 @@ class Passage:
 
     async def _read_view(self, extra: Sequence[StateKey] = ()) -> None:
         """Read the states of all conversations of this message, once for each machine (rule routing.B18)."""
-        wanted = [*dict.fromkeys([*self.keys.values(), *extra])]
+        wanted = [*{*self.keys.values(), *extra}] if extra or len(self.keys) > 1 else [*self.keys.values()]
         self.view = dict(await self.around.store.read_states(wanted))
         self.resumed.clear()
         for module, key in self.keys.items():
@@ -234,8 +237,7 @@ class Passage:
             if refusal is None:
                 return True
         outcome = refusal or await self._call(handler, turn, call.captures)
-        if outcome.error is None and turn.parked:
-            # Nothing of it is committed: the handler runs again when somebody has looked at it.
+        if outcome.error is None and turn.parked:  # the handler runs again when somebody has looked at it
             await self._settle(Ack(kind="hold", reason=turn.parked))
             return True
         if outcome.error is None:
@@ -370,15 +372,14 @@ class Passage:
 
     async def _commit_turn(self, call: Call, turn: Turn, result: TurnResult, *, only: bool) -> bool:
         handler = call.handler
-        wanted = {*turn.forced, *([result.next.state] if result.next else [])} - self.view.keys()
-        if wanted:
+        changes = dict(turn.forced)
+        if result.next is not None:
+            changes[result.next.state] = result.next.name
+        if wanted := changes.keys() - self.view.keys():
             known = self.view
             await self._read_view(tuple(wanted))
             # What the turn has already seen keeps the version at which it saw it.
             self.view |= known
-        changes = dict(turn.forced)
-        if result.next is not None:
-            changes[result.next.state] = result.next.name
         done = {*self.done, handler.id}
         stateful_done = self.stateful_done or not handler.stateless
         view = self.view
@@ -390,7 +391,8 @@ class Passage:
         bounce = self._bounce_mail(ack)
         outgoing = turn.outgoing if bounce is None else (*turn.outgoing, bounce)
         correspondent = canonical(self.row.correspondent)
-        replies = sum(correspondent in map(canonical, mail.recipients) for mail in outgoing) + turn.elsewhere
+        to = [[canonical(recipient) for recipient in mail.recipients] for mail in outgoing]
+        replies = sum([correspondent in recipients for recipients in to]) + turn.elsewhere
         commit = build_commit(
             self.row,
             turn,
@@ -420,7 +422,7 @@ class Passage:
             self.around.budget.add(canonical(self.row.sender), now)
         if log.isEnabledFor(logging.INFO) and (made := commit.turn) is not None:
             note = f" ({made.note})" if made.note else ""
-            log.info("%s: %s -> %s%s", made.handler, made.before, made.after, note, extra=self._ids("turn"))
+            tell(log, "%s: %s -> %s%s", made.handler, made.before, made.after, note, facts=self._ids("turn"))
         if not last:
             await self._read_view()
         return last
@@ -430,6 +432,8 @@ class Passage:
         return await self.around.runner.run(function, deadline=self.around.deadline, row=self.row.id)
 
     def _final_ack(self, *, called: int = 0, stateful_done: bool = False) -> Ack:
+        if stateful_done and not self.failures and self.chosen + called:
+            return _DONE
         module = self.failures[0].handler.partition(":")[0] if self.failures else ""
         on_failure = self.table.modules[module].on_failure if module in self.table.modules else "dead"
         now, called = self.around.clock.now(), self.chosen + called
@@ -453,8 +457,8 @@ class Passage:
 
     def _bounce_mail(self, ack: Ack) -> OutgoingMail | None:
         """The bounce that tells the sender that a handler refused the message (rule routing.B16)."""
-        rejections = [failure for failure in self.failures if isinstance(failure.error, Reject)]
-        if ack.kind != "drop" or not rejections or not self.row.sender or self.message.automatic is not None:
+        rejections = [each for each in self.failures if isinstance(each.error, Reject)] if ack.kind == "drop" else []
+        if not rejections or not self.row.sender or self.message.automatic is not None:
             return None
         limit = self.around.tools.max_replies
         if limit is not None and self.around.tools.replies(self.row.sender) >= max(limit, 1):

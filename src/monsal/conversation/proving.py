@@ -27,6 +27,7 @@ __all__ = ["Proving", "understand"]
 log = logging.getLogger("monsal.turns")
 
 NOT_AUTHENTICATED = "not_authenticated"
+_envelope = msgspec.json.Decoder(Envelope).decode
 
 
 def understand(row: Claimed, around: Surroundings) -> Message:
@@ -36,7 +37,7 @@ def understand(row: Claimed, around: Surroundings) -> Message:
         raw=body.read_bytes if isinstance(body, Path) else body,
         recipient=row.recipient,
         correspondent=row.correspondent,
-        envelope=None if row.envelope == b"{}" else msgspec.json.decode(row.envelope, type=Envelope),
+        envelope=None if row.envelope == b"{}" else _envelope(row.envelope),
         id=row.id,
         source=row.source,
         received=row.received,

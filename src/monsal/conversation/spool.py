@@ -15,11 +15,13 @@ from monsal.conversation.accepting import Asking
 from monsal.conversation.bounces import BOUNCE_ADDRESS, genuine_token
 from monsal.conversation.capabilities import Capabilities
 from monsal.conversation.confirming import CONFIRM_ADDRESS, is_confirmation
+from monsal.conversation.digests import Digests
 from monsal.conversation.keys import Keyring
 from monsal.conversation.routed import BY_CORRESPONDENT, BY_ITSELF, Routed, Routes
 from monsal.errors import ConfigError
 from monsal.ids import running_tokens
-from monsal.mail import Envelope, Glance, digest_below_received, first_bytes, glance
+from monsal.logline import tell
+from monsal.mail import Envelope, Glance, first_bytes, glance
 from monsal.routing import Router
 from monsal.smtp.replies import NO_ROUTES, TOO_MANY_HOPS, UNKNOWN_RECIPIENT, Refused, Reply
 from monsal.store.contract import Accept, Receipt, Recipient, Source, Store
@@ -84,6 +86,7 @@ class Spool:
         self._asking = asking
         self.capabilities = Capabilities(router, Keyring(keys, now=clock.now, secret=lambda: store.secret))
         self._routes = Routes()
+        self._digests = Digests()
         #: Of queues that have one row each.
         self._names = running_tokens()
         self._messages = self._rows = self._duplicates = self._loops = 0
@@ -145,7 +148,7 @@ class Spool:
         if call is not None:
             message_id, digest, source = call.message_id, call.digest, _CALL
         else:
-            digest = digest_below_received(body, first) if message_id else None
+            digest = await self._digests.of(body, first) if message_id else None
         receipt = await self._store.accept(
             Accept(
                 sender=envelope.sender,
@@ -213,13 +216,14 @@ class Spool:
 
 
 def _tell_stored(envelope: Envelope, correspondent: str, message_id: str | None, receipt: Receipt) -> None:
-    log.info(
+    tell(
+        log,
         "stored %s from %s for %s%s",
         message_id or "a message without id",
         correspondent,
         ", ".join(envelope.recipients),
         " (seen before)" if all(receipt.duplicates) else "",
-        extra={"action": "stored", "message_id": message_id, "conversation": correspondent, "rows": receipt.ids},
+        facts={"action": "stored", "message_id": message_id, "conversation": correspondent, "rows": receipt.ids},
     )
 
 

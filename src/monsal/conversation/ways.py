@@ -15,7 +15,7 @@ __all__ = ["passage_of"]
 
 def passage_of(row: Claimed, around: Surroundings) -> Passage:
     """The way that a row takes. Both kinds of addresses of our own are told by their first characters."""
-    if row.source == "timer":
+    if row.source == "timer" or "+" not in row.recipient:
         return Passage(row, around)
     if BOUNCE_ADDRESS.match(row.recipient):
         return ReturnedPassage(row, around)

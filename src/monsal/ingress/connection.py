@@ -19,6 +19,7 @@ from monsal.smtp.events import (
     MailFrom,
     MessageDiscarded,
     MessageReceived,
+    Opening,
     Quit,
     RcptTo,
     StartTls,
@@ -102,7 +103,7 @@ class Connection(Visitor):
         if len(data) >= _LARGE:
             self._resting = True
             self._steer()
-            house.turns.wait(self)
+            house.turns.wait(self, len(data))
         if smtp.closing:
             return
         self._heard = house.loop.time()
@@ -112,8 +113,10 @@ class Connection(Visitor):
             if not data:
                 return
             smtp = self._smtp
-        events = smtp.receive_data(data)
-        if events:
+        opening = smtp.opening(data)
+        if opening is not None:
+            self._open(opening, data)
+        elif events := smtp.receive_data(data):
             self._act(events)
         if smtp.stored or self._content:
             self._account_content()
@@ -247,6 +250,23 @@ class Connection(Visitor):
                     _log.info("closing: %s", event.reply, extra={"action": "close", "peer": self.peer})
             events = following
 
+    def _open(self, opening: Opening, data: bytes) -> None:
+        """MAIL, RCPT and DATA came together: yes to all of them at once, or else one by one."""
+        house, smtp = self._house, self._smtp
+        if house.stopping or not house.budget.has(opening.size or 1):
+            self._act(smtp.receive_data(data))
+            return
+        verdict = ask_accepts(house.intake, opening.recipient, self.peer)
+        if verdict is None:
+            self._mails += 1
+            self._sender = opening.sender
+            smtp.open(opening)
+            return
+        for mail in smtp.receive_data(data):
+            if isinstance(mail, MailFrom):
+                self._mail(mail)
+        self._act(self._decide(opening.recipient, verdict))
+
     def _mail(self, mail: MailFrom) -> list[Event]:
         house = self._house
         self._mails += 1
@@ -256,12 +276,15 @@ class Connection(Visitor):
         return self._smtp.reply(SENDER_OK if house.budget.has(mail.size or 1) else TOO_BUSY)
 
     def _rcpt(self, rcpt: RcptTo) -> list[Event]:
-        verdict = ask_accepts(self._house.intake, rcpt.address, self.peer)
+        return self._decide(rcpt.address, ask_accepts(self._house.intake, rcpt.address, self.peer))
+
+    def _decide(self, address: str, verdict: Reply | Screening | None) -> list[Event]:
+        """Answer RCPT by what the intake says of its address."""
         if verdict is None:
             return self._smtp.reply(RECIPIENT_OK)
         if isinstance(verdict, Reply):
-            return self._smtp.reply(self._refusal(rcpt.address, verdict))
-        self._start(self._screen(verdict, rcpt.address))
+            return self._smtp.reply(self._refusal(address, verdict))
+        self._start(self._screen(verdict, address))
         return []
 
     def _refusal(self, address: str, refusal: Reply) -> Reply:

@@ -83,6 +83,10 @@ _SUBJECT = re.compile(
     r"\s*(?:[:：\-–—(\[]|\Z)",
     re.IGNORECASE,
 )
+#: The first two characters of what it matches, where these are ASCII; a test holds that.
+_BEGINNINGS = frozenset(
+    ("au", "ou", "va", "ab", "re", "no", "me", "fu", "ri", "fo", "af", "fr", "po", "od", "ra", "ot")
+)
 # Of addresses that say that nobody reads them.
 _NOBODY = re.compile(
     r"(?:(?:no|do[-._]?not|never)[-._]?reply(?:[-._+].*)?|.*[-._+](?:no|donot)[-._]?reply"
@@ -104,12 +108,16 @@ def bounce_reason(scan: HeaderScan, envelope_sender: str | None) -> str | None:
 
     `envelope_sender` is empty for a null sender, and None if the mail came without an envelope.
     """
+    return _bounce_reason(scan, envelope_sender, _report_type(scan))
+
+
+def _bounce_reason(scan: HeaderScan, envelope_sender: str | None, report: str | None) -> str | None:
     if envelope_sender is not None:
         if envelope_sender == "":
             return "null envelope sender"
         if _is_daemon(envelope_sender):
             return f"envelope sender {envelope_sender}"
-    if _report_type(scan) == "delivery-status":
+    if report == "delivery-status":
         return "Content-Type: multipart/report (delivery report)"
     correspondent = scan.correspondent
     if correspondent is not None and _is_daemon(correspondent):
@@ -124,12 +132,13 @@ def automatic_reason(scan: HeaderScan, envelope_sender: str | None) -> str | Non
 
     `envelope_sender` as for `bounce_reason`. A bounce counts as automatic.
     """
-    bounce = bounce_reason(scan, envelope_sender)
+    report = _report_type(scan)
+    bounce = _bounce_reason(scan, envelope_sender, report)
     if bounce is not None:
         return bounce
     if not scan.has_any(_TELLING):
         # Nearly all that people write: nothing is left but who wrote it, and what the subject says.
-        return _report(scan) or _of_list(envelope_sender) or _in_words(scan)
+        return _report(report) or _of_list(envelope_sender) or _in_words(scan)
     auto_submitted = scan.auto_submitted
     if auto_submitted not in ("", "no"):
         return f"Auto-Submitted: {auto_submitted[:60]}"
@@ -141,11 +150,10 @@ def automatic_reason(scan: HeaderScan, envelope_sender: str | None) -> str | Non
     suppress = scan.get("X-Auto-Response-Suppress")
     if suppress is not None and not _SUPPRESS.isdisjoint(word.strip() for word in suppress.lower().split(",")):
         return f"X-Auto-Response-Suppress: {suppress[:60]}"
-    return _report(scan) or _of_list(envelope_sender) or _in_value(scan) or _in_words(scan)
+    return _report(report) or _of_list(envelope_sender) or _in_value(scan) or _in_words(scan)
 
 
-def _report(scan: HeaderScan) -> str | None:
-    kind = _report_type(scan)
+def _report(kind: str | None) -> str | None:
     return None if kind is None else f"Content-Type: multipart/report ({_REPORTS.get(kind, 'report')})"
 
 
@@ -163,19 +171,28 @@ def _in_words(scan: HeaderScan) -> str | None:
     if correspondent is not None and _NOBODY.match(correspondent):
         return f"From: {correspondent}"
     subject = scan.subject
-    if subject is not None and len(subject) < 2000 and _SUBJECT.match(decode_header(subject).strip()):
-        return f"Subject: {decode_header(subject).strip()[:60]}"
+    if subject is not None and len(subject) < 2000:
+        said = decode_header(subject).strip()
+        # The pattern tries one alternative after the other, and most subjects begin with none of them.
+        if (said[:2].lower() in _BEGINNINGS or not said[:2].isascii()) and _SUBJECT.match(said):
+            return f"Subject: {said[:60]}"
     return None
 
 
 def own_hops(scan: HeaderScan) -> int:
     """How many programs of this kind answered each other before this mail; 0 for what a person wrote."""
-    value = (scan.get(HOPS) or "").strip()
+    value = scan.get(HOPS)
+    if value is None:
+        return 0
+    value = value.strip()
     return int(value) if value.isascii() and value.isdigit() and len(value) < 6 else 0
 
 
 def _is_daemon(address: str) -> bool:
-    return fold(address).rpartition("@")[0] == "mailer-daemon" or fold(address) == "mailer-daemon"
+    folded = fold(address)
+    if not folded.startswith("mailer-daemon"):
+        return False
+    return folded == "mailer-daemon" or folded.rpartition("@")[0] == "mailer-daemon"
 
 
 def _of_list(address: str | None) -> str | None:
@@ -187,10 +204,10 @@ def _of_list(address: str | None) -> str | None:
 
 def _report_type(scan: HeaderScan) -> str | None:
     """The report-type of a multipart/report (RFC 6522), "" if it names none, None for any other content."""
-    value = (scan.get("Content-Type") or "").lower()
-    if not value.startswith("multipart/report"):
+    value = scan.get("Content-Type")
+    if value is None or not value[:16].lower().startswith("multipart/report"):
         return None
-    for parameter in value[:2000].split(";"):
+    for parameter in value[:2000].lower().split(";"):
         name, _, kind = parameter.partition("=")
         if name.strip() == "report-type":
             return kind.strip(' "')

@@ -21,6 +21,7 @@ from monsal.mail.charset import encode_words
 __all__ = [
     "Entity",
     "address_field",
+    "addresses_field",
     "ascii_domain",
     "boundaries",
     "file_entity",
@@ -106,6 +107,13 @@ def address_field(name: str, mailboxes: Sequence[tuple[str, str]]) -> str:
         words += [*_phrase(display, len(name) + 2), f"<{bare}>,"] if display else [f"{bare},"]
     words[-1] = words[-1].removesuffix(",")
     return _fold(name, " ".join(words), MAX_LINE) or ""
+
+
+def addresses_field(name: str, addresses: Sequence[str]) -> str:
+    """The same for addresses without names."""
+    if len(addresses) == 1 and len(addresses[0]) <= MAX_ADDRESS_LINE:
+        return f"{name}: {ascii_domain(addresses[0])}\r\n"
+    return address_field(name, [(address, "") for address in addresses])
 
 
 def _phrase(display: str, column: int) -> list[str]:

@@ -15,6 +15,7 @@ from monsal.mail.attachment import Attachment, is_content_id
 from monsal.mail.compose import (
     Entity,
     address_field,
+    addresses_field,
     ascii_domain,
     boundaries,
     file_entity,
@@ -110,15 +111,23 @@ class Draft(msgspec.Struct, frozen=True, kw_only=True):
     envelope_sender: str | None = None
 
     def __post_init__(self) -> None:
-        for name in ("sender", "sender_name", "subject"):
-            _check_text(name, getattr(self, name))
-        for name in ("text", "html", "reply_to", "in_reply_to"):
-            if (value := getattr(self, name)) is not None:
-                _check_text(name, value)
+        # What nearly all are is asked first, here and below: to ask an abstract class takes ten times as long.
+        if not (type(self.sender) is type(self.sender_name) is type(self.subject) is str):
+            for name in ("sender", "sender_name", "subject"):
+                _check_text(name, getattr(self, name))
+        if not (
+            type(self.text) is str
+            and self.html is self.reply_to is None
+            and (self.in_reply_to is None or type(self.in_reply_to) is str)
+        ):
+            for name in ("text", "html", "reply_to", "in_reply_to"):
+                if (value := getattr(self, name)) is not None:
+                    _check_text(name, value)
         for name in ("to", "cc", "bcc", "references"):
             if (value := getattr(self, name)) != ():
+                if type(value) is tuple and len(value) == 1 and type(value[0]) is str:
+                    continue
                 force_setattr(self, name, _texts(name, value))
-        # What nearly all are is asked first, here and below: to ask an abstract class takes ten times as long.
         if type(self.headers) is not dict and not isinstance(self.headers, Mapping):
             raise TypeError(f"headers must be a mapping of names to values, not {type(self.headers).__name__}")
         # A copy: what was checked is what will be written.
@@ -159,6 +168,8 @@ class Draft(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def recipients(self) -> tuple[str, ...]:
         """The addresses for the envelope, each once, domains in ASCII."""
+        if len(self.to) == 1 and not self.cc and not self.bcc:
+            return (ascii_domain(self.to[0]),)
         found: dict[str, str] = {}
         for address in map(ascii_domain, (*self.to, *self.cc, *self.bcc)):
             found.setdefault(fold(address), address)
@@ -172,10 +183,10 @@ class Draft(msgspec.Struct, frozen=True, kw_only=True):
         if not _MESSAGE_ID.match(message_id):
             raise ValueError(f"not a Message-ID: {message_id!r}; expected <...> of ASCII without spaces")
         lines = [
-            address_field("From", [(self.sender, self.sender_name)]),
-            address_field("To", [(address, "") for address in self.to]) if self.to else "",
-            address_field("Cc", [(address, "") for address in self.cc]) if self.cc else "",
-            address_field("Reply-To", [(self.reply_to, "")]) if self.reply_to else "",
+            address_field("From", ((self.sender, self.sender_name),)),
+            addresses_field("To", self.to) if self.to else "",
+            addresses_field("Cc", self.cc) if self.cc else "",
+            addresses_field("Reply-To", (self.reply_to,)) if self.reply_to else "",
             text_field("Subject", self.subject),
             f"Date: {format_date(date)}\r\n",
             ids_field("Message-ID", (message_id,)),
@@ -191,6 +202,8 @@ class Draft(msgspec.Struct, frozen=True, kw_only=True):
 
     def _content(self, message_id: str) -> Entity:
         """The body: text, HTML or both, beside the pictures it shows, before the files."""
+        if self.html is None and not self.attachments:
+            return text_entity("plain", self.text or "")
         texts = []
         if self.text is not None or self.html is None:
             texts.append(text_entity("plain", self.text or ""))
@@ -236,7 +249,7 @@ def reply_draft(
     parent = in_reply_to if in_reply_to and (message.get("in-reply-to") or "").count("<") == 1 else None
     thread = message.references or ((parent,) if parent else ())
     if message_id is not None:
-        thread = (*(known for known in thread if known != message_id), message_id)
+        thread = (*[known for known in thread if known != message_id], message_id) if thread else (message_id,)
     if len(thread) > MAX_REFERENCES:
         thread = (thread[0], *thread[1 - MAX_REFERENCES :])
     return Draft(

@@ -91,13 +91,17 @@ class Fields(ABC):
     @property
     def in_reply_to(self) -> str | None:
         """The Message-ID that this answers, None if it names none."""
-        match = _MESSAGE_IDS.search(self.header.get("in-reply-to") or "")
+        value = self.header.get("in-reply-to")
+        match = None if value is None else _MESSAGE_IDS.search(value)
         return None if match is None else match.group()
 
     @property
     def references(self) -> tuple[str, ...]:
         """The Message-IDs of the thread, oldest first; of more than MAX_REFERENCES the first and the latest."""
-        found = _MESSAGE_IDS.findall(self.header.get("references") or "")
+        value = self.header.get("references")
+        if value is None:
+            return ()
+        found = _MESSAGE_IDS.findall(value)
         return tuple(found if len(found) <= MAX_REFERENCES else [found[0], *found[1 - MAX_REFERENCES :]])
 
     @property

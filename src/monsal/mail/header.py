@@ -77,7 +77,7 @@ class HeaderScan:
                 index[key] = [value]
         self._index = index
         #: What was asked for: a turn asks for From, Subject and Message-ID several times.
-        self._read: dict[str, str | None] = {}
+        self._read: dict[str, str | Literal[False] | None] = {}
         self._author: str | Literal[False] | None = False
 
     @property
@@ -90,12 +90,11 @@ class HeaderScan:
 
     def get(self, name: str) -> str | None:
         """The value of the first field of that name as one line, with encoded words as they are; None if absent."""
-        try:
-            return self._read[name]
-        except KeyError:
+        value = self._read.get(name, False)
+        if value is False:
             values = self._index.get(_key(name))
             value = self._read[name] = None if values is None else _value(values[0])
-            return value
+        return value
 
     def has_any(self, keys: frozenset[bytes]) -> bool:
         """Whether a field of one of these names, in lower case, is there."""
@@ -157,6 +156,7 @@ class HeaderScan:
         return self.get("subject")
 
 
+@lru_cache(maxsize=256)  # names are those that our code and the application ask for
 def _key(name: str) -> bytes:
     return name.lower().encode("ascii", "replace")
 

@@ -62,7 +62,14 @@ def next_call(
                 return Call(handler, match.captures)
     if stateful_done:
         return None
-    machines = _machines(matches, state_of, table)
+    states: dict[str, str] = {}
+    if (call := _in_state(matches, state_of, table, states)) is not None:
+        return call
+
+    def known(module: str) -> str:
+        return states[module] if module in states else state_of(module)
+
+    machines = _machines(matches, known, table)
     for match in matches:
         for handler in match.handlers:
             machine = None if handler.stateless else machines.get(handler.module)
@@ -71,6 +78,26 @@ def next_call(
                 return Call(taker, match.captures)
     calls = (machine.rescue(others=rescue) for machine in machines.values())
     return next((call for call in calls if call is not None), None)
+
+
+def _in_state(matches: Sequence[Match], state_of: StateOf, table: Table, states: dict[str, str]) -> Call | None:
+    """The call that a walk over the machines finds, where none that comes before it is in ERROR: nearly always.
+
+    `states` are filled with those that were asked for.
+    """
+    for match in matches:
+        for handler in match.handlers:
+            module = None if handler.stateless else table.modules.get(handler.module)
+            if module is None:
+                continue
+            if handler.module not in states:
+                states[handler.module] = state_of(handler.module)
+            state = module.present_name(states[handler.module])
+            if state == ERROR_STATE:
+                return None
+            if state == handler.name:
+                return Call(handler, match.captures)
+    return None
 
 
 def orphaned(matches: Sequence[Match], state_of: StateOf, *, table: Table) -> tuple[Orphan, ...]:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from monsal.smtp.events import MailFrom as MailFrom
     from monsal.smtp.events import MessageDiscarded as MessageDiscarded
     from monsal.smtp.events import MessageReceived as MessageReceived
+    from monsal.smtp.events import Opening as Opening
     from monsal.smtp.events import Quit as Quit
     from monsal.smtp.events import RcptTo as RcptTo
     from monsal.smtp.events import Reset as Reset
@@ -181,6 +182,7 @@ _HOME = {
     "MessageDiscarded": "monsal.smtp.events",
     "MessageReceived": "monsal.smtp.events",
     "MxUrl": "monsal.smtp.mxurl",
+    "Opening": "monsal.smtp.events",
     "ProxyHeader": "monsal.smtp.proxy",
     "ProxyReader": "monsal.smtp.proxy",
     "Quit": "monsal.smtp.events",

@@ -6,6 +6,9 @@ and never opens a line, so nobody can hide a second transaction behind `<LF>.<LF
 
 from __future__ import annotations
 
+import re
+from typing import Final
+
 __all__: list[str] = []
 
 _END = b"\r\n.\r\n"
@@ -13,6 +16,10 @@ _END = b"\r\n.\r\n"
 _BEGINNINGS = tuple(_END[:length] for length in range(len(_END) - 1, 0, -1))
 #: Pieces are joined up to this size, so that a message that trickles in does not cost an object per packet.
 _SMALL = 4096
+#: In a piece of this many octets a stuffed dot is looked for in another way. `find` takes 0.9 us a kB for it, an
+#: expression 0.4 to 0.7, for it goes from CR to CR; and a search for one octet, where base64 has no dot at all, 0.02.
+_LARGE: Final = 16 * 1024
+_STUFFED: Final = re.compile(rb"\r\n\.")
 
 
 class ContentReader:
@@ -34,6 +41,11 @@ class ContentReader:
         self.ended = False
         self.size = 0
         self.stored = 0
+
+    @property
+    def is_fresh(self) -> bool:
+        """Whether nothing was read yet."""
+        return self._first and not self._tail
 
     @property
     def kept(self) -> bool:
@@ -75,12 +87,25 @@ class ContentReader:
                 start += 1
         return self._scan(data, start) + shift
 
+    @staticmethod
+    def whole(data: bytes, limit: int) -> tuple[bytes, int] | None:
+        """A content that begins and ends in `data`, and the position after its end: most come in one piece.
+
+        None if it does not, begins with a dot or is larger than `limit`: then `feed` judges it, which this agrees with.
+        """
+        dot = data.find(b"\r\n.")
+        end = data.find(_END, dot) if dot >= 0 else -1
+        if end < 0 or data[0] == 0x2E or end + 2 > limit:
+            return None
+        content = data[: end + 2]
+        return content if dot == end else content.replace(b"\r\n.", b"\r\n"), end + 5
+
     def add(self, piece: bytes) -> None:
         """Take octets as they are: those of a BDAT chunk, which has no dots and no end of its own (RFC 3030)."""
         self._store(piece)
 
     def _scan(self, data: bytes, start: int) -> int:
-        dot = data.find(b"\r\n.", start)
+        dot = data.find(b"\r\n.", start) if len(data) < _LARGE else _find_stuffed(data, start)
         end = data.find(_END, dot) if dot >= 0 else -1
         if end >= 0:
             self.ended = True
@@ -116,3 +141,11 @@ class ContentReader:
             chunks[-1] += piece
         else:
             chunks.append(piece)
+
+
+def _find_stuffed(data: bytes, start: int) -> int:
+    """The position of the first CRLF with a dot after it, or -1; quick in a large piece."""
+    dot = data.find(b".", start)
+    # The CRLF before the first dot may begin two octets earlier, and not before `start`.
+    found = None if dot < 0 else _STUFFED.search(data, max(dot - 2, start))
+    return -1 if found is None else found.start()

@@ -18,6 +18,7 @@ __all__ = [
     "MailFrom",
     "MessageDiscarded",
     "MessageReceived",
+    "Opening",
     "Quit",
     "RcptTo",
     "Reset",
@@ -53,6 +54,14 @@ class RcptTo(msgspec.Struct, frozen=True):
 
     address: str
     params: tuple[tuple[str, str], ...] = ()
+
+
+class Opening(msgspec.Struct, frozen=True, gc=False):
+    """MAIL, RCPT and DATA that came together (`ServerProtocol.opening`); `size` is 0 if none was declared."""
+
+    sender: str
+    recipient: str
+    size: int
 
 
 class MessageReceived(msgspec.Struct, frozen=True):

@@ -17,6 +17,7 @@ from monsal.smtp.events import (
     MailFrom,
     MessageDiscarded,
     MessageReceived,
+    Opening,
     Quit,
     RcptTo,
     Reset,
@@ -37,6 +38,7 @@ _MAIL: Final = Input.MAIL
 _DATA: Final = Input.DATA
 _ACCEPT: Final = Input.ACCEPT
 _END: Final = Input.END
+_CONTENT: Final = SessionState.CONTENT
 _MAIL_ASKED: Final = SessionState.MAIL_ASKED
 _MESSAGE_ASKED: Final = SessionState.MESSAGE_ASKED
 _DISCARDING: Final = SessionState.DISCARDING
@@ -76,16 +78,19 @@ def _hello_reply(settings: ServerSettings, extended: bool, tls: bool, xclient: b
 
 _READING: Final = frozenset({SessionState.CONTENT, SessionState.CHUNK, SessionState.CHUNKED})
 _START_MAIL_INPUT: Final = replies.START_MAIL_INPUT.to_bytes()
+_OPENED: Final = replies.SENDER_OK.to_bytes() + replies.RECIPIENT_OK.to_bytes() + _START_MAIL_INPUT
 
 
 class _Transaction:
     """A mail between its MAIL and the answer to its content; `asked` is the recipient to be decided on."""
 
-    __slots__ = ("asked", "mail", "recipients")
+    __slots__ = ("asked", "body", "recipients", "sender", "smtputf8")
 
-    def __init__(self, mail: MailFrom) -> None:
-        self.mail = mail
-        self.recipients: list[str] = []
+    def __init__(self, sender: str, recipients: list[str], body: str | None = None, smtputf8: bool = False) -> None:
+        self.sender = sender
+        self.recipients = recipients
+        self.body = body
+        self.smtputf8 = smtputf8
         self.asked = ""
 
 
@@ -201,7 +206,7 @@ class Session(Guest):
             self.end_because(replies.TOO_MANY_TRANSACTIONS)
         else:
             self._transactions += 1
-            self._transaction = _Transaction(mail)
+            self._transaction = _Transaction(mail.address, [], mail.body, mail.smtputf8)
             self.events.append(mail)
             self.state = following
 
@@ -223,7 +228,7 @@ class Session(Guest):
         transaction = self._transaction
         if transaction is None:
             raise AssertionError("RCPT is possible only within a transaction")
-        rcpt = commands.parse_rcpt(argument, transaction.mail.smtputf8)
+        rcpt = commands.parse_rcpt(argument, transaction.smtputf8)
         if not isinstance(rcpt, RcptTo):
             self.fail(rcpt)
         elif len(transaction.recipients) >= self.settings.max_recipients:
@@ -237,12 +242,28 @@ class Session(Guest):
         if argument.strip(b" \t"):
             self.fail(replies.BAD_SYNTAX)
             return
-        if self._transaction is not None and self._transaction.mail.body == "BINARYMIME":
+        if self._transaction is not None and self._transaction.body == "BINARYMIME":
             self.fail(replies.BINARY_NEEDS_BDAT)
             return
         self.content = ContentReader(self.settings.max_message_size)
         self.out.append(_START_MAIL_INPUT)
         self.state = following
+
+    def opening(self, data: bytes) -> Opening | None:
+        """MAIL, RCPT and DATA in `data`, if a session that is READY has no reason of its own to refuse one of them."""
+        hello = self.hello
+        opening = commands.parse_opening(data) if hello is not None and hello.extended else None
+        if opening is None or opening.size > self.settings.max_message_size:
+            return None
+        return opening if self._transactions < self.settings.max_transactions else None
+
+    def open(self, opening: Opening) -> None:
+        """Say yes to all three."""
+        self._transactions += 1
+        self._transaction = _Transaction(opening.sender, [opening.recipient])
+        self.content = ContentReader(self.settings.max_message_size)
+        self.out.append(_OPENED)
+        self.state = _CONTENT
 
     def _simple(self, verb: Input, argument: str, following: SessionState) -> None:
         if verb in (_WITHOUT_ARGUMENT if argument else _WITH_ARGUMENT):
@@ -340,6 +361,20 @@ class Session(Guest):
 
     # Content.
 
+    def read_whole(self, data: bytes) -> int:
+        """Read a content that came in one piece; the position after it, or 0 and nothing is done if it did not."""
+        reader, transaction = self.content, self._transaction
+        if reader is None or transaction is None or not reader.is_fresh:
+            return 0
+        found = reader.whole(data, self.settings.max_message_size)
+        if found is None:
+            return 0
+        content, following = found
+        self.events.append(MessageReceived(transaction.sender, tuple(transaction.recipients), (content,), len(content)))
+        self.content = None
+        self.state = _MESSAGE_ASKED
+        return following
+
     def content_read(self) -> bool:
         """Judge the content after more of it was read; whether it is at its end."""
         reader, transaction = self.content, self._transaction
@@ -366,7 +401,7 @@ class Session(Guest):
         return True
 
     def _message(self, transaction: _Transaction, reader: ContentReader) -> None:
-        sender, recipients = transaction.mail.address, tuple(transaction.recipients)
+        sender, recipients = transaction.sender, tuple(transaction.recipients)
         self.events.append(MessageReceived(sender, recipients, reader.take(), reader.size))
         self.content = None
 
@@ -383,7 +418,7 @@ class Session(Guest):
         reply = replies.MESSAGE_TOO_BIG if size > self.settings.max_message_size else self._refusal
         recipients = tuple(transaction.recipients)
         self.out.append(to_wire(reply) * (len(recipients) if each else 1))
-        self.events.append(MessageDiscarded(transaction.mail.address, recipients, size, reply))
+        self.events.append(MessageDiscarded(transaction.sender, recipients, size, reply))
 
     # Decisions.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import Any, ClassVar
 
 from monsal.ingress.connection import Connection
 from monsal.ingress.smtp import SmtpIngress
@@ -241,3 +241,37 @@ def test_a_reset_between_two_turns_of_the_loop(run: Any, fake_intake: Any) -> No
         await closed(ingress, connection)
 
     run(test)
+
+
+_OPENING = b"MAIL FROM:<ann@example.com>\r\nRCPT TO:<%b>\r\nDATA\r\n"
+
+
+def test_a_recipient_that_is_refused_was_asked_about_once(run: Any, fake_intake: Any) -> None:
+    """What comes in one packet is opened at once if all is yes; else the verdict is used, not asked for anew."""
+
+    class Counting(fake_intake):  # type: ignore[misc]  # a class of the fixture
+        asked_about: ClassVar[list[str]] = []
+
+        def accepts(self, address: str) -> Any:
+            self.asked_about.append(address)
+            return super().accepts(address)
+
+    async def body() -> None:
+        intake = Counting()
+        ingress, connection, transport = await opened(intake)
+        connection.data_received(b"EHLO x\r\n")
+        transport.taken()
+        connection.data_received(_OPENING % b"nobody@example.org")
+        [refused] = transport.taken()
+        connection.data_received(b"RSET\r\n")
+        transport.taken()
+        connection.data_received(_OPENING % b"order@example.org")
+        [taken] = transport.taken()
+
+        assert [line[:9] for line in bytes(refused).split(b"\r\n")] == [b"250 2.1.0", b"550 5.1.1", b"503 5.5.1", b""]
+        assert [line[:3] for line in bytes(taken).split(b"\r\n")] == [b"250", b"250", b"354", b""]
+        assert ingress.statistics().recipients_refused == 1
+        assert intake.asked_about == ["nobody@example.org", "order@example.org"]
+        await ingress.stop(0.0)
+
+    run(body)

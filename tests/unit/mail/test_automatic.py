@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import re._parser as re_parser  # type: ignore[import-not-found]
+from collections.abc import Iterable
+from typing import Any
+
 import pytest
 
-from monsal.mail.automatic import automatic_reason, bounce_reason, own_hops
+from monsal.mail.automatic import _BEGINNINGS, _SUBJECT, automatic_reason, bounce_reason, own_hops
 from monsal.mail.header import scan
 
 
@@ -148,3 +152,31 @@ def test_addresses_that_nobody_reads(address: str, nobody: bool) -> None:
 @pytest.mark.parametrize(("value", "hops"), [("1", 1), (" 12 ", 12), ("-1", 0), ("x", 0), ("9999999", 0), ("²", 0)])
 def test_own_hops(value: str, hops: int) -> None:
     assert own_hops(scan(f"X-Monsal-Hops: {value}\r\n\r\n".encode())) == hops
+
+
+def beginnings(items: Iterable[tuple[Any, Any]]) -> set[str]:
+    """The first two characters that a parsed pattern can match, or one that is all of it; of optional ones also what
+    follows them."""
+    found = {""}
+    for kind, value in items:
+        if all(len(begin) == 2 for begin in found):
+            break
+        name = str(kind)
+        if name == "LITERAL":
+            more = {chr(value)}
+        elif name == "IN":
+            more = {chr(each) for _, each in value}
+        elif name == "SUBPATTERN":
+            more = beginnings(value[-1])
+        elif name == "BRANCH":
+            more = set().union(*map(beginnings, value[1]))
+        else:
+            assert name == "MAX_REPEAT", f"{name} stands within the first two characters"
+            more = beginnings(value[2]) | {""}
+        found = {begin if len(begin) == 2 else (begin + each)[:2] for begin in found for each in more}
+    return found
+
+
+def test_the_beginnings_that_are_tried_are_those_of_the_pattern() -> None:
+    possible = beginnings(re_parser.parse(_SUBJECT.pattern, _SUBJECT.flags))
+    assert {begin.lower() for begin in possible if begin.isascii()} == _BEGINNINGS

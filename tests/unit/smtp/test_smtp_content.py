@@ -138,6 +138,31 @@ def test_large_pieces_are_handed_on_as_they_are() -> None:
     assert reader.stored == 0
 
 
+@pytest.mark.parametrize(
+    "lines",
+    [
+        b"no dots at all\r\n",
+        b"a dot at the end.\r\n",
+        b".\n.\r.\r\n",
+        b"x\r\r\n",
+        b"\r\n..two\r\n",
+        b"one.\r\n..\r\n.\r.\r\n",
+        b"\r",
+        b".",
+        b"\n.",
+    ],
+)
+@pytest.mark.parametrize("late", [b"", b"..stuffed\r\n", b"\r\n..\r\n", b".\n.\r\n", b"\n..\r\n"])
+@pytest.mark.parametrize("ended", [True, False], ids=["ended", "open"])
+def test_a_large_piece_is_read_as_small_ones_are(lines: bytes, late: bytes, ended: bool) -> None:
+    """Stuffed dots are looked for in another way in large pieces; what comes out is the same."""
+    stream = lines * (40_000 // len(lines)) + late + lines + (b"\r\n.\r\nQUIT\r\n" if ended else b"")
+
+    assert read(stream) == read(stream, step=1000)
+    assert read(stream, step=20_000) == read(stream, step=1000)
+    assert (read(stream)[0] is not None) == ended
+
+
 @pytest.mark.quiet
 @pytest.mark.parametrize("line", [b"..\r\n", b"\r\n", b"\r\n.x", b"\r", b".", b"x" * 70 + b"\r\n"])
 def test_the_work_is_linear(line: bytes) -> None:

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from monsal.smtp.events import Closing, MessageDiscarded
-from monsal.smtp.replies import MESSAGE_TOO_BIG, NOT_SMTP, SENDER_OK, TOO_BUSY
+from monsal.errors import UsageError
+from monsal.smtp.events import Closing, MessageDiscarded, Opening, Quit
+from monsal.smtp.replies import MESSAGE_TOO_BIG, NOT_SMTP, OK, SENDER_OK, TOO_BUSY
 from monsal.smtp.states import SessionState
 
 Start = Callable[..., Any]
@@ -262,3 +263,55 @@ class TestForeign:
 
         assert it.say("NOOP") == b""
         assert it.say(b"x" * 100_000) == b""
+
+
+class TestOpeningAMailAtOnce:
+    """What it finds and that it changes nothing else is in tests/property/test_smtp_opening.py."""
+
+    DATA = b"MAIL FROM:<ann@example.com> SIZE=9\r\nRCPT TO:<order@example.org>\r\nDATA\r\n"
+
+    def test_a_mail_in_two_packets(self, talk: Start) -> None:
+        it = talk().hello()
+        opening = it.protocol.opening(self.DATA)
+        assert opening == Opening("ann@example.com", "order@example.org", 9)
+        it.protocol.open(opening)
+
+        assert code(it.protocol.data_to_send()) == [250, 250, 354]
+        assert code(it.say(b"..a\r\n..b\r\n.\r\n") + it.say("NOOP")) == [250, 250]
+        assert [(mail.sender, mail.recipients, mail.body) for mail in it.mails] == [
+            ("ann@example.com", ("order@example.org",), (b".a\r\n.b\r\n",))
+        ]
+
+    def test_what_follows_the_content_waits_for_its_answer(self, talk: Start) -> None:
+        it = talk().hello()
+        it.say(self.DATA)
+        [_] = it.protocol.receive_data(b"text\r\n.\r\nQUIT\r\n")
+
+        assert it.protocol.data_to_send() == b""
+        assert [type(each) for each in it.protocol.reply(OK)] == [Quit]
+        assert code(it.protocol.data_to_send()) == [250, 221]
+
+    def test_only_where_a_mail_may_begin(self, talk: Start) -> None:
+        it = talk()
+        assert it.protocol.opening(self.DATA) is None
+        it.hello()
+        opening = it.protocol.opening(self.DATA)
+        assert opening is not None
+        it.say("MAIL FROM:<ann@example.com>")
+
+        assert it.protocol.opening(self.DATA) is None
+        with pytest.raises(UsageError, match="no mail can be opened in state MAIL"):
+            it.protocol.open(opening)
+
+    def test_never_within_what_is_passed_over(self, talk: Start) -> None:
+        it = talk().hello()
+        it.say(b"x" * 2000)
+
+        assert it.protocol.opening(self.DATA) is None
+        assert code(it.say(self.DATA)) == [503, 503]
+
+    def test_never_behind_the_beginning_of_a_line(self, talk: Start) -> None:
+        it = talk().hello()
+        it.say(b"NOOP ")
+
+        assert it.protocol.opening(self.DATA) is None

@@ -1,0 +1,158 @@
+"""Lines without a record: the same bytes, to the same ears."""
+
+from __future__ import annotations
+
+import io
+import logging
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from monsal.logline import tell
+from monsal.logs import JsonFormatter, TextFormatter, set_up_logging
+
+FACTS = {"action": "turn", "message_id": "<1@x>", "conversation": "ann@x", "row": 7, "rows": (1, 2), "none": None}
+
+
+@pytest.fixture(autouse=True)
+def moment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A moment that stays."""
+    monkeypatch.setattr(time, "time", lambda: 1_700_000_000.25)
+
+
+@contextmanager
+def a_logger() -> Iterator[logging.Logger]:
+    """A logger below a root as it is in a fresh process; put back afterwards."""
+    root = logging.getLogger()
+    handlers, level, library = root.handlers[:], root.level, logging.getLogger("asyncio").level
+    root.handlers[:] = []
+    mine = logging.getLogger("monsal.test_logline")
+    try:
+        yield mine
+    finally:
+        mine.handlers[:], mine.filters[:], mine.propagate = [], [], True
+        root.handlers[:] = handlers
+        root.setLevel(level)
+        logging.getLogger("asyncio").setLevel(library)
+
+
+@pytest.mark.parametrize("process", ["", "worker[7]"])
+@pytest.mark.parametrize("form", ["text", "json"])
+@pytest.mark.parametrize("text", ["it went", "50 % done", "first\r\nsecond\n", "a \x1b[31m b\u2028", "", "\n"])
+def test_a_line_has_the_bytes_of_a_record(text: str, form: str, process: str) -> None:
+    with a_logger() as log:
+        stream = io.StringIO()
+        set_up_logging(form, stream=stream, process=process)
+        log.info("%s: %s", text, 3, extra=FACTS)
+        log.info(text, extra=FACTS)
+        by_record = stream.getvalue()
+        stream.truncate(stream.seek(0))
+        tell(log, "%s: %s", text, 3, facts=FACTS)
+        tell(log, text, facts=FACTS)
+        assert stream.getvalue() == by_record
+        assert ("worker" in by_record) == bool(process)
+
+
+@given(st.text(), st.dictionaries(st.sampled_from(["action", "row", "peer"]), st.text() | st.none() | st.integers()))
+def test_what_is_said_of_a_line_is_what_is_said_of_its_record(text: str, facts: dict[str, Any]) -> None:
+    made = logging.makeLogRecord({"name": "monsal.x", "msg": "%s", "args": (text,), "levelname": "INFO", **facts})
+    for form in (TextFormatter(), JsonFormatter()):
+        assert form.line(made.created, "INFO", "monsal.x", text, facts) == form.format(made)
+
+
+class Ear(logging.Handler):
+    def __init__(self) -> None:
+        super().__init__()
+        self.heard: list[logging.LogRecord] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.heard.append(record)
+
+
+@pytest.mark.parametrize("where", ["monsal.test_logline", "monsal", ""])
+def test_another_handler_hears_of_it_as_ever(where: str) -> None:
+    with a_logger() as log:
+        stream, ear = io.StringIO(), Ear()
+        set_up_logging(stream=stream)
+        logger = logging.getLogger(where)
+        logger.addHandler(ear)
+        try:
+            tell(log, "it %s", "went", facts=FACTS)
+        finally:
+            logger.removeHandler(ear)
+        assert [record.getMessage() for record in ear.heard] == ["it went"]
+        assert vars(ear.heard[0])["row"] == 7
+        assert len(stream.getvalue().splitlines()) == 1
+
+
+def with_a_filter(log: logging.Logger) -> None:
+    log.addFilter(lambda record: False)
+
+
+def with_a_filter_of_the_handler(log: logging.Logger) -> None:
+    logging.getLogger().handlers[0].addFilter(lambda record: False)
+
+
+def with_a_level_of_the_handler(log: logging.Logger) -> None:
+    logging.getLogger().handlers[0].setLevel(logging.WARNING)
+
+
+def with_a_level(log: logging.Logger) -> None:
+    logging.getLogger().setLevel(logging.WARNING)
+
+
+def to_nobody(log: logging.Logger) -> None:
+    log.propagate = False
+    log.addHandler(logging.NullHandler())
+
+
+@pytest.mark.parametrize(
+    "silence", [with_a_filter, with_a_filter_of_the_handler, with_a_level_of_the_handler, with_a_level, to_nobody]
+)
+def test_what_no_record_would_say_is_not_said(silence: Callable[[logging.Logger], None]) -> None:
+    with a_logger() as log:
+        stream = io.StringIO()
+        set_up_logging(stream=stream)
+        silence(log)
+        tell(log, "it went", facts=FACTS)
+        log.info("it went", extra=FACTS)
+        assert stream.getvalue() == ""
+
+
+def test_a_formatter_of_the_application_gets_its_record() -> None:
+    with a_logger() as log:
+        stream = io.StringIO()
+        set_up_logging(stream=stream)
+        logging.getLogger().handlers[0].setFormatter(logging.Formatter("%(levelname)s|%(message)s|%(row)d"))
+        tell(log, "it %s", "went", facts=FACTS)
+        assert stream.getvalue() == "INFO|it went|7\n"
+
+
+def test_records_of_the_applications_own_kind_are_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[str] = []
+
+    def factory(*args: Any, **kwargs: Any) -> logging.LogRecord:
+        made.append("one")
+        return logging.LogRecord(*args, **kwargs)
+
+    with a_logger() as log:
+        stream = io.StringIO()
+        set_up_logging(stream=stream)
+        monkeypatch.setattr(logging, "_logRecordFactory", factory)
+        tell(log, "it went", facts=FACTS)
+        assert made == ["one"]
+        assert "it went" in stream.getvalue()
+
+
+def test_a_stream_that_takes_nothing_stops_nobody(capsys: pytest.CaptureFixture[str]) -> None:
+    with a_logger() as log:
+        stream = io.StringIO()
+        set_up_logging(stream=stream)
+        stream.close()
+        tell(log, "it went", facts=FACTS)
+        assert "it went" in capsys.readouterr().err

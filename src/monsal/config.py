@@ -8,7 +8,6 @@ Reading is all that happens here; nothing is opened or created.
 
 from __future__ import annotations
 
-import difflib
 import ipaddress
 import os
 import re
@@ -249,6 +248,9 @@ def _environment_layer(environ: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _nearest(name: str) -> str | None:
+    # Not before: nearly always all names are right.
+    import difflib
+
     found = difflib.get_close_matches(name.lower().replace("-", "_"), _FIELDS, n=1, cutoff=0.7)
     return found[0] if found else None
 

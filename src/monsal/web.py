@@ -21,11 +21,12 @@ from monsal.config import Settings
 from monsal.conversation import Entrance
 from monsal.errors import ConfigError
 from monsal.gates import certificate_of
-from monsal.http import HttpSettings, Mount, Mounts
 from monsal.ingress import Doors
 from monsal.ingress.limits import peer_of, usable_connections
 
 if TYPE_CHECKING:
+    # Not before there is an address for it: most applications have none, and are there sooner.
+    from monsal.http import HttpSettings, Mount, Mounts
     from monsal.http.serving import HttpServer
 
 __all__ = ["Web", "WebStatistics", "check_web", "mounts_of"]
@@ -50,15 +51,21 @@ def check_web(mounts: Sequence[Mount], settings: Settings) -> None:
         return
     if any(find_spec(name) is None for name in ("uvicorn", "h11")):
         raise ConfigError("the setting http needs the extra `http`: pip install 'monsal[http]'")
+    from monsal.http import HttpSettings, Mounts
+
     Mounts(mounts, HttpSettings())
 
 
 def mounts_of(mounts: Sequence[Mount], settings: Settings, entrance: Entrance) -> Mounts:
     """All mounted applications as one, which bring mail in by `entrance`. Raises ConfigError."""
+    from monsal.http import Mounts
+
     return Mounts(mounts, _bounds(settings), enter=entrance.enter)
 
 
 def _bounds(settings: Settings, sharing: int = 1) -> HttpSettings:
+    from monsal.http import HttpSettings
+
     return HttpSettings(
         deadline=settings.deadline,
         max_connections=usable_connections(settings.max_connections, sharing),

@@ -98,13 +98,14 @@ class CaptureRelay:
 
     def _write(self, mail: RelayMail, recipient: str, body: bytes) -> Outcome:
         name = _name(mail.message_id, recipient)
-        partial = self.directory / "tmp" / name
-        with partial.open("wb") as file:
+        # No Path of each: it would intern the name, and the table of such texts only ever grows.
+        partial = os.path.join(self.directory, "tmp", name)
+        with open(partial, "wb") as file:
             file.write(_envelope(mail.sender, recipient))
             file.write(body)
             file.flush()
             os.fsync(file.fileno())
-        partial.replace(self.directory / "new" / name)
+        os.replace(partial, os.path.join(self.directory, "new", name))
         return Delivered(f"filed as {name}")
 
 

@@ -82,7 +82,6 @@ async def _accept(directory: Path, over: asyncio.Event, settings: EngineSettings
     spool, store = await _spool(directory, settings)
     ingress = SmtpIngress("smtp://127.0.0.1:0", spool)
     await ingress.start()
-    collect_seldom()  # as `monsal run` does
     _announce(int(ingress.addresses[0].rpartition(":")[2]))
     await over.wait()
     await ingress.stop(5.0)
@@ -142,6 +141,8 @@ def main(arguments: Sequence[str]) -> int:
     async def body() -> None:
         over = asyncio.Event()
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, over.set)
+        # As `monsal run` does; for the peers as well, so that what is compared is the way of a mail.
+        collect_seldom()
         await SERVERS[name](Path(directory), over)
 
     import uvloop

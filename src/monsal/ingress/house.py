@@ -80,11 +80,14 @@ class Turns:
             self._brought = 0
             self._loop.call_later(min(max(2 * took, _SHORTEST_REST), _LONGEST_REST), self._next)
             return
-        self._waiting.popleft().go_on()
-        if self._waiting:
-            self._loop.call_soon(self._next)
-        else:
-            self._planned = False
+        try:
+            self._waiting.popleft().go_on()
+        finally:
+            # If one fails, the others must not rest for ever.
+            if self._waiting:
+                self._loop.call_soon(self._next)
+            else:
+                self._planned = False
 
 
 class House(Protocol):

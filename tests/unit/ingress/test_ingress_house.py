@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import pytest
+
 from monsal.ingress.house import Turns
 
 _PIECE = 256 * 1024
@@ -139,3 +141,32 @@ def test_who_brings_nothing_more_is_not_asked_again() -> None:
     turns.wait(Last(), 20_000)
     loop.turn()
     assert len(asked) == 2
+
+
+class Broken:
+    """A connection whose transport does not let it go on."""
+
+    def go_on(self) -> None:
+        raise RuntimeError("the transport is closed")
+
+
+def test_one_that_fails_keeps_nobody_else_resting() -> None:
+    loop, read = FakeLoop(), list[str]()
+    turns = Turns(loop, lambda: 0.0)  # type: ignore[arg-type]  # all of a loop that it needs
+    turns.wait(Broken(), 1)
+    turns.wait(Sender(turns, "a", read), 1)
+
+    with pytest.raises(RuntimeError, match="closed"):
+        loop.turn()
+    loop.turn()
+    assert read == ["a"]
+
+    # The last of those that wait, too.
+    loop, read = FakeLoop(), []
+    turns = Turns(loop, lambda: 0.0)  # type: ignore[arg-type]  # all of a loop that it needs
+    turns.wait(Broken(), 1)
+    with pytest.raises(RuntimeError, match="closed"):
+        loop.turn()
+    turns.wait(Sender(turns, "b", read), 1)
+    loop.turn()
+    assert read == ["b"]

@@ -15,7 +15,10 @@ _LARGE: Final = 128 * 1024
 
 
 class Digests:
-    """Takes digests for one loop. Of large messages one at a time, so that they never have more than one thread."""
+    """Takes digests for one loop; of large messages one at a time, so that they do not take all processors.
+
+    One that is given up meanwhile is still taken to its end, some milliseconds long, beside the next.
+    """
 
     __slots__ = ("_turn",)
 

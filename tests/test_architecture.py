@@ -29,6 +29,7 @@ ROOMS = {
     "clock": (0, 1),
     "forks": (0, 1),
     "ids": (0, 1),
+    "late": (0, 1),
     "logline": (0, 1),
     "mail": (1, 0),
     "smtp": (1, 0),

@@ -99,12 +99,13 @@ class Passage:
         except _FencedError:
             self.around.counts.fenced += 1
             log.warning("a turn came too late: its lease was lost", extra=self._ids("fenced"))
+        finally:
+            self.failures.clear()  # their errors have frames, and these may have this passage
 
     # -- the kinds of rows --------------------------------------------------------------------------------------
 
     async def _mail(self) -> None:
-        arrived = self.around.budget.arrived(canonical(self.row.correspondent), self.row.received)
-        self.quick = max(self.quick, arrived)
+        self.quick = max(self.quick, self.around.budget.arrived(canonical(self.row.correspondent), self.row.received))
         self.matches = tuple(self.table.match(self.row.recipient))
         if self.table.capable and self.matches:
             self.matches, refusal = self.proving.screen(self.matches)

@@ -41,6 +41,8 @@ def failed(error: BaseException, *, without: str) -> Outcome:
 
 def refused(error: StatementError) -> Outcome:
     """A statement of the turn that the database refused, as the failure of its handler."""
+    # Its frames are ours, say nothing to the author of a handler, and would keep the message as long as they are kept.
+    error.__traceback__ = None
     text = f"{type(error).__name__}: {error}"
     return Outcome(error=error, detail=f"{text}\n", text=text)
 

@@ -90,9 +90,23 @@ class _Job:
         self.home: _HandlerLoop | None = None
         self.slot = -1
 
+    def let_go(self) -> None:
+        """Let go of what the call was made of, once it has ended.
+
+        An error has the frames that it came through, and these have the job: it would be kept with its message, of any
+        size, until Python looks for circles. A thread without work would keep its last one.
+        """
+        self.function = self.finish = _nothing
+        self.turn = self.outcome = None
+        del self.future
+
     @property
     def name(self) -> str:
         return self.turn.handler if self.turn is not None else self.what or "what a handler rests on"
+
+
+def _nothing(*_: object) -> None:
+    """Stands for a call that has ended."""
 
 
 class Runner:
@@ -172,7 +186,9 @@ class Runner:
         loop = self._loop
         assert loop is not None
         job = _Job(turn, function, finish, deadline, what=what, row=row)
-        job.future = loop.create_future()
+        future: asyncio.Future[Outcome] = loop.create_future()
+        job.future = future
+        name = job.name
         self._running.add(job)
         if self._watch is None:
             self._watch = loop.call_later(min(1.0, deadline), self._check_deadlines)
@@ -181,13 +197,13 @@ class Runner:
         else:
             self._crew.put(job)
         try:
-            outcome = await job.future
+            outcome = await future
         except asyncio.CancelledError:
             if turn is None:
                 self._abandon(job)
             raise
         if job.expired:
-            error = DeadlineExceeded(f"{job.name} ran longer than its deadline of {deadline:g} s")
+            error = DeadlineExceeded(f"{name} ran longer than its deadline of {deadline:g} s")
             return Outcome(error=error, detail=f"{type(error).__name__}: {error}\n{outcome.detail}")
         return outcome
 
@@ -262,9 +278,11 @@ class Runner:
         for job in jobs:
             self._running.discard(job)
             self._stuck -= job.expired
-            if not job.future.done():
-                assert job.outcome is not None
-                job.future.set_result(job.outcome)
+            future, outcome = job.future, job.outcome
+            job.let_go()
+            if not future.done():
+                assert outcome is not None
+                future.set_result(outcome)
 
     def _handler_loop(self) -> _HandlerLoop:
         if self._handlers is None:

@@ -8,6 +8,7 @@ from typing import Any
 
 from monsal.clock import Clock
 from monsal.conversation.capabilities import Capabilities
+from monsal.conversation.circles import Circles
 from monsal.conversation.confirming import Confirming, Questions
 from monsal.conversation.context import TurnTools
 from monsal.conversation.orphans import UnknownState
@@ -57,4 +58,5 @@ class Surroundings:
     sign: Sign | None = None
     states: Any = None
     counts: Counts = field(default_factory=Counts)
+    circles: Circles = field(default_factory=Circles)
     questions: Questions = field(default_factory=Questions)

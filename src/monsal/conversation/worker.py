@@ -221,7 +221,7 @@ class Worker:
             if row.kills:
                 await self._process_suspect(row)
             else:
-                await passage_of(row, self._around).run()
+                await self._pass(row)
         except StoreError as error:
             # Nothing was committed: the row is still in the store and is claimed again.
             log.error(
@@ -242,6 +242,13 @@ class Worker:
                 del self._by_key[row.lease_key]
             self._wake.set()
 
+    async def _pass(self, row: Claimed) -> None:
+        passage = passage_of(row, self._around)
+        try:
+            await passage.run()
+        finally:
+            self._around.circles.may_hold(passage.message.held)
+
     async def _process_suspect(self, row: Claimed) -> None:
         """Handle a row that ran when a process was killed: one such at a time, so that the next kill names its cause.
 
@@ -250,10 +257,10 @@ class Worker:
         try:
             await asyncio.wait_for(self._suspects.acquire(), self._settings.deadline + 5.0)
         except TimeoutError:
-            await passage_of(row, self._around).run()
+            await self._pass(row)
             return
         try:
-            await passage_of(row, self._around).run()
+            await self._pass(row)
         finally:
             self._suspects.release()
 

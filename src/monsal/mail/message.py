@@ -91,6 +91,11 @@ class Message(Fields):
         return self._raw
 
     @property
+    def held(self) -> int:
+        """Octets of the message that are in memory now; one that is in a file is read when it is first needed."""
+        return len(self._raw) if isinstance(self._raw, bytes) else 0
+
+    @property
     def envelope_sender(self) -> str | None:
         return None if self.envelope is None else self.envelope.sender
 

@@ -270,10 +270,9 @@ class Core:
         except BaseException as error:
             if not data.is_sound:
                 self._break(error)
-            if isinstance(error, Exception):
-                ours = as_ours(error) if data.is_sound else StoreUnavailable(self._why)
-                if ours is not error:
-                    raise ours from error
+            if isinstance(error, Exception) and not (data.is_sound and as_ours(error) is error):
+                # It gets no name here: its cause knows this frame, and both would be kept in a circle.
+                raise (as_ours(error) if data.is_sound else StoreUnavailable(self._why)) from error
             raise
         self._after(data)
         if self.data is not data:

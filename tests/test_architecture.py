@@ -31,6 +31,7 @@ ROOMS = {
     "ids": (0, 1),
     "late": (0, 1),
     "logline": (0, 1),
+    "loops": (0, 1),
     "mail": (1, 0),
     "smtp": (1, 0),
     "wire": (1, 0),

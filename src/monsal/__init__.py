@@ -6,7 +6,7 @@
     conversation                      F3  one turn, one commit
     store  bus                        F2  the one durable thing; the life of the process
     mail  smtp  wire  routing         F1  pure: no socket, clock or await
-    errors  address  backoff  clock  forks  ids  late  logline    F0
+    errors  address  backoff  clock  forks  ids  late  logline  loops    F0
 
 Imports go down only; a test holds that. Importing does nothing: names come when they are first asked for (PEP 562).
 Start reading at `app.py`, or follow one message through `ARCHITECTURE.md`.

@@ -10,7 +10,6 @@ from typing import Any, Final, cast
 from monsal.ingress.answers import ask_accepts, hand_over, screen
 from monsal.ingress.base import Screening
 from monsal.ingress.house import House
-from monsal.ingress.listen import display_address
 from monsal.ingress.visitor import Visitor
 from monsal.smtp.events import (
     Closing,
@@ -35,6 +34,7 @@ from monsal.smtp.replies import (
     Reply,
 )
 from monsal.smtp.states import ASKED_STATES, COMMAND_STATES, CONTENT_STATES, SessionState
+from monsal.transport.address import display_address
 
 __all__: list[str] = []
 

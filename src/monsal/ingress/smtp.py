@@ -24,13 +24,13 @@ from monsal.ingress.limits import IngressSettings, MemoryBudget, PeerLimits, pee
 from monsal.ingress.listen import (
     BACKLOG,
     Bind,
-    display_address,
     listening_sockets,
     parse_bind,
-    remove_socket_file,
 )
 from monsal.smtp.replies import SHUTTING_DOWN, TOO_MANY_CONNECTIONS, Reply
 from monsal.smtp.settings import ServerSettings
+from monsal.transport.address import display_address
+from monsal.transport.unix import remove_socket_file
 
 __all__ = ["LmtpIngress", "SmtpIngress"]
 

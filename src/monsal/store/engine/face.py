@@ -354,8 +354,8 @@ def _ledger(data: Data) -> dict[Source, Ledger]:
 
 def _rows(data: Data, what: What, limit: int) -> list[Mapping[str, Any]]:
     running = data.sending if what == "outbox" else data.schedule.running_rows() if what == "queue" else ()
-    return looking.rows(data.db, what, limit, running)
+    return looking.rows(data.whole(), what, limit, running)
 
 
 def _dead_detail(data: Data, row: int) -> Mapping[str, Any] | None:
-    return looking.dead_detail(data.db, row, data.bodies)
+    return looking.dead_detail(data.whole(), row, data.bodies)

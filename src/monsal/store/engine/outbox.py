@@ -28,10 +28,11 @@ def take_outgoing(data: Data, limit: int, now: float) -> list[Outgoing]:
     sending = data.sending
     # Those being sent are the oldest, so the scan steps over no more rows than there are of them; it reads the index
     # alone, because they may be several hundred.
-    due = data.select(_DUE, (now, data.durable_mail, limit + len(sending)))
+    # What pends concerns none of these rows: they are on the disk, and `settle` writes at once.
+    due = data.select_stored(_DUE, (now, data.durable_mail, limit + len(sending)))
     free = [row for (row,) in due if row not in sending][:limit]
     by_mail: dict[int, list[tuple[Any, ...]]] = {}
-    for found in data.select(_READ_DUE, (_array(free),)) if free else ():
+    for found in data.select_stored(_READ_DUE, (_array(free),)) if free else ():
         by_mail.setdefault(found[2], []).append(found)
     taken: list[Outgoing] = []
     bodies = _bodies(data, by_mail)
@@ -73,7 +74,7 @@ def _bodies(data: Data, mails: Iterable[int]) -> dict[int, bytes | Path]:
         else:
             absent.append(mail)
     if absent:
-        for mail, raw, file in data.select(_READ_BODIES, (_array(absent),)):
+        for mail, raw, file in data.select_stored(_READ_BODIES, (_array(absent),)):
             found[mail] = data.bodies.path(file) if file is not None and data.bodies is not None else raw or b""
     return found
 
@@ -87,7 +88,7 @@ def _next_due(data: Data, now: float) -> float:
     """When the first row that is not being sent is due, all that are due now having been taken."""
     if data.outbox_counts[OUT_WAITING] + data.outbox_counts[OUT_DEFERRED] == len(data.sending):
         return float("inf")
-    found = data.select(_NEXT_DUE, (now, data.durable_mail, 1 + len(data.sending)))
+    found = data.select_stored(_NEXT_DUE, (now, data.durable_mail, 1 + len(data.sending)))
     for due, row in found:
         if row not in data.sending:
             return float(due)
@@ -119,7 +120,7 @@ def settle(data: Data, results: Sequence[Settled]) -> None:
         if result.report is not None and after == OUT_FAILED:
             reports.append(result)
     if writes or ended:
-        data.begin()
+        data.open_group()
         if ended:
             data.write_all(_END, ended)
         for sql, params in writes:

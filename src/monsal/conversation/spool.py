@@ -25,6 +25,7 @@ from monsal.logline import tell
 from monsal.mail import Envelope, Glance, first_bytes, glance
 from monsal.routing import Router
 from monsal.smtp.replies import NO_ROUTES, TOO_MANY_HOPS, UNKNOWN_RECIPIENT, Refused, Reply
+from monsal.store.coming import Coming, Waits
 from monsal.store.contract import Accept, Receipt, Recipient, Source, Store
 
 __all__ = ["BOUNCE_ADDRESS", "NOBODY", "CallMark", "Spool", "SpoolSettings", "SpoolStatistics", "is_postmaster"]
@@ -90,6 +91,8 @@ class Spool:
         self._digests = Digests()
         #: Of queues that have one row each.
         self._names = running_tokens()
+        #: Where an ingress announces mail; not all stores wait for it.
+        self.coming = store.coming if isinstance(store, Waits) else Coming()
         self._messages = self._rows = self._duplicates = self._loops = 0
 
     def statistics(self) -> SpoolStatistics:

@@ -14,6 +14,7 @@ from monsal.ingress.gate import Gate
 from monsal.ingress.limits import IngressSettings, MemoryBudget
 from monsal.smtp.replies import Reply
 from monsal.smtp.settings import ServerSettings
+from monsal.store.coming import Coming
 
 __all__: list[str] = []
 
@@ -99,6 +100,7 @@ class House(Protocol):
     gate: Gate
     budget: MemoryBudget
     counters: Counters
+    coming: Coming
     stopping: bool
     loop: asyncio.AbstractEventLoop
     tasks: set[asyncio.Task[None] | None]

@@ -29,6 +29,7 @@ from monsal.ingress.listen import (
 )
 from monsal.smtp.replies import SHUTTING_DOWN, TOO_MANY_CONNECTIONS, Reply
 from monsal.smtp.settings import ServerSettings
+from monsal.store.coming import Coming, Waits
 from monsal.transport.address import display_address
 from monsal.transport.unix import remove_socket_file
 
@@ -71,6 +72,7 @@ class SmtpIngress:
         )
         self.budget = budget or MemoryBudget(self.settings.max_memory)
         self.counters = Counters()
+        self.coming = intake.coming if isinstance(intake, Waits) else Coming()
         self.stopping = False
         self.loop: asyncio.AbstractEventLoop
         self.turns: Turns

@@ -4,7 +4,8 @@ The connection and everything in `Data` has one owner at a time: the loop, or th
 
     an operation comes in      the loop applies it at once if it owns the store, else it queues
     end of the loop's turn     operations that must be durable wait: the group is flushed, unless the loop is busy and
-                               this turn brought more (gathering.py). On the loop's own thread if it is a single one
+                               this turn brought more, or mails were announced that are about to come, for `window` at
+                               most (gathering.py, coming.py). On the loop's own thread if it is a single one
                                and the disk is quick (a hop to a thread costs more), else by the thread; what comes in
                                meanwhile is the next group (group commit)
     only turns were applied    nobody waits: they are flushed at once when the store was idle, or for a lone one with a
@@ -37,7 +38,7 @@ from monsal.store.engine.data import Data, Locked
 from monsal.store.engine.database import foreign_error
 from monsal.store.engine.gathering import Gathering
 from monsal.store.engine.hand import Checkpointer, Hand, checkpoint, flush
-from monsal.store.engine.opening import Lost, close_place, open_place, recover
+from monsal.store.engine.opening import Lost, close_place, open_by, recover
 from monsal.store.engine.operation import (
     APPLIED,
     ASIDE,
@@ -52,6 +53,7 @@ from monsal.store.engine.operation import (
     deliver,
     fail,
     refuse,
+    unattended,
 )
 from monsal.store.engine.place import EngineSettings, Place
 from monsal.store.engine.reading import Reader, nothing, read_here
@@ -89,7 +91,9 @@ class Core:
         self._waiting: Waiting = []
         self._planned = False
         self._timer: asyncio.TimerHandle | None = None
-        self._group = Gathering(settings)
+        # May be of an earlier group: then it is too soon, and looked at again.
+        self._alarm: asyncio.TimerHandle | None = None
+        self.group = self._group = Gathering(settings)
         self._lost: Lost | None = None
         self._operations = self._recoveries = 0
 
@@ -107,18 +111,11 @@ class Core:
         self.work.forget()
         self.mail.forget()
         self._hand = Hand(self._loop, "monsal-store" if self._threaded else None)
-        opened: list[tuple[Data, float]] = []
         try:
-            await self._hand.ask(lambda: opened.append(open_place(self._place, self._settings)))
+            data, flush_seconds = await open_by(self._hand, self._place, self._settings)
         except BaseException:
             self._is_open = False
-            with self._place.guard.stopped():  # who gave up does not wait for a statement of the application's
-                self._hand.stop()
-            # If it was the caller who gave up, the thread may have got there.
-            for data, _ in opened:
-                close_place(self._place, data)
             raise
-        data, flush_seconds = opened[0]
         self._group.start(flush_seconds)
         self._operations = self._recoveries = 0
         self._install(data)
@@ -177,9 +174,10 @@ class Core:
         return data
 
     def _stop_timer(self) -> None:
-        timer, self._timer = self._timer, None
-        if timer is not None:
-            timer.cancel()
+        for timer in (self._timer, self._alarm):
+            if timer is not None:
+                timer.cancel()
+        self._timer = self._alarm = None
 
     def _leave(self, data: Data | None) -> None:
         self._stop_others()
@@ -252,13 +250,8 @@ class Core:
     def afterwards(self, function: Callable[..., Any], *arguments: Any) -> None:
         """Do an operation whose result nobody awaits, before all that queues."""
         if self.data is not None:
-            self._queue.appendleft(Operation(APPLIED, function, arguments, self._unattended()))
+            self._queue.appendleft(Operation(APPLIED, function, arguments, unattended(self._loop)))
             self._plan()
-
-    def _unattended(self) -> asyncio.Future[Any]:
-        waiter: asyncio.Future[Any] = self._loop.create_future()
-        waiter.add_done_callback(lambda done: done.cancelled() or done.exception())
-        return waiter
 
     def _apply(self, function: Callable[..., T], arguments: tuple[Any, ...]) -> T:
         """Do an operation on the loop, which owns the store. Raises what it raises, as ours."""
@@ -320,10 +313,16 @@ class Core:
             self._answer_waiting()
         elif not self._waiting:
             self._flush_soon(data)
-        elif self._group.goes_on(monotonic()):
+        elif self._group.goes_on(now := monotonic()):
             self._plan()
+        elif rest := self._group.waits(now):
+            self._alarm = self._alarm or self._loop.call_later(rest, self._alarmed)
         else:
             self._flush(data)
+
+    def _alarmed(self) -> None:
+        self._alarm = None
+        self._turn()
 
     def _drain(self) -> None:
         room = self._settings.group_limit
@@ -427,7 +426,8 @@ class Core:
                 self._break(error)
             else:
                 self._flushed(data, seconds)
-                self._turn()
+                # Those who were answered announce their next mail first.
+                self._plan()
 
         self._hand.do(partial(flush, data), done)
 
@@ -438,7 +438,7 @@ class Core:
         self._tell_mail(data)
         if self._checkpointer is not None and self._checkpointer.after_flush(data.wal_pages):
             # Before all that queues: it cannot be done while a transaction is open.
-            self._queue.appendleft(Operation(ASIDE, checkpoint, (), self._unattended()))
+            self._queue.appendleft(Operation(ASIDE, checkpoint, (), unattended(self._loop)))
             self._plan()
 
     def _answer_waiting(self) -> None:

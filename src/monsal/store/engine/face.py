@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from monsal.errors import StoreUnavailable
 from monsal.store.bounced import SentMail
+from monsal.store.coming import Coming
 from monsal.store.contract import (
     Accept,
     Capabilities,
@@ -77,6 +78,11 @@ class SqlStore:
     def _note_opening(self) -> None:
         if (data := self._core.data) is not None:
             self._secret, self._epoch = data.secret, data.epoch
+
+    @property
+    def coming(self) -> Coming:
+        """Where mails are announced for which a group waits."""
+        return self._core.group.coming
 
     def statistics(self) -> StoreStatistics:
         """Figures about the engine, for people."""

@@ -26,6 +26,7 @@ __all__ = [
     "deliver",
     "fail",
     "refuse",
+    "unattended",
 ]
 
 Undo = Callable[[Data, Any], None]
@@ -86,3 +87,10 @@ def refuse(waiter: asyncio.Future[Any], error: Exception) -> None:
     """Give a caller an error, if it still waits."""
     if not waiter.done():
         waiter.set_exception(error)
+
+
+def unattended(loop: asyncio.AbstractEventLoop) -> asyncio.Future[Any]:
+    """What waits for an operation whose answer nobody wants."""
+    waiter: asyncio.Future[Any] = loop.create_future()
+    waiter.add_done_callback(lambda done: done.cancelled() or done.exception())
+    return waiter

@@ -7,7 +7,7 @@ disk all of it is thrown away and read anew.
 
 from __future__ import annotations
 
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -20,13 +20,14 @@ from monsal.store.engine.bodies import BodyFiles
 from monsal.store.engine.cache import StateCache
 from monsal.store.engine.codes import DEAD, DONE, DROPPED, HELD, WAITING
 from monsal.store.engine.database import PATIENCE, Guard, is_own_fault, select
+from monsal.store.engine.fresh import FreshMail
 from monsal.store.engine.pending import Pending
 from monsal.store.engine.place import EngineSettings, Place
 from monsal.store.engine.schedule import Head, Schedule
 from monsal.store.engine.suppressed import Suppressed
 from monsal.store.engine.text import load_text, store_text
 
-__all__ = ["Counters", "Data", "Fresh", "FreshBodies", "Locked", "Tally", "flushed_group"]
+__all__ = ["Counters", "Data", "Fresh", "Locked", "Tally", "flushed_group"]
 
 _NEVER = float("inf")
 
@@ -106,34 +107,6 @@ class Fresh:
         return found
 
 
-class FreshBodies:
-    """Bodies of mails that turns sent lately, so that the outbox need not read them back; bounded.
-
-    A body never changes once it has its id, and what is forgotten is read. The oldest is forgotten first: it may be of
-    a mail that nobody will take any more.
-    """
-
-    __slots__ = ("_bodies", "_left")
-
-    def __init__(self, limit: int) -> None:
-        self._left = limit
-        # A plain dict gets slow at its beginning when the oldest is taken from it again and again.
-        self._bodies: OrderedDict[int, bytes] = OrderedDict()
-
-    def put(self, mail: int, body: bytes) -> None:
-        self._left -= len(body)
-        self._bodies[mail] = body
-        while self._left < 0:
-            _, oldest = self._bodies.popitem(last=False)
-            self._left += len(oldest)
-
-    def pop(self, mail: int) -> bytes | None:
-        body = self._bodies.pop(mail, None)
-        if body is not None:
-            self._left += len(body)
-        return body
-
-
 class Data:
     """The open store. `load` makes one."""
 
@@ -151,7 +124,7 @@ class Data:
         self.schedule = Schedule()
         self.states = StateCache(settings.cached_states)
         self.fresh = Fresh(settings.fresh_bytes)
-        self.fresh_bodies = FreshBodies(settings.fresh_bytes)
+        self.fresh_mail = FreshMail(settings.fresh_bytes)
         self.suppressed = Suppressed()
         self.counters = Counters(0, 0, 0, 0, 0)
         self.ledger = Tally([])
@@ -163,8 +136,8 @@ class Data:
         self.sending: dict[int, int] = {}
         #: Outgoing rows up to this id are on the disk.
         self.durable_mail = 0
-        #: No timer, no message that stands aside, and no outgoing row that is not being sent, is due before these; they
-        #: may be too early.
+        #: No timer, no message that stands aside, and no outgoing row that is neither being sent nor in `fresh_mail`,
+        #: is due before these; they may be too early.
         self.next_timer = _NEVER
         self.next_mail = _NEVER
         #: The same for rows that are not on the disk yet.
@@ -292,7 +265,7 @@ class Data:
     @property
     def has_undurable_mail(self) -> bool:
         """Whether the open group has mail that may be sent once the disk has it."""
-        return self.undurable_mail != _NEVER
+        return self.counters.mail > self.durable_mail
 
     def seal(self) -> None:
         """Write what pends, the counters and the number of the group: what is to be committed is then complete."""
@@ -312,7 +285,7 @@ class Data:
         """Flush the group that was sealed. Blocks until the disk has it (P1)."""
         self.write("COMMIT")
         self.dirty = False
-        if self.counters.mail > self.durable_mail:
+        if self.has_undurable_mail:
             self.durable_mail = self.counters.mail
             self.next_mail = min(self.next_mail, self.undurable_mail)
             self.undurable_mail = _NEVER

@@ -195,7 +195,8 @@ class SqlStore:
 
     def next_outgoing(self) -> float | None:
         data = self._core.data
-        return None if data is None or data.next_mail == float("inf") else data.next_mail
+        due = float("inf") if data is None else outbox.next_due(data)
+        return None if due == float("inf") else due
 
     async def settle(self, results: Sequence[Settled]) -> None:
         await self._core.run(DURABLE, outbox.settle, tuple(results))

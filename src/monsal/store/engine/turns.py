@@ -17,6 +17,7 @@ from monsal.store.contract import (
     Conflict,
     Expected,
     Fenced,
+    Outgoing,
     OutgoingMail,
     SetTimer,
     StateChange,
@@ -54,16 +55,13 @@ def commit(data: Data, turn: TurnCommit, files: dict[str, Filed]) -> CommitResul
     stale = _stale(data, turn.expected)
     if stale or is_refused(data, turn):
         return Conflict(stale)
-    body = data.counters.body
+    last_body, last_mail = data.counters.body, data.counters.mail
     rows = Pending()
     number, values = _plan(data, turn, files, rows)
     if turn.statements:
         _run_statements(data, turn)
     data.let_pend(rows)
-    for mail in turn.outgoing:
-        body += 1  # as `_plan` has numbered them
-        if files.pop(mail.token, None) is None:
-            data.fresh_bodies.put(body, bytes(mail.body))
+    _post(data, turn, files, last_body, last_mail)
     remember_identity(data, turn)
     head = _head_after(data, turn, queue)
     _remember(data, turn, queue, values, head)
@@ -282,16 +280,42 @@ def _head_after(data: Data, turn: TurnCommit, queue: Queue) -> Head | None:
     return data.head(queue.key)
 
 
+def _post(data: Data, turn: TurnCommit, files: dict[str, Filed], body: int, row: int) -> None:
+    """Count the turn's mails, and keep what may leave at once for whoever takes it.
+
+    `body` and `row` are the last ids before it; `_plan` has numbered what came after them.
+    """
+    for mail in turn.outgoing:
+        body += 1
+        is_fresh = files.pop(mail.token, None) is None and mail.due <= turn.now
+        for recipient in dict.fromkeys(mail.recipients):
+            row += 1
+            if not mail.forced and data.suppressed.why(recipient, turn.now) is not None:
+                data.outgoing_moved(None, OUT_FAILED)
+                continue
+            data.outgoing_moved(None, OUT_WAITING)
+            if not is_fresh or not data.fresh_mail.put(_outgoing(turn, mail, recipient, body, row), mail.due):
+                data.undurable_mail = min(data.undurable_mail, mail.due)
+
+
+def _outgoing(turn: TurnCommit, mail: OutgoingMail, recipient: str, body: int, row: int) -> Outgoing:
+    return Outgoing(
+        id=row,
+        mail=body,
+        sender=mail.sender,
+        recipient=recipient,
+        message_id=mail.message_id,
+        attempts=0,
+        created=turn.now,
+        body=bytes(mail.body),
+    )
+
+
 def _remember(
     data: Data, turn: TurnCommit, queue: Queue, values: Mapping[StateKey, StateValue], head: Head | None
 ) -> None:
     for state, value in values.items():
         data.states.put(state, value)
-    for mail in turn.outgoing:
-        for recipient in dict.fromkeys(mail.recipients):
-            is_kept = not mail.forced and data.suppressed.why(recipient, turn.now) is not None
-            data.outgoing_moved(None, OUT_FAILED if is_kept else OUT_WAITING)
-        data.undurable_mail = min(data.undurable_mail, mail.due)
     for timer in turn.timers:
         if timer.due is not None and timer.due < data.next_timer:
             data.next_timer = timer.due

@@ -28,13 +28,22 @@ def tell(log: logging.Logger, text: str, *args: object, facts: Mapping[str, Any]
     if not log.isEnabledFor(logging.INFO):
         return
     handler = _only_handler(log)
-    if handler is None or not handler.write_line(log.name, text % args if args else text, facts):
+    said = text if handler is None or not args else _filled(text, args)
+    if handler is None or said is None or not handler.write_line(log.name, said, facts):
         log.info(text, *args, extra=facts)
+
+
+def _filled(text: str, args: tuple[object, ...]) -> str | None:
+    """The text with its arguments; None if they do not fit: a record says so, and stops nobody."""
+    try:
+        return text % args
+    except Exception:  # noqa: BLE001 - to put an argument into words can be code of anybody
+        return None
 
 
 def _only_handler(log: logging.Logger) -> LineHandler | None:
     """The one handler that hears of all that is logged there, if it is one for lines and nobody filters."""
-    if log.filters or logging.getLogRecordFactory() is not logging.LogRecord:
+    if log.filters or logging.getLogRecordFactory() is not logging.LogRecord or not _is_plain(log):
         return None
     while (parent := log.parent) is not None:
         if log.handlers or not log.propagate:
@@ -45,3 +54,8 @@ def _only_handler(log: logging.Logger) -> LineHandler | None:
         return None
     handler = handlers[0]
     return handler if isinstance(handler, LineHandler) and not handler.filters else None
+
+
+def _is_plain(log: logging.Logger) -> bool:
+    """Whether records go the way that Python sends them: who watches a program may have put in a class or a method."""
+    return type(log) is logging.Logger and getattr(logging.Logger.callHandlers, "__globals__", None) is vars(logging)

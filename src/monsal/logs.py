@@ -20,14 +20,18 @@ __all__ = ["JsonFormatter", "TextFormatter", "set_up_logging"]
 
 #: What a record carries anyway; everything else came with `extra`.
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
-#: Control characters as their escapes: what a peer sent must not make a line of its own.
-_ESCAPES = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160))} | {
+#: What ends a line for some who read it, or has what follows shown from right to left.
+_STEERS = (*range(0x200E, 0x2010), *range(0x2028, 0x202F), *range(0x2066, 0x206A))
+#: Control characters as their escapes: what a peer sent must not make a line of its own, or steer a terminal.
+_ESCAPES = {
+    **{code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160))},
+    **{code: f"\\u{code:04x}" for code in _STEERS},
     9: "\\t",
     10: "\\n",
     13: "\\r",
-    0x2028: "\\u2028",
-    0x2029: "\\u2029",
 }
+#: The same in JSON, which has escapes for the first 32 in any case.
+_JSON_ESCAPES = {code: f"\\u{code:04x}" for code in (*range(127, 160), *_STEERS)}
 
 
 class _Formatter(logging.Formatter):
@@ -119,10 +123,11 @@ class JsonFormatter(_Formatter):
         if trace:
             said["traceback"] = trace
         try:
-            return self._encoder.encode(said).decode()
+            line = self._encoder.encode(said).decode()
         except (TypeError, ValueError):
             # A key or text without a JSON form (half a surrogate pair): the line matters more than its letters.
-            return self._encoder.encode({str(name): _plain(str(value)) for name, value in said.items()}).decode()
+            line = self._encoder.encode({str(name): _plain(str(value)) for name, value in said.items()}).decode()
+        return line if line.isprintable() else line.translate(_JSON_ESCAPES)
 
 
 def _plain(text: str) -> str:

@@ -99,6 +99,23 @@ def test_a_store_that_cannot_be_read_is_told_alike(home: Path, workers: int) -> 
     assert "was destroyed" not in told.stderr
 
 
+@pytest.mark.parametrize("workers", [0, 2])
+def test_who_may_open_hardly_a_file_is_told_so_at_once(home: Path, workers: int) -> None:
+    """It hung in its start, and could not be stopped."""
+    make_application(home, QUIET)
+    command = [*monsal_command(), "run", "--dir", str(home), "--workers", str(workers)]
+    told = subprocess.run(
+        ["bash", "-c", 'ulimit -n 30; exec "$@"', "bash", *command],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert told.returncode == 69
+    assert "may open 30 files, and needs at least 128" in told.stderr
+    assert not (home / "run" / "ready.json").exists()
+
+
 def test_a_thread_that_a_handler_leaves_behind_does_not_hold_up_the_end(home: Path) -> None:
     handlers = (
         "import threading\nfrom monsal import route\n"

@@ -156,3 +156,46 @@ def test_a_stream_that_takes_nothing_stops_nobody(capsys: pytest.CaptureFixture[
         stream.close()
         tell(log, "it went", facts=FACTS)
         assert "it went" in capsys.readouterr().err
+
+
+def test_a_format_that_does_not_fit_stops_nobody(capsys: pytest.CaptureFixture[str]) -> None:
+    with a_logger() as log:
+        stream = io.StringIO()
+        set_up_logging(stream=stream)
+        tell(log, "%s went %s", "it", facts=FACTS)
+        assert stream.getvalue() == ""
+        assert "not enough arguments" in capsys.readouterr().err
+
+
+def test_who_listens_where_records_are_handed_on_hears_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As programs do that report errors with what was logged before them."""
+    heard: list[str] = []
+    hand_on = logging.Logger.callHandlers
+
+    def listen(log: logging.Logger, record: logging.LogRecord) -> None:
+        heard.append(record.getMessage())
+        hand_on(log, record)
+
+    with a_logger() as log:
+        stream = io.StringIO()
+        set_up_logging(stream=stream)
+        monkeypatch.setattr(logging.Logger, "callHandlers", listen)
+        tell(log, "it %s", "went", facts=FACTS)
+        assert heard == ["it went"]
+        assert "it went" in stream.getvalue()
+
+
+def test_a_logger_of_the_applications_own_class_makes_its_record() -> None:
+    class Own(logging.Logger):
+        def handle(self, record: logging.LogRecord) -> None:
+            record.msg = "hidden"
+            super().handle(record)
+
+    with a_logger() as log:
+        stream = io.StringIO()
+        set_up_logging(stream=stream)
+        own = Own("monsal.test_logline.own")
+        own.parent = log
+        tell(own, "it went", facts=FACTS)
+        assert "hidden" in stream.getvalue()
+        assert "it went" not in stream.getvalue()

@@ -8,6 +8,8 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import pytest
+
 from monsal.logs import JsonFormatter, TextFormatter, set_up_logging
 
 
@@ -71,6 +73,18 @@ def test_a_peer_cannot_write_lines_of_its_own() -> None:
         else:
             assert len(text.splitlines()) == 4
             assert all(line.startswith("    ") for line in text.splitlines()[1:])
+
+
+@pytest.mark.parametrize("form", [TextFormatter(), JsonFormatter()])
+@pytest.mark.parametrize("char", ["\x00", "\x1b", "\x7f", "\x9b", "\u2028", "\u2029", "\u202e", "\u2066", "\u200f"])
+def test_a_peer_cannot_steer_the_terminal_of_a_reader(form: logging.Formatter, char: str) -> None:
+    """In JSON, too: it is looked at where it comes out."""
+    line = form.format(record("from %s", f"a{char}b", message_id=f"<{char}@x>"))
+    assert line.isprintable()
+    assert line.isascii()
+    if isinstance(form, JsonFormatter):
+        assert json.loads(line)["message"] == f"from a{char}b"
+        assert json.loads(line)["message_id"] == f"<{char}@x>"
 
 
 def test_lines_of_a_message_stay_lines_and_its_end_makes_no_empty_one() -> None:

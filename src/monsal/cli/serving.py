@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import errno
 import os
+import resource
 import signal
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
@@ -29,6 +30,8 @@ __all__ = ["Serving", "check_here", "in_the_background", "serve_here", "to_log_f
 
 #: Where the output of a daemon goes, below the application's directory.
 LOG_FILE = Path("run/monsal.log")
+#: Open files without which nothing is served: connections leave 64 free for all else, and there are to be some of them.
+_LEAST_FILES: Final = 128
 #: Seconds that a daemon has to become ready; it asks for more while its store is migrated or recovered.
 _STARTING = 60.0
 
@@ -56,6 +59,15 @@ class Serving:
 
 def serve_here(serving: Serving) -> int:
     """Serve in this process until it is told to end; the exit code."""
+    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if files != resource.RLIM_INFINITY and files < _LEAST_FILES:
+        # Now: without a file to its name a process cannot even end in order, or say what it lacks.
+        click.echo(
+            f"monsal: cannot serve {serving.directory}: this process may open {files} files, and needs at least "
+            f"{_LEAST_FILES} (ulimit -n, LimitNOFILE= of systemd)",
+            err=True,
+        )
+        return UNAVAILABLE
     made = _begun_ahead(serving)
     try:
         return _serve(serving, made)

@@ -102,7 +102,8 @@ class _Job:
 
     @property
     def name(self) -> str:
-        return self.turn.handler if self.turn is not None else self.what or "what a handler rests on"
+        turn = self.turn  # who describes what runs may be on another thread than who lets go of it
+        return turn.handler if turn is not None else self.what or "what a handler rests on"
 
 
 def _nothing(*_: object) -> None:
@@ -353,7 +354,8 @@ _NOT_THEIRS = (os.path.dirname(os.__file__) + os.sep, os.path.dirname(os.path.di
 
 
 def _in_words(job: _Job, seconds: float) -> str:
-    message = job.turn.message if job.turn is not None else None
+    turn = job.turn
+    message = turn.message if turn is not None else None
     who = f" for {message.sender}" if message is not None else ""
     frames = _frames(job)
     own = [each for each in frames if not each.filename.startswith(_NOT_THEIRS)] or frames

@@ -95,7 +95,7 @@ class Supervisor(Arbiter):
         for tries in count(1):
             try:
                 await self.connect(name)
-            except (MonsalError, TimeoutError) as error:
+            except (MonsalError, OSError) as error:  # TimeoutError, too, and that there are no more files now
                 log.warning("%s is not connected to the store: %s", name, error, extra={"action": "store_link"})
             else:
                 return

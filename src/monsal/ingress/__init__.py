@@ -1,8 +1,8 @@
 """How mail comes in: sockets and pipes in front of the pure protocol, an `Intake` behind it.
 
 May import the floors below; nothing of `monsal.delivery`. Start reading at `base.py` (what an intake promises), then
-`doors.py` (listening sockets), `smtp.py` (places, time-outs, stopping), `connection.py` (one client), `gate.py` (whom
-it believes) and `answers.py` (what it is told).
+`doors.py` (listening sockets), `smtp.py` (places, time-outs, stopping), `connection.py` (one client), `handover.py`
+(its mail on the way to the intake), `gate.py` (whom it believes) and `answers.py` (what it is told).
 """
 
 from __future__ import annotations

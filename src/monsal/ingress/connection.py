@@ -8,8 +8,9 @@ from collections.abc import Callable
 from time import monotonic
 from typing import Any, Final, cast
 
-from monsal.ingress.answers import ask_accepts, hand_over, screen
+from monsal.ingress.answers import Answer, ask_accepts, screen
 from monsal.ingress.base import Screening
+from monsal.ingress.handover import Handover
 from monsal.ingress.house import House
 from monsal.ingress.visitor import Visitor
 from monsal.smtp.events import (
@@ -224,17 +225,10 @@ class Connection(Visitor):
             _log.info("timed out in state %s", state.name, extra={"action": "time_out", "peer": self.peer})
             self.close(TIMED_OUT)
 
-    async def hand_over(self, message: MessageReceived) -> None:
-        """Give a mail to the intake and its answer to the client."""
-        house = self._house
-        try:
-            answer = await hand_over(house.intake, self._envelope(message.sender, message.recipients), message.body)
-        finally:
-            house.budget.give(message.size)
-            house.tasks.discard(asyncio.current_task())
-        house.counters.note(answer)
+    def told(self, answer: Answer, recipients: int) -> None:
+        """The intake has answered about a mail."""
         self._rhythm.answered(monotonic())
-        self._answer(*answer.replies(len(message.recipients), each=house.session.lmtp))
+        self._answer(*answer.replies(recipients, each=self._house.session.lmtp))
 
     # Within.
 
@@ -330,8 +324,10 @@ class Connection(Visitor):
         if not house.budget.take(message.size):
             house.counters.refused += 1
             return self._smtp.reply(*(TOO_BUSY,) * (len(message.recipients) if house.session.lmtp else 1))
-        self._start(self.hand_over(message))
-        return []
+        answer = Handover(house, self._envelope(message.sender, message.recipients), message, self).begin()
+        if answer is None:
+            return []
+        return self._smtp.reply(*answer.replies(len(message.recipients), each=house.session.lmtp))
 
     def _account_content(self) -> None:
         """Bring the budget up to what is held of an unfinished mail; refuse that mail if it is too much."""

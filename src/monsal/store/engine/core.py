@@ -64,6 +64,7 @@ __all__ = ["Core"]
 log = logging.getLogger("monsal.store")
 
 T = TypeVar("T")
+Given = asyncio.Future[T] | None
 
 
 class Core:
@@ -210,15 +211,14 @@ class Core:
             raise
 
     def begin(
-        self, how: How, function: Callable[..., T], *arguments: Any, undo: Undo | None = None
+        self, how: How, function: Callable[..., T], *arguments: Any, undo: Undo | None = None, waiter: Given[T] = None
     ) -> T | asyncio.Future[T]:
-        """The same without a coroutine: the value if it is there at once, else a future of it.
+        """The same without a coroutine: the value if it is there at once, else a future of it, or the `waiter` given.
 
         Whoever cancels the future has gone away; if it was done by then, `undo` is left to him (`afterwards`).
         """
         if self.data is None:
             raise StoreUnavailable(self._why)
-        waiter: asyncio.Future[T]
         if not self._busy and not self._queue and not (how.aside and self._threaded):
             try:
                 value: T = self._apply(function, arguments)
@@ -228,10 +228,10 @@ class Core:
             else:
                 if not how.durable or not self._is_dirty():
                     return value
-                waiter = self._loop.create_future()
+                waiter = waiter or self._loop.create_future()
                 self._waiting.append((waiter, value))
                 return waiter
-        waiter = self._loop.create_future()
+        waiter = waiter or self._loop.create_future()
         self._queue.append(Operation(how, function, arguments, waiter, undo))
         if not self._busy:
             self._plan()
@@ -434,12 +434,12 @@ class Core:
     def _flushed(self, data: Data, seconds: float) -> None:
         """The group is on the disk: now those may go on who waited for that (P1)."""
         self._group.flushed(seconds, monotonic())
-        self._answer_waiting()
         self._tell_mail(data)
         if self._checkpointer is not None and self._checkpointer.after_flush(data.wal_pages):
-            # Before all that queues: it cannot be done while a transaction is open.
+            # Before all that queues or comes by an answer: it cannot be done while a transaction is open.
             self._queue.appendleft(Operation(ASIDE, checkpoint, (), unattended(self._loop)))
             self._plan()
+        self._answer_waiting()
 
     def _answer_waiting(self) -> None:
         waiting, self._waiting = self._waiting, []

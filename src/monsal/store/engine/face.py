@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from monsal.errors import StoreUnavailable
 from monsal.store.bounced import SentMail
@@ -38,6 +38,7 @@ from monsal.store.engine.place import EngineSettings, Place
 from monsal.store.engine.statistics import StoreStatistics
 from monsal.store.engine.text import store_text
 from monsal.store.upkeep import Erased
+from monsal.store.waiter import Waiter
 
 __all__ = ["SqlStore", "how_to_claim", "how_to_commit", "read_states"]
 
@@ -130,6 +131,12 @@ class SqlStore:
         if all(receipt.duplicates):
             self._forget_body(bodies, file.token)
         return receipt
+
+    def begin_accept(self, mail: Accept, waiter: Waiter) -> Receipt | Waiter | None:
+        """`accept` without a coroutine; see `monsal.store.waiter`. None for a large mail, which becomes a file."""
+        if self._place.bodies is not None and spool.total(mail.body) > self._settings.body_limit:
+            return None
+        return self._core.begin(DURABLE, spool.accept, mail, None, waiter=cast(asyncio.Future[Receipt], waiter))
 
     async def claim(self, limit: int, now: float, lease: float) -> list[Claimed]:
         return await self._core.run(

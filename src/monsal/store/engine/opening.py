@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import time
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Final
+from typing import Final
 
 import apsw
 
 from monsal.store.engine.data import Counters, Data, flushed_group
 from monsal.store.engine.database import PATIENCE, foreign_error, has_wal_reset_fault
 from monsal.store.engine.hand import Hand
+from monsal.store.engine.operation import Waiting
 from monsal.store.engine.place import EngineSettings, Place
 
 __all__ = ["Lost", "close_place", "open_by", "open_place", "recover", "sweep"]
@@ -111,7 +111,7 @@ class Lost:
     group: int
     counters: Counters
     db: apsw.Connection | None
-    waiting: list[tuple[asyncio.Future[Any], Any]] = field(default_factory=list)
+    waiting: Waiting = field(default_factory=list)
     found: bool = False
     tries: int = 0
 

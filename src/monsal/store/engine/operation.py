@@ -11,6 +11,7 @@ import apsw
 
 from monsal.errors import StatementError, StoreUnavailable
 from monsal.store.engine.data import Data
+from monsal.store.waiter import Waiter
 
 __all__ = [
     "APPLIED",
@@ -57,7 +58,7 @@ class Operation:
     how: How
     function: Callable[..., Any]
     arguments: tuple[Any, ...]
-    waiter: asyncio.Future[Any]
+    waiter: Waiter
     undo: Undo | None = None
 
 
@@ -67,7 +68,7 @@ def as_ours(error: Exception) -> Exception:
 
 
 #: Callers whose operations were applied and are to be durable, each with its answer.
-Waiting = list[tuple[asyncio.Future[Any], Any]]
+Waiting = list[tuple[Waiter, Any]]
 
 
 def deliver(waiting: Waiting) -> None:
@@ -83,7 +84,7 @@ def fail(waiting: Waiting, error: Exception) -> None:
         refuse(waiter, error)
 
 
-def refuse(waiter: asyncio.Future[Any], error: Exception) -> None:
+def refuse(waiter: Waiter, error: Exception) -> None:
     """Give a caller an error, if it still waits."""
     if not waiter.done():
         waiter.set_exception(error)

@@ -6,6 +6,8 @@ of one table are kept, for as long as it is the table.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from types import MappingProxyType
 from typing import Final, NamedTuple
 
 from monsal.address import fold
@@ -23,44 +25,50 @@ _KEPT: Final = 1024
 
 
 class Routed(NamedTuple):
-    """`taken`: a route matches. `order`: BY_CORRESPONDENT, BY_ITSELF, or the name of the queue that all its mail has.
-
-    `bounces` and `confirms`: it looks like one of our own addresses, forged or not, which come before all routes.
+    """`matches`: the routes that match. `order`: BY_CORRESPONDENT, BY_ITSELF, or the name of the queue that all its
+    mail has. `bounces` and `confirms`: it looks like one of our own addresses, forged or not, which come before all
+    routes.
     """
 
-    taken: bool
+    matches: tuple[Match, ...]
     order: str
     bounces: bool
     confirms: bool
 
+    @property
+    def taken(self) -> bool:
+        """Whether a route matches."""
+        return bool(self.matches)
+
 
 class Routes:
-    """Remembers `Routed`. Used on one thread."""
+    """Remembers `Routed`. Safe on any thread: what is kept of a table is kept with it."""
 
-    __slots__ = ("_kept", "_table")
+    __slots__ = ("_known",)
 
     def __init__(self) -> None:
-        self._table: Table | None = None
-        self._kept: dict[str, Routed] = {}
+        self._known: tuple[Table | None, dict[str, Routed]] = (None, {})
 
     def of(self, table: Table, address: str) -> Routed:
         """What `table` says of an address."""
-        if table is not self._table or len(self._kept) >= _KEPT:
-            self._table = table
-            self._kept.clear()
-        found = self._kept.get(address)
+        of, kept = self._known
+        if table is not of or len(kept) >= _KEPT:
+            kept = {}
+            self._known = table, kept
+        found = kept.get(address)
         if found is None:
-            found = self._kept[address] = _look(table, address)
+            found = kept[address] = _look(table, address)
         return found
 
 
 def _look(table: Table, address: str) -> Routed:
-    matches = table.match(address)
+    # Several turns are given these captures, and none may change them for the others.
+    matches = tuple(Match(match.route, MappingProxyType(match.captures)) for match in table.match(address))
     bounces, confirms = BOUNCE_ADDRESS.match(address), CONFIRM_ADDRESS.match(address)
-    return Routed(bool(matches), _order(table, matches, address), bounces is not None, confirms is not None)
+    return Routed(matches, _order(table, matches, address), bounces is not None, confirms is not None)
 
 
-def _order(table: Table, matches: list[Match], address: str) -> str:
+def _order(table: Table, matches: Sequence[Match], address: str) -> str:
     stateful = [handler for match in matches for handler in match.handlers if not handler.stateless]
     if any(table.modules[handler.module].shared for handler in stateful):
         return "@" + fold(address)

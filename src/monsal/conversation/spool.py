@@ -86,7 +86,8 @@ class Spool:
         self._settings = settings or SpoolSettings()
         self._asking = asking
         self.capabilities = Capabilities(router, Keyring(keys, now=clock.now, secret=lambda: store.secret))
-        self._routes = Routes()
+        #: What the routes say of addresses that mail comes to, and of those that it comes from.
+        self.routes, self._writers = Routes(), Routes()
         self._digests = Digests()
         #: Of queues that have one row each.
         self._names = running_tokens()
@@ -104,7 +105,7 @@ class Spool:
         if not self._router.is_loaded:
             return NO_ROUTES
         table = self._router.table
-        routed = self._routes.of(table, address)
+        routed = self.routes.of(table, address)
         try:
             if routed.confirms and is_confirmation(self.capabilities, address, at=self._clock.now()):
                 return None
@@ -143,7 +144,7 @@ class Spool:
         )
         correspondent = correspondent or NOBODY
         table = self._router.table
-        routed = [self._routes.of(table, address) for address in envelope.recipients]
+        routed = [self.routes.of(table, address) for address in envelope.recipients]
         message_id: str | None = head.message_id
         source: Source = "bounce" if all(each.bounces for each in routed) else "mail"
         if call is not None:
@@ -200,7 +201,7 @@ class Spool:
         A machine whose state is shared is ordered by the address that was written to, any other by who writes;
         where only stateless handlers match, nothing has to wait for anything.
         """
-        return self._queue(self._routes.of(self._router.table, address), correspondent)
+        return self._queue(self.routes.of(self._router.table, address), correspondent)
 
     def _queue(self, routed: Routed, correspondent: str) -> str:
         if routed.order == BY_ITSELF:
@@ -210,11 +211,12 @@ class Spool:
     def is_own(self, address: str) -> bool:
         """Whether an address is one of ours: what writes from it is this application, or means to look like it.
 
-        A route that takes mail for any domain makes nobody's address ours.
+        A route that takes mail for any domain makes nobody's address ours. Asked on handlers' threads.
         """
         if "+" in address and (BOUNCE_ADDRESS.match(address) or CONFIRM_ADDRESS.match(address)):
             return True
-        return any(not match.route.pattern.takes_any_domain() for match in self._router.match(address))
+        matches = self._writers.of(self._router.table, address).matches
+        return bool(matches) and not all(match.route.pattern.takes_any_domain() for match in matches)
 
 
 def _tell_stored(envelope: Envelope, correspondent: str, message_id: str | None, receipt: Receipt) -> None:

@@ -11,6 +11,7 @@ from monsal.conversation.capabilities import Capabilities
 from monsal.conversation.confirming import Confirming, Questions
 from monsal.conversation.context import TurnTools
 from monsal.conversation.orphans import UnknownState
+from monsal.conversation.routed import Routes
 from monsal.conversation.runner import Runner
 from monsal.conversation.turn import Sign
 from monsal.mail import Checks, Message, Upstream
@@ -49,6 +50,7 @@ class Surroundings:
     tools: TurnTools
     announce: Callable[[Iterable[Callable[[], object]]], None]
     deadline: float
+    routes: Routes
     capabilities: Capabilities
     confirming: Confirming
     unknown_state: UnknownState = "start"

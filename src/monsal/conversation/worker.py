@@ -112,6 +112,7 @@ class Worker:
             states=states,
             sign=sign,
             announce=entrance.announce,
+            routes=spool.routes,
             capabilities=spool.capabilities,
             confirming=self._settings.confirming,
             tools=TurnTools(

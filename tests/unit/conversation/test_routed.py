@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from types import ModuleType
 from typing import Any
 
@@ -33,9 +34,11 @@ def test_mail_is_ordered_by_who_writes_where_a_state_is_kept_and_by_nothing_else
 
     table, routes = loaded(START, LOG).table, Routes()
     for _ in range(2):
-        assert routes.of(table, "talk@example.com") == (True, BY_CORRESPONDENT, False, False)
-        assert routes.of(table, "log@example.com") == (True, BY_ITSELF, False, False)
-        assert routes.of(table, "nobody@example.com") == (False, BY_ITSELF, False, False)
+        for address, order in (("talk", BY_CORRESPONDENT), ("log", BY_ITSELF), ("nobody", BY_ITSELF)):
+            said = routes.of(table, f"{address}@example.com")
+            assert said == (said.matches, order, False, False)
+            assert list(said.matches) == table.match(f"{address}@example.com")
+            assert said.taken == (address != "nobody")
 
 
 def test_what_one_table_said_does_not_hold_for_the_next() -> None:
@@ -59,7 +62,32 @@ def test_no_more_addresses_are_remembered_than_fit(monkeypatch: pytest.MonkeyPat
     table, routes = Router().table, Routes()
     for number in range(10):
         assert not routes.of(table, f"a{number}@example.com").taken
-        assert len(routes._kept) <= 3
+        assert len(routes._known[1]) <= 3
+
+
+def test_what_is_remembered_cannot_be_changed_by_those_who_are_given_it() -> None:
+    @route("(who)@example.com", who="[a-z]+")
+    def START(message: Any, who: str) -> None: ...
+
+    table, routes = loaded(START).table, Routes()
+    captures: Any = routes.of(table, "talk@example.com").matches[0].captures
+    with pytest.raises(TypeError):
+        captures["who"] = "another"
+    assert captures == {"who": "talk"}
+
+
+def test_threads_that_ask_two_tables_get_the_answers_of_their_own() -> None:
+    @route("talk@example.com")
+    def START(message: Any) -> None: ...
+
+    routes, full, empty = Routes(), loaded(START).table, Router().table
+
+    def ask(table: Any) -> set[bool]:
+        return {routes.of(table, "talk@example.com").taken for _ in range(2000)}
+
+    with ThreadPoolExecutor(4) as threads:
+        found = list(threads.map(ask, [full, empty, full, empty]))
+    assert found == [{True}, {False}, {True}, {False}]
 
 
 def test_running_tokens_sort_as_they_were_made_and_are_those_of_one_maker() -> None:

@@ -275,11 +275,11 @@ class Spool:
     def is_own(self, address: str) -> bool:
         """Whether an address is one of ours: what writes from it is this application, or means to look like it.
 
-        A route that takes mail for any domain makes nobody's address ours.
+        A route that takes mail for any domain makes nobody's address ours. Asked on handlers' threads.
         """
         if "+" in address and (BOUNCE_ADDRESS.match(address) or CONFIRM_ADDRESS.match(address)):
             return True
-        return any(not match.route.pattern.takes_any_domain() for match in self._router.match(address))
+        return any(not route.pattern.takes_any_domain() for route in self._router.table.takers(address))
 
 
 def _tell_stored(envelope: Envelope, correspondent: str, message_id: str | None, receipt: Receipt) -> None:

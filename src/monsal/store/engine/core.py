@@ -5,8 +5,8 @@ The connection and everything in `Data` has one owner at a time: the loop, or th
     an operation comes in      the loop applies it at once if it owns the store, else it queues
     end of the loop's turn     operations that must be durable wait: the group is flushed, unless the loop is busy and
                                this turn brought more, or mails were announced that are about to come, for `window` at
-                               most (gathering.py, coming.py). On the loop's own thread if it is a single one
-                               and the disk is quick (a hop to a thread costs more), else by the thread; what comes in
+                               most (gathering.py, coming.py). On the loop's own thread if the disk is quick and nothing
+                               else is to be done (a hop to a thread costs more), else by the thread; what comes in
                                meanwhile is the next group (group commit)
     only turns were applied    nobody waits: they are flushed at once when the store was idle, or for a lone one with a
                                reply while no other is under way; else when `window` old or `group_limit` many
@@ -383,7 +383,7 @@ class Core:
     # -- flushing ---------------------------------------------------------------------------------------------
 
     def _flush(self, data: Data) -> None:
-        if self._group.is_quick:
+        if self._group.goes_here(len(self._waiting), monotonic(), is_busy=bool(data.schedule.leased)):
             self._flush_here(data)
         else:
             self._flush_there(data)

@@ -93,10 +93,15 @@ class Gathering:
         """Whether the group has one operation, as the one before it had: others do not come often enough to join."""
         return self.size == self._last_size == 1
 
-    @property
-    def is_quick(self) -> bool:
-        """Whether the loop's own thread should flush: a single operation on a quick disk, a hop would cost more."""
-        return self.size == 1 and self.flush_seconds < self._settings.inline_below
+    def goes_here(self, waiting: int, now: float, *, is_busy: bool) -> bool:
+        """Whether the loop's own thread should flush, on a quick disk: a hop to another costs 45 us and more.
+
+        A single operation, and a group for whose flush nothing else waits: all of its operations are `waiting` for it,
+        no turn is under way (`is_busy`), and nobody is about to bring more.
+        """
+        if self.flush_seconds >= self._settings.inline_below:
+            return False
+        return self.size == 1 or (self.size == waiting and not is_busy and not self.coming.is_awaited(now))
 
     def rest(self, now: float) -> float:
         """Seconds for which applied turns, for which nobody waits, may still wait for others; 0 or less for none."""

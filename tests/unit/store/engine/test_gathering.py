@@ -76,12 +76,28 @@ def test_each_group_counts_anew(group: Gathering) -> None:
 def test_a_single_operation_is_flushed_on_the_loop_if_the_disk_is_quick(group: Gathering) -> None:
     group.start(0.0001)
     group.add(10.0)
-    assert group.is_quick
+    assert group.goes_here(1, 10.0, is_busy=True)
     group.add(10.0)
-    assert not group.is_quick
+    assert not group.goes_here(1, 10.0, is_busy=True)
     group.flushed(1.0, 10.0)
     group.add(10.0)
-    assert not group.is_quick
+    assert not group.goes_here(1, 10.0, is_busy=True)
+
+
+def test_a_group_is_flushed_on_the_loop_if_nothing_else_is_to_be_done(group: Gathering) -> None:
+    group.start(0.0001)
+    group.add(10.0)
+    group.add(10.0)
+    assert group.goes_here(2, 10.0, is_busy=False)
+    assert not group.goes_here(1, 10.0, is_busy=False)  # a turn is in it, which nobody waits for
+    assert not group.goes_here(2, 10.0, is_busy=True)
+    sender = announced(group, 10.0)
+    assert not group.goes_here(2, 10.0, is_busy=False)
+    sender.left()
+    assert group.goes_here(2, 10.0, is_busy=False)
+    group.start(0.001)
+    group.add(10.0)
+    assert not group.goes_here(1, 10.0, is_busy=False)
 
 
 def test_applied_turns_wait_as_long_as_a_flush_takes_but_not_for_ever(group: Gathering) -> None:

@@ -56,7 +56,9 @@ def listening_sockets(bind: Bind) -> list[socket.socket]:
     """
     if bind.path:
         return [_unix_socket(bind.path)]
-    found = socket.getaddrinfo(bind.host, bind.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    # As octets: for a text, Python loads the tables of international names, which most hosts here do not need.
+    host = bind.host.encode() if bind.host.isascii() else bind.host
+    found = socket.getaddrinfo(host, bind.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     made: list[socket.socket] = []
     try:
         for family, kind, protocol, _, address in dict.fromkeys(found):

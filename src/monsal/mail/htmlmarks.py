@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import html
 import re
 
-__all__ = ["Mark", "attributes", "is_hidden", "mark"]
+__all__ = ["Mark", "attributes", "is_hidden", "mark", "unescaped"]
 
 #: Attributes of one tag that are looked at, and the characters of its markup.
 MAX_ATTRIBUTES = 40
@@ -71,6 +70,16 @@ def attributes(markup: str, start: int, end: int) -> dict[str, str]:
     return found
 
 
+def unescaped(text: str) -> str:
+    """The text with the character for each reference (`&amp;`), as HTML says."""
+    if "&" not in text:
+        return text
+    # Its table takes half a megabyte, and many a process never sees a reference.
+    from html import unescape
+
+    return unescape(text)
+
+
 def is_hidden(given: dict[str, str]) -> bool:
     """Whether nobody sees this element: `hidden`, or a style that takes it away."""
     if "hidden" in given:
@@ -84,7 +93,7 @@ def is_hidden(given: dict[str, str]) -> bool:
 
 def mark(tag: str, given: dict[str, str]) -> str:
     """What clients of mail mean by an element with these attributes."""
-    names = [*html.unescape(given.get("class", "")[:400]).lower().split(), *given.get("id", "")[:100].lower().split()]
+    names = [*unescaped(given.get("class", "")[:400]).lower().split(), *given.get("id", "")[:100].lower().split()]
     # Outlook puts "x_" before the names that it finds in what it quotes; ours may be nested as deep as that.
     words = {name.removeprefix("x_").removeprefix("x_") for name in names}
     if "gmail_quote" in words or "gmail_quote_container" in words:

@@ -9,10 +9,9 @@ separated by a tab.
 
 from __future__ import annotations
 
-import html
 import re
 
-from monsal.mail.htmlmarks import Mark, attributes, is_hidden, mark
+from monsal.mail.htmlmarks import Mark, attributes, is_hidden, mark, unescaped
 
 __all__ = ["html_to_text", "marked_text"]
 
@@ -163,7 +162,7 @@ class _Reader:
         if not text or self.hidden:
             return
         if "&" in text:
-            text = html.unescape(_HUGE_REFERENCE.sub("\ufffd", text))
+            text = unescaped(_HUGE_REFERENCE.sub("\ufffd", text))
         if not text.isascii():
             text = _INVISIBLE.sub("", text)
         text = text.replace(_CELL, " ")
@@ -188,14 +187,16 @@ class _Reader:
             self.enter(self.inlines, tag, given)
             if tag == "a" and not self.hidden:
                 # Another link ends the one that was not closed.
-                self.target = html.unescape(given.get("href", "")[: MAX_LINK + 1]).strip()
+                self.target = unescaped(given.get("href", "")[: MAX_LINK + 1]).strip()
                 self.words = len(self.text)
 
     def picture(self, given: dict[str, str]) -> None:
         """What stands for a picture; clients write small ones for emoji, whose text is one."""
-        text = _SPACE.sub(" ", html.unescape(given.get("alt", "")[:200])).strip()
+        text = _SPACE.sub(" ", unescaped(given.get("alt", "")[:200])).strip()
         if text and not is_hidden(given) and given.get("width") not in ("0", "1"):
-            self.add(html.escape(text if len(text) <= 8 and not text.isascii() else f"[{text}]"))
+            shown = text if len(text) <= 8 and not text.isascii() else f"[{text}]"
+            # `add` reads references once more.
+            self.add(shown.replace("&", "&amp;"))
 
     def open_block(self, tag: str, given: dict[str, str]) -> None:
         if tag in _NEW_PARAGRAPH and not (tag in ("ul", "ol") and self.lists):

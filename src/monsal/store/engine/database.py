@@ -6,7 +6,7 @@ import re
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from importlib.resources import files
+from pathlib import Path
 from typing import Any, Final, Literal
 
 import apsw
@@ -31,6 +31,9 @@ __all__ = [
 
 #: Marks the file as ours (`PRAGMA application_id`): "mnsl" in ASCII.
 APPLICATION_ID: Final = 0x6D6E736C
+
+#: The numbered scripts. By their path: `importlib.resources` loads what reads archives, which is half a megabyte.
+_SCRIPTS: Final = Path(__file__).parents[1] / "sql"
 
 #: Milliseconds that are waited for another program that has the database locked (rule state.B16).
 PATIENCE: Final = 30_000
@@ -278,8 +281,7 @@ def configure(db: apsw.Connection, *, writer: bool) -> None:
 
 def migrations() -> list[tuple[int, str]]:
     """The numbered scripts that make and change the layout, in order."""
-    folder = files("monsal.store") / "sql"
-    found = [entry for entry in folder.iterdir() if re.match(r"\d{4}_.*\.sql$", entry.name)]
+    found = [entry for entry in _SCRIPTS.iterdir() if re.match(r"\d{4}_.*\.sql$", entry.name)]
     return sorted((int(entry.name[:4]), entry.read_text(encoding="utf-8")) for entry in found)
 
 

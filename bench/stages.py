@@ -46,6 +46,7 @@ _BY_FUNCTION = {
     ("store/engine/spool.py", "claim"): CLAIM,
     **{("store/engine/spool.py", name): STORE_IN for name in ("accept", "_entries", "_dedup", "_insert", "_try")},
     ("store/engine/face.py", "accept"): STORE_IN,
+    ("store/engine/face.py", "begin_accept"): STORE_IN,
     ("store/engine/face.py", "claim"): CLAIM,
     ("store/engine/face.py", "commit"): COMMIT,
     ("store/engine/face.py", "read_states"): TURNS,

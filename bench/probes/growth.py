@@ -48,6 +48,11 @@ _SPOOL = (
     "INSERT INTO monsal_spool(id, lease_key, source, status, sender, correspondent, recipient, message_id, body,"
     " received, due, attempts, kills, turns, dedup, envelope)"
 )
+#: So many mails more were accepted, and are done (place 1) or wait (place 2).
+_COUNT = (
+    "UPDATE monsal_meta SET ledger = json_set(ledger, '$[0][0]', ledger ->> '$[0][0]' + ?1, '$[0][{place}]',"
+    " ledger ->> '$[0][{place}]' + ?1)"
+)
 _FILL: Mapping[str, Sequence[str]] = {
     "conversations": (
         _STATES,
@@ -55,7 +60,7 @@ _FILL: Mapping[str, Sequence[str]] = {
         f" printf('<%d@known>', i), 0, ?2, ?2, 1, 0, 1, randomblob(32), x'7b7d' FROM n WHERE i <= ?1",
         f"{_NUMBERS} INSERT INTO monsal_history SELECT i, i, 'desk:TURN', 1, 'desk', {_KNOWN}, 'START', 'A', '', ?2, 1,"
         " i FROM n WHERE i <= ?1",
-        "UPDATE monsal_ledger SET accepted = accepted + ?1, done = done + ?1 WHERE source = 0",
+        _COUNT.format(place=1),
         "UPDATE monsal_meta SET last_row = ?1, last_turn = ?1, version = ?1",
     ),
     "backlog": (
@@ -63,7 +68,7 @@ _FILL: Mapping[str, Sequence[str]] = {
         f"{_NUMBERS} {_SPOOL} SELECT i, printf('w%d@example.net', i % {_HOT}), 0, 0, 'w@example.net',"
         f" printf('w%d@example.net', i % {_HOT}), 'desk@example.com', NULL, i, ?2, 0.0, 0, 0, 0, NULL, x'7b7d'"
         " FROM n WHERE i <= ?1",
-        "UPDATE monsal_ledger SET accepted = accepted + ?1, waiting = waiting + ?1 WHERE source = 0",
+        _COUNT.format(place=2),
         "UPDATE monsal_meta SET last_row = ?1, last_body = ?1",
     ),
     "routes": (),

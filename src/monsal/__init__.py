@@ -6,7 +6,7 @@
     conversation                      F3  one turn, one commit
     store  bus                        F2  the one durable thing; the life of the process
     mail  smtp  wire  routing         F1  pure: no socket, clock or await
-    errors  address  backoff  clock  forks  ids  logline    F0
+    errors  address  backoff  clock  forks  ids  late  logline  loops    F0
 
 Imports go down only; a test holds that. Importing does nothing: names come when they are first asked for (PEP 562).
 Start reading at `app.py`, or follow one message through `ARCHITECTURE.md`.
@@ -14,8 +14,9 @@ Start reading at `app.py`, or follow one message through `ARCHITECTURE.md`.
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from monsal.app import App as App
@@ -86,15 +87,15 @@ _HOME = {
 
 __all__ = [*sorted(_HOME), "__version__"]
 
+if not TYPE_CHECKING:
+    # As `monsal.late` does it; but whoever imports the bus alone comes through this door and loads nothing else.
 
-def __getattr__(name: str) -> Any:
-    home = _HOME.get(name)
-    if home is None:
-        raise AttributeError(f"module 'monsal' has no attribute {name!r}")
-    value = getattr(import_module(home), name)
-    globals()[name] = value
-    return value
+    def __getattr__(name: str) -> object:
+        home = _HOME.get(name)
+        if home is None:
+            raise AttributeError(f"module 'monsal' has no attribute {name!r}", name=name, obj=sys.modules[__name__])
+        globals()[name] = value = getattr(import_module(home), name)
+        return value
 
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *_HOME})
+    def __dir__() -> list[str]:
+        return sorted({*globals(), *_HOME})

@@ -35,6 +35,7 @@ from monsal.errors import MonsalError, StoreLocked
 from monsal.forks import close_in_children
 from monsal.loading import TARGET
 from monsal.logs import set_up_logging
+from monsal.loops import new_loop
 from monsal.memory import collect_seldom
 from monsal.outline import Parts
 from monsal.ownership import check_reader, give_away, owner_to_be
@@ -90,12 +91,7 @@ class _LoopThread:
 
     def __init__(self) -> None:
         self._ending = False
-        try:
-            import uvloop
-        except ImportError:
-            self.loop = asyncio.new_event_loop()
-        else:
-            self.loop = uvloop.new_event_loop()
+        self.loop = new_loop()
         begun = threading.Event()
         self.loop.call_soon(begun.set)
         self.thread = threading.Thread(target=self._main, name="monsal-io", daemon=True)

@@ -20,7 +20,11 @@ class LineHandler(logging.StreamHandler[TextIO]):
 
     @abstractmethod
     def write_line(self, logger: str, text: str, facts: Mapping[str, Any]) -> bool:
-        """Write a line of level INFO as `handle` would; False, and nothing is done, if that needs a record."""
+        """Write a line of level INFO as `handle` would; False, and nothing is done, if that needs a record.
+
+        On a loop it may be written when the loop's turn ends, together with the others of that turn; it comes before
+        all that is logged after it.
+        """
 
 
 def tell(log: logging.Logger, text: str, *args: object, facts: Mapping[str, Any]) -> None:

@@ -6,6 +6,7 @@ show all of it. `set_up_logging` is called once, by whoever runs the process; im
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import sys
 import time
@@ -141,25 +142,64 @@ class _Handler(LineHandler):
         super().__init__(stream)
         self._form = form
         self._facts = {"worker": process} if process else {}
+        #: Lines that were told in this turn of a loop: a call of the system for each took a fifth of their time.
+        self._lines: list[str] = []
+        #: The loop that will write them.
+        self._loop: asyncio.AbstractEventLoop | None = None
         self.setFormatter(form)
 
     def emit(self, record: logging.LogRecord) -> None:
+        self._write_out()
         vars(record).update(self._facts)
         super().emit(record)
+
+    def flush(self) -> None:
+        """Write all that was told."""
+        self._write_out()
+        try:
+            super().flush()
+        except Exception:  # noqa: BLE001 - as `emit` does it: the log never stops what it tells of
+            self.handleError(logging.makeLogRecord({"name": "monsal", "msg": "the log cannot be written"}))
 
     def write_line(self, logger: str, text: str, facts: Mapping[str, Any]) -> bool:
         if self.formatter is not self._form or self.level > logging.INFO:
             return False
+        said = {**facts, **self._facts} if self._facts else facts
         self.acquire()
         try:
-            line = self._form.line(time.time(), "INFO", logger, text, {**facts, **self._facts})
-            self.stream.write(line + self.terminator)
-            self.flush()
+            self._lines.append(self._form.line(time.time(), "INFO", logger, text, said))
+            self._plan()
         except Exception:  # noqa: BLE001 - as `emit` does it: the log never stops what it tells of
             self.handleError(logging.makeLogRecord({"name": logger, "msg": text, **facts}))
         finally:
             self.release()
         return True
+
+    def _plan(self) -> None:
+        """Write when the turn of the loop ends; at once where no loop runs."""
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            self.flush()
+        else:
+            if loop is not self._loop:
+                loop.call_soon(self._turn_ended)
+                self._loop = loop
+
+    def _turn_ended(self) -> None:
+        self._loop = None
+        self.flush()
+
+    def _write_out(self) -> None:
+        self.acquire()
+        lines, self._lines = self._lines, []
+        try:
+            if lines:
+                self.stream.write(self.terminator.join([*lines, ""]))
+        except Exception:  # noqa: BLE001 - see above
+            self.handleError(logging.makeLogRecord({"name": "monsal", "msg": "\n".join(lines)}))
+        finally:
+            self.release()
 
 
 def set_up_logging(form: str = "text", level: str = "info", stream: TextIO | None = None, *, process: str = "") -> None:

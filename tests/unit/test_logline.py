@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import logging
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -199,3 +201,74 @@ def test_a_logger_of_the_applications_own_class_makes_its_record() -> None:
         tell(own, "it went", facts=FACTS)
         assert "hidden" in stream.getvalue()
         assert "it went" not in stream.getvalue()
+
+
+class Counting(io.StringIO):
+    """A stream that knows how often it was written to."""
+
+    writes = 0
+
+    def write(self, text: str) -> int:
+        self.writes += 1
+        return super().write(text)
+
+
+def said(stream: io.StringIO) -> list[str]:
+    return [line.split(" ", 2)[2].partition(" action=")[0].strip() for line in stream.getvalue().splitlines()]
+
+
+def test_lines_of_one_turn_of_a_loop_are_written_together() -> None:
+    async def story(log: logging.Logger, stream: Counting) -> None:
+        for number in range(3):
+            tell(log, f"line {number}", facts=FACTS)
+        assert not stream.writes
+        await asyncio.sleep(0)
+        assert stream.writes == 1
+        tell(log, "line 3", facts=FACTS)
+        await asyncio.sleep(0)
+        assert stream.writes == 2
+
+    with a_logger() as log:
+        stream = Counting()
+        set_up_logging(stream=stream)
+        asyncio.run(story(log, stream))
+        assert said(stream) == [f"line {number}" for number in range(4)]
+
+
+def test_a_record_and_a_thread_come_after_the_lines_before_them() -> None:
+    async def story(log: logging.Logger, stream: Counting) -> None:
+        tell(log, "first", facts=FACTS)
+        log.warning("second", extra=FACTS)
+        tell(log, "third", facts=FACTS)
+        thread = threading.Thread(target=lambda: tell(log, "fourth", facts=FACTS))
+        thread.start()
+        thread.join()
+        assert said(stream) == ["first", "second", "third", "fourth"]
+
+    with a_logger() as log:
+        stream = Counting()
+        set_up_logging(stream=stream)
+        asyncio.run(story(log, stream))
+
+
+def test_a_line_that_a_loop_never_came_to_write_is_written_at_the_end() -> None:
+    with a_logger() as log:
+        stream = Counting()
+        set_up_logging(stream=stream)
+        loop = asyncio.new_event_loop()
+        loop.call_soon(lambda: (tell(log, "the last", facts=FACTS), loop.stop()))
+        loop.run_forever()
+        assert said(stream) == []
+        # What the next loop tells is written, too, although the former never wrote.
+        asyncio.run(_told(log))
+        assert said(stream) == ["the last", "again"]
+        loop.call_soon(lambda: (tell(log, "over", facts=FACTS), loop.stop()))
+        loop.run_forever()
+        logging.getLogger().handlers[0].flush()  # as `logging.shutdown` does
+        assert said(stream) == ["the last", "again", "over"]
+        loop.close()
+
+
+async def _told(log: logging.Logger) -> None:
+    tell(log, "again", facts=FACTS)
+    await asyncio.sleep(0)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import sys
 from asyncio import tasks
-from collections.abc import Awaitable, Callable, Coroutine, Generator
+from collections.abc import Awaitable, Callable
 from contextvars import copy_context
-from types import CoroutineType, coroutine
+from types import CoroutineType
 from typing import Any, Final, Protocol
 
 from monsal.actors.turn import Turn, current_turn
+from monsal.loops import go_on
 
 __all__ = ["Carrier", "Runner"]
 
@@ -91,7 +92,7 @@ class Carrier:
                 except StopIteration as end:
                     value = end.value
                 else:
-                    return _go_on(value, pending)
+                    return go_on(value, pending)
             elif hasattr(value, "__await__"):
                 return value  # type: ignore[no-any-return] # it can be awaited
         except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - it is told to the asker
@@ -138,23 +139,3 @@ class Carrier:
 async def _first(turns: Runner, turn: Turn) -> Any:
     value = turns.start(turn)
     return await value if hasattr(value, "__await__") else value
-
-
-@coroutine
-def _go_on(work: Coroutine[Any, Any, Any], pending: Any) -> Generator[Any, Any, Any]:
-    """Await the rest of a coroutine that waits for `pending`."""
-    step: Callable[[Any], Any]
-    value: Any
-    while True:
-        try:
-            value = yield pending
-            step = work.send
-        except GeneratorExit:
-            work.close()
-            raise
-        except BaseException as error:  # noqa: BLE001 - it is for the coroutine to judge
-            value, step = error, work.throw
-        try:
-            pending = step(value)
-        except StopIteration as end:
-            return end.value

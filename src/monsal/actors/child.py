@@ -25,6 +25,7 @@ from typing import Final
 from monsal.actors.life import PARENT_LOST, Life
 from monsal.actors.process import DUMP
 from monsal.actors.recorder import Recorder
+from monsal.loops import new_loop
 
 __all__ = ["main"]
 
@@ -57,12 +58,7 @@ def main() -> None:
         with contextlib.suppress(ImportError):
             import_module(module)
     gc.enable()
-    factory = None
-    with contextlib.suppress(ImportError):
-        import uvloop
-
-        factory = uvloop.new_event_loop
-    with asyncio.Runner(loop_factory=factory) as runner:
+    with asyncio.Runner(loop_factory=new_loop) as runner:
         code = runner.run(_live(recorder, (link, door, stacks, final), parent))
     sys.stdout.flush()
     sys.stderr.flush()

@@ -108,6 +108,8 @@ def _kept(stack: contextlib.ExitStack, name: str) -> int:
 
 def _duplicate(stack: contextlib.ExitStack, descriptor: int) -> int:
     """A descriptor of our own for the same; /dev/null if it is closed, as standard error of a daemon can be."""
+    # `monsal.bus.launching` has the same: it imports nothing of ours, and to import the bus takes longer than all of
+    # this module, which is there to begin before anything else.
     try:
         made = os.dup(descriptor)
     except OSError as error:

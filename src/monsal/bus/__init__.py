@@ -12,11 +12,11 @@ program in the order of their needs.
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
 from threading import Lock
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from monsal.bus import plugins
 from monsal.bus.channels import DEFAULT_PRIORITY, Channel, ChannelFailures, Listener
 from monsal.bus.core import Bus
 from monsal.bus.events import BusStatistics, Event, History
@@ -130,10 +130,17 @@ __all__ = [
 ]
 
 #: What needs sockets or processes is loaded when it is first asked for: importing the bus stays cheap (PEP 562).
-_LATER = {
+_HOME = {
+    "FileLogger": "monsal.bus.plugins.loggers",
     "LaunchFailed": "monsal.bus.launching",
     "Launched": "monsal.bus.launching",
     "ManagerSocket": "monsal.bus.manager",
+    "Notifier": "monsal.bus.plugins.systemd",
+    "ServerAdapter": "monsal.bus.plugins.servers",
+    "StderrLogger": "monsal.bus.plugins.loggers",
+    "StdoutLogger": "monsal.bus.plugins.loggers",
+    "StreamLogger": "monsal.bus.plugins.loggers",
+    "Successor": "monsal.bus.plugins.successor",
     "hand_over": "monsal.bus.inherited",
     "hand_over_by_exec": "monsal.bus.inherited",
     "launch": "monsal.bus.launching",
@@ -142,16 +149,20 @@ _LATER = {
 }
 _making = Lock()
 
+if not TYPE_CHECKING:
+    # As `monsal.late` does it; but the bus imports nothing else of monsal.
 
-def __getattr__(name: str) -> Any:
-    if name in plugins.__all__:
-        # One that is not loaded with the bus; see there.
-        return getattr(plugins, name)
-    if name in _LATER:
-        return getattr(import_module(_LATER[name]), name)
-    if name != "bus":
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    with _making:
-        if name not in globals():
-            globals()[name] = Bus()
-        return globals()[name]
+    def __getattr__(name: str) -> object:
+        if name == "bus":
+            with _making:
+                if name not in globals():
+                    globals()[name] = Bus()
+                return globals()[name]
+        home = _HOME.get(name)
+        if home is None:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}", name=name, obj=sys.modules[__name__])
+        globals()[name] = value = getattr(import_module(home), name)
+        return value
+
+    def __dir__() -> list[str]:
+        return sorted({*globals(), *_HOME, "bus"})

@@ -7,8 +7,9 @@ asyncio with it. Start reading at `server.py`; `api.py` has what can be asked, `
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from monsal.late import late
 
 if TYPE_CHECKING:
     from monsal.control.api import MAX_RAW as MAX_RAW
@@ -22,24 +23,18 @@ if TYPE_CHECKING:
     from monsal.control.server import ControlServer as ControlServer
 
 _HOME = {
-    "MAX_RAW": "api",
-    "MAX_REPLY": "client",
-    "MAX_ROWS": "api",
-    "Control": "server",
-    "ControlClient": "client",
-    "ControlLimits": "server",
-    "ControlServer": "server",
-    "ServerApi": "api",
-    "StoreApi": "api",
+    "MAX_RAW": "monsal.control.api",
+    "MAX_REPLY": "monsal.control.client",
+    "MAX_ROWS": "monsal.control.api",
+    "Control": "monsal.control.server",
+    "ControlClient": "monsal.control.client",
+    "ControlLimits": "monsal.control.server",
+    "ControlServer": "monsal.control.server",
+    "ServerApi": "monsal.control.api",
+    "StoreApi": "monsal.control.api",
 }
 
 __all__ = [*_HOME]
 
-
-def __getattr__(name: str) -> Any:
-    home = _HOME.get(name)
-    if home is None:
-        raise AttributeError(f"module 'monsal.control' has no attribute {name!r}")
-    value = getattr(import_module(f"monsal.control.{home}"), name)
-    globals()[name] = value
-    return value
+if not TYPE_CHECKING:
+    __getattr__, __dir__ = late(__name__, _HOME)

@@ -7,8 +7,9 @@ leaves, `context.py` is what handlers see.
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from monsal.late import late
 
 if TYPE_CHECKING:
     from monsal.conversation.accepting import Asking as Asking
@@ -104,11 +105,5 @@ _HOME = {
 
 __all__ = [*_HOME]
 
-
-def __getattr__(name: str) -> Any:
-    home = _HOME.get(name)
-    if home is None:
-        raise AttributeError(f"module 'monsal.conversation' has no attribute {name!r}")
-    value = getattr(import_module(home), name)
-    globals()[name] = value
-    return value
+if not TYPE_CHECKING:
+    __getattr__, __dir__ = late(__name__, _HOME)

@@ -11,7 +11,7 @@ __all__: list[str] = []
 
 #: Octets from which a digest is taken on another thread. That of 20 MB takes 20 ms, for which no socket was read: mails
 #: of 1 kB beside ten such senders had a p99 of 33 ms (P7). Below it, the hop to the thread and back costs as much.
-_LARGE: Final = 128 * 1024
+LARGE: Final = 128 * 1024
 
 
 class Digests:
@@ -27,7 +27,7 @@ class Digests:
 
     async def of(self, body: tuple[bytes, ...], first: bytes) -> bytes:
         """The sha256 of `digest_below_received`; `first` is `first_bytes(body)`."""
-        if sum(map(len, body)) < _LARGE:
+        if sum(map(len, body)) < LARGE:
             return digest_below_received(body, first)
         # hashlib gives up the interpreter's lock for each piece, so the loop goes on meanwhile.
         async with self._turn:

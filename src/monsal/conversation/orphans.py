@@ -32,8 +32,11 @@ def rename_in(view: dict[StateKey, StateValue], keys: Mapping[str, StateKey], ta
     """Show states under the names that their functions have now; which those are. The next turn there stores them."""
     renamed: set[StateKey] = set()
     for name, key in keys.items():
-        module, value = table.modules.get(name), view[key]
-        present = value.state if module is None else module.present_name(value.state)
+        module = table.modules.get(name)
+        if module is None or not module.renamed:
+            continue
+        value = view[key]
+        present = module.present_name(value.state)
         if present != value.state:
             view[key] = msgspec.structs.replace(value, state=present)
             renamed.add(key)

@@ -176,7 +176,7 @@ class OutboxPump:
     # Batches
 
     async def _start_batch(self) -> bool:
-        """Take rows and begin to send them; False if there is reason to wait."""
+        """Take rows and begin to send them; whether there may be more at once."""
         limit = self._room()
         if not limit or self._clock.now() < self._held_until:
             return False
@@ -195,7 +195,7 @@ class OutboxPump:
             self._begin("", rows)
         else:
             await self._begin_lanes(rows, self._lanes)
-        return True
+        return len(rows) >= limit
 
     def _room(self) -> int:
         """How many rows may be taken now."""

@@ -23,8 +23,7 @@ from monsal.conversation.turn import (
     TurnResult,
     build_commit,
     failure_commit,
-    outgoing,
-    rejection_draft,
+    rejection_mail,
     render,
 )
 from monsal.errors import Reject, RouteError, StatementError
@@ -72,6 +71,7 @@ class Passage:
     def __init__(self, row: Claimed, around: Surroundings) -> None:
         self.row = row
         self.around = around
+        self.correspondent = canonical(row.correspondent)
         self.message = understand(row, around)
         self.proving = Proving(row, around, self.message)
         self.matches: tuple[Match, ...] = ()
@@ -105,7 +105,7 @@ class Passage:
     # -- the kinds of rows --------------------------------------------------------------------------------------
 
     async def _mail(self) -> None:
-        self.quick = max(self.quick, self.around.budget.arrived(canonical(self.row.correspondent), self.row.received))
+        self.quick = max(self.quick, self.around.budget.arrived(self.correspondent, self.row.received))
         self.matches = tuple(self.table.match(self.row.recipient))
         if self.table.capable and self.matches:
             self.matches, refusal = self.proving.screen(self.matches)
@@ -186,16 +186,20 @@ class Passage:
         """Read the states of all conversations of this message, once for each machine (rule routing.B18)."""
         wanted = [*{*self.keys.values(), *extra}] if extra or len(self.keys) > 1 else [*self.keys.values()]
         self.view = dict(await self.around.store.read_states(wanted))
+        if self.committed:
+            self._resume()
+        if self.foreign is not None:
+            self.view = await self.foreign.read(wanted, self.view)
+        self.renamed = rename_in(self.view, self.keys, self.table)
+
+    def _resume(self) -> None:
+        """A message that brought a machine to ERROR and is replayed goes on from where that stood before."""
         self.resumed.clear()
         for module, key in self.keys.items():
             value = self.view[key]
             if value.state == ERROR_STATE and f"{module}:{ERROR_STATE}" in self.committed:
-                # This message brought the machine there and is replayed: it goes on from where it stood before.
                 self.view[key] = msgspec.structs.replace(value, state=value.previous)
                 self.resumed.add(key)
-        if self.foreign is not None:
-            self.view = await self.foreign.read(wanted, self.view)
-        self.renamed = rename_in(self.view, self.keys, self.table)
 
     def _next_call(self, view: Mapping[StateKey, StateValue], done: set[str], *, stateful_done: bool) -> Call | None:
         return next_call(
@@ -280,7 +284,8 @@ class Passage:
 
     async def _call(self, handler: Handler, turn: Turn, captures: Mapping[str, Any]) -> Outcome:
         router, message = self.around.router, self.message
-        arguments = handler.arguments(captures) | self._given(handler)
+        arguments = handler.arguments(captures)
+        arguments |= self._given(handler)
 
         def finish(result: Any) -> TurnResult:
             render(turn, now=self.around.clock.now(), sign=self.around.sign)
@@ -312,7 +317,7 @@ class Passage:
         if done is None:
             return self.proving.too_many(handler)
         if done.replies:
-            self.around.budget.add(canonical(self.row.correspondent), done.now)
+            self.around.budget.add(self.correspondent, done.now)
         log.info("held: %s", done.ack.reason, extra=self._ids("aside"))
         return None
 
@@ -376,9 +381,9 @@ class Passage:
         changes = dict(turn.forced)
         if result.next is not None:
             changes[result.next.state] = result.next.name
-        if wanted := changes.keys() - self.view.keys():
+        if not changes.keys() <= self.view.keys():
             known = self.view
-            await self._read_view(tuple(wanted))
+            await self._read_view(tuple(changes.keys() - known.keys()))
             # What the turn has already seen keeps the version at which it saw it.
             self.view |= known
         done = {*self.done, handler.id}
@@ -391,9 +396,10 @@ class Passage:
         now = self.around.clock.now()
         bounce = self._bounce_mail(ack)
         outgoing = turn.outgoing if bounce is None else (*turn.outgoing, bounce)
-        correspondent = canonical(self.row.correspondent)
-        to = [[canonical(recipient) for recipient in mail.recipients] for mail in outgoing]
-        replies = sum([correspondent in recipients for recipients in to]) + turn.elsewhere
+        correspondent = self.correspondent
+        replies = turn.elsewhere
+        for mail in outgoing:
+            replies += correspondent in mail.recipients or correspondent in map(canonical, mail.recipients)
         commit = build_commit(
             self.row,
             turn,
@@ -468,20 +474,12 @@ class Passage:
             return None
         error = rejections[0].error
         assert isinstance(error, Reject)
+        secret, now, sign = self.around.store.secret, self.around.clock.now(), self.around.sign
         try:
-            draft = rejection_draft(self.message, code=error.code, text=error.text)
+            return rejection_mail(self.message, error, secret=secret, now=now, sign=sign)
         except ValueError as cause:
             log.warning("the sender cannot be told of the rejection: %s", cause, extra=self._ids("no_bounce"))
             return None
-        return outgoing(
-            draft,
-            secret=self.around.store.secret,
-            row=self.row.id,
-            handler="(rejection)",
-            number=0,
-            now=self.around.clock.now(),
-            sign=self.around.sign,
-        )
 
     async def _commit(self, commit: TurnCommit) -> None:
         result = await self.around.store.commit(commit)

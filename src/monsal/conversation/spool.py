@@ -16,16 +16,18 @@ from monsal.conversation.accepting import Asking
 from monsal.conversation.bounces import BOUNCE_ADDRESS, genuine_token
 from monsal.conversation.capabilities import Capabilities
 from monsal.conversation.confirming import CONFIRM_ADDRESS, is_confirmation
-from monsal.conversation.digests import Digests
+from monsal.conversation.digests import LARGE, Digests
 from monsal.conversation.keys import Keyring
 from monsal.conversation.routed import BY_CORRESPONDENT, BY_ITSELF, Routed, Routes
 from monsal.errors import ConfigError
 from monsal.ids import running_tokens
 from monsal.logline import tell
-from monsal.mail import Envelope, Glance, first_bytes, glance
+from monsal.mail import Envelope, Glance, digest_below_received, first_bytes, glance
 from monsal.routing import Router
 from monsal.smtp.replies import NO_ROUTES, TOO_MANY_HOPS, UNKNOWN_RECIPIENT, Refused, Reply
+from monsal.store.coming import Coming, Waits
 from monsal.store.contract import Accept, Receipt, Recipient, Source, Store
+from monsal.store.waiter import Begins, Waiter
 
 __all__ = ["BOUNCE_ADDRESS", "NOBODY", "CallMark", "Spool", "SpoolSettings", "SpoolStatistics", "is_postmaster"]
 
@@ -65,6 +67,24 @@ class CallMark(msgspec.Struct, frozen=True):
     digest: bytes | None
 
 
+class _Storing:
+    """Waits for the store in the place of who brought a mail, and notes that it is stored."""
+
+    __slots__ = ("_envelope", "_mail", "_spool", "_waiter", "done", "set_exception")
+
+    def __init__(self, spool: Spool, envelope: Envelope, mail: Accept, waiter: Waiter) -> None:
+        self._spool = spool
+        self._envelope = envelope
+        self._mail = mail
+        self._waiter = waiter
+        self.done = waiter.done
+        self.set_exception = waiter.set_exception
+
+    def set_result(self, receipt: Receipt) -> None:
+        self._spool.note(self._envelope, self._mail, receipt)
+        self._waiter.set_result(receipt)
+
+
 class Spool:
     """Takes mail for the ingresses: `accepts` at RCPT, `accept` at the end of DATA. Used on the sockets' loop."""
 
@@ -90,6 +110,9 @@ class Spool:
         self._digests = Digests()
         #: Of queues that have one row each.
         self._names = running_tokens()
+        #: Where an ingress announces mail; not all stores wait for it.
+        self._begin = store.begin_accept if isinstance(store, Begins) else None
+        self.coming = store.coming if isinstance(store, Waits) else Coming()
         self._messages = self._rows = self._duplicates = self._loops = 0
 
     def statistics(self) -> SpoolStatistics:
@@ -135,48 +158,90 @@ class Spool:
         Raises Refused for a message in a loop, StoreUnavailable if nothing could be stored.
         """
         first = first_bytes(body)
+        head, correspondent, routed = self._look(first, envelope)
+        message_id: str | None
+        if call is not None:
+            message_id, digest = call.message_id, call.digest
+        else:
+            message_id, digest = head.message_id, await self._digests.of(body, first) if head.message_id else None
+        recipients = [
+            await self._returned(address, correspondent)
+            if each.bounces
+            else Recipient(address, self._queue(each, correspondent))
+            for address, each in zip(envelope.recipients, routed, strict=True)
+        ]
+        source: Source = "mail" if call is None else _CALL
+        if call is None and all(each.bounces for each in routed):
+            source = "bounce"
+        mail = Accept(
+            sender=envelope.sender,
+            correspondent=correspondent,
+            recipients=tuple(recipients),
+            body=body,
+            received=self._clock.now(),
+            message_id=message_id,
+            digest=digest,
+            source=source,
+            envelope=msgspec.json.encode(envelope),
+        )
+        receipt = await self._store.accept(mail)
+        self.note(envelope, mail, receipt)
+        return receipt
+
+    def begin_accept(self, envelope: Envelope, body: tuple[bytes, ...], waiter: Waiter) -> Receipt | Waiter | None:
+        """Begin what `accept` does, without a coroutine: see `monsal.store.waiter.Begins`.
+
+        None, and nothing was done, for a large mail, one that comes back, or a store that has no such thing.
+        """
+        begin = self._begin
+        if begin is None or sum(map(len, body)) >= LARGE:
+            return None
+        first = first_bytes(body)
+        head, correspondent, routed = self._look(first, envelope)
+        recipients = []
+        for address, each in zip(envelope.recipients, routed, strict=True):
+            if each.bounces:
+                return None
+            recipients.append(Recipient(address, self._queue(each, correspondent)))
+        mail = Accept(
+            sender=envelope.sender,
+            correspondent=correspondent,
+            recipients=tuple(recipients),
+            body=body,
+            received=self._clock.now(),
+            message_id=head.message_id,
+            digest=digest_below_received(body, first) if head.message_id else None,
+            source="mail",
+            envelope=msgspec.json.encode(envelope),
+        )
+        storing = _Storing(self, envelope, mail, waiter)
+        found = begin(mail, storing)
+        if found is storing:
+            return waiter
+        if isinstance(found, Receipt):
+            self.note(envelope, mail, found)
+        return found
+
+    def _look(self, first: bytes, envelope: Envelope) -> tuple[Glance, str, list[Routed]]:
+        """What is known of a message; who writes; where its recipients lead. Raises Refused for one in a loop."""
         head = glance(first)
         if head.received > self._settings.max_hops:
             raise self._loop(head, envelope)
         correspondent = (head.correspondent if self._settings.correspondent == "from" else None) or fold(
             envelope.sender
         )
-        correspondent = correspondent or NOBODY
         table = self._router.table
-        routed = [self._routes.of(table, address) for address in envelope.recipients]
-        message_id: str | None = head.message_id
-        source: Source = "bounce" if all(each.bounces for each in routed) else "mail"
-        if call is not None:
-            message_id, digest, source = call.message_id, call.digest, _CALL
-        else:
-            digest = await self._digests.of(body, first) if message_id else None
-        receipt = await self._store.accept(
-            Accept(
-                sender=envelope.sender,
-                correspondent=correspondent,
-                recipients=tuple(
-                    [
-                        await self._returned(address, correspondent)
-                        if each.bounces
-                        else Recipient(address, self._queue(each, correspondent))
-                        for address, each in zip(envelope.recipients, routed, strict=True)
-                    ]
-                ),
-                body=body,
-                received=self._clock.now(),
-                message_id=message_id,
-                digest=digest,
-                source=source,
-                envelope=msgspec.json.encode(envelope),
-            )
-        )
+        return head, correspondent or NOBODY, [self._routes.of(table, address) for address in envelope.recipients]
+
+    def note(self, envelope: Envelope, mail: Accept, receipt: Receipt) -> None:
+        """Count a message that is stored, and write its line of the log."""
         self._messages += 1
         self._rows += len(receipt.ids) - sum(receipt.duplicates)
         self._duplicates += sum(receipt.duplicates)
         if log.isEnabledFor(logging.INFO):
             # The client waits for its 250, not for a line of the log: that is written in the next turn of the loop.
-            asyncio.get_running_loop().call_soon(_tell_stored, envelope, correspondent, message_id, receipt)
-        return receipt
+            loop = asyncio.get_running_loop()
+            loop.call_soon(_tell_stored, envelope, mail.correspondent, mail.message_id, receipt)
 
     def _loop(self, head: Glance, envelope: Envelope) -> Refused:
         """Count a message in a loop; its refusal."""
@@ -210,11 +275,11 @@ class Spool:
     def is_own(self, address: str) -> bool:
         """Whether an address is one of ours: what writes from it is this application, or means to look like it.
 
-        A route that takes mail for any domain makes nobody's address ours.
+        A route that takes mail for any domain makes nobody's address ours. Asked on handlers' threads.
         """
         if "+" in address and (BOUNCE_ADDRESS.match(address) or CONFIRM_ADDRESS.match(address)):
             return True
-        return any(not match.route.pattern.takes_any_domain() for match in self._router.match(address))
+        return any(not route.pattern.takes_any_domain() for route in self._router.table.takers(address))
 
 
 def _tell_stored(envelope: Envelope, correspondent: str, message_id: str | None, receipt: Receipt) -> None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 from monsal.errors import ConfigError
 from monsal.mail import html_to_text
@@ -17,8 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["Content", "Templates", "content"]
 
 
-@dataclass(frozen=True, slots=True)
-class Content:
+class Content(msgspec.Struct, frozen=True):
     """What a mail says: `text`, `html` or both; `subject` if its template has one."""
 
     text: str | None

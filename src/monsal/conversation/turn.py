@@ -8,6 +8,7 @@ import msgspec
 
 from monsal.conversation.bounces import BOUNCE_PURPOSE
 from monsal.conversation.context import Turn
+from monsal.errors import Reject
 from monsal.ids import mac, stable_token
 from monsal.mail import Draft, Message
 from monsal.store.contract import (
@@ -32,7 +33,7 @@ __all__ = [
     "build_commit",
     "failure_commit",
     "outgoing",
-    "rejection_draft",
+    "rejection_mail",
     "render",
 ]
 
@@ -89,8 +90,16 @@ def outgoing(
     )
 
 
-def rejection_draft(message: Message, *, code: int, text: str) -> Draft:
-    """The bounce to the envelope's sender that a handler's rejection makes (rule routing.B16)."""
+def rejection_mail(message: Message, error: Reject, *, secret: bytes, now: float, sign: Sign | None) -> OutgoingMail:
+    """The bounce to the envelope's sender that a handler's rejection makes (rule routing.B16).
+
+    Raises ValueError if the message names nobody who can be written to.
+    """
+    draft = _rejection_draft(message, code=error.code, text=error.text)
+    return outgoing(draft, secret=secret, row=message.id, handler="(rejection)", number=0, now=now, sign=sign)
+
+
+def _rejection_draft(message: Message, *, code: int, text: str) -> Draft:
     return Draft(
         to=(message.envelope_sender or message.sender,),
         sender=message.recipient,
@@ -109,7 +118,8 @@ def rejection_draft(message: Message, *, code: int, text: str) -> Draft:
 
 def _changes(turn: Turn, result: TurnResult, view: View, resumed: Collection[StateKey]) -> dict[StateKey, str]:
     """States that the turn changes; what the handler returned comes after what it forced."""
-    wanted = {state: view[state].state for state in resumed} | turn.forced
+    wanted = {state: view[state].state for state in resumed}
+    wanted |= turn.forced
     if result.next is not None:
         wanted[result.next.state] = result.next.name
     return {state: name for state, name in wanted.items() if state in resumed or view[state].state != name}
@@ -152,13 +162,17 @@ def build_commit(
     under that from now on.
     """
     changes = _changes(turn, result, view, resumed)
-    before = view[turn.conversation].state if turn.conversation in view else ROUTE_FIRST_STATE
+    own = turn.conversation
+    value = view.get(own)
+    before = ROUTE_FIRST_STATE if value is None else value.state
+    after = changes.get(own)
     expected = [Expected(state, view[state].version) for state in changes]
-    if (result.stateful or result.next) and turn.conversation not in changes and turn.conversation in view:
-        expected.append(Expected(turn.conversation, view[turn.conversation].version))
     stored = [StateChange(state, name, result.reason) for state, name in changes.items()]
-    if result.stateful and turn.conversation in renamed and turn.conversation not in changes:
-        stored.append(StateChange(turn.conversation, before, "its function was renamed", renames=True))
+    if after is None:
+        if value is not None and (result.stateful or result.next):
+            expected.append(Expected(own, value.version))
+        if result.stateful and own in renamed:
+            stored.append(StateChange(own, before, "its function was renamed", renames=True))
     return TurnCommit(
         fence=row.fence,
         lease_key=row.lease_key,
@@ -168,16 +182,16 @@ def build_commit(
         turn=TurnRow(
             handler=turn.handler,
             stateful=result.stateful,
-            state=turn.conversation,
+            state=own,
             before=before,
-            after=changes.get(turn.conversation, before),
-            note="; ".join(turn.notes),
+            after=before if after is None else after,
+            note="; ".join(turn.notes) if turn.notes else "",
         ),
         expected=tuple(expected),
         changes=tuple(stored),
         outgoing=turn.outgoing if outgoing is None else outgoing,
         replies=replies,
-        timers=_timers(turn, now),
+        timers=_timers(turn, now) if turn.timers else (),
         statements=tuple(turn.statements),
     )
 
@@ -185,17 +199,19 @@ def build_commit(
 def render(turn: Turn, *, now: float, sign: Sign | None = None) -> None:
     """Make the bytes of all that the turn sends; on the handler's thread, because it may be much."""
     turn.outgoing = tuple(
-        outgoing(
-            draft,
-            secret=turn.secret,
-            row=turn.message.id,
-            handler=turn.handler,
-            number=number,
-            now=now,
-            forced=number in turn.forced_drafts,
-            sign=sign,
-        )
-        for number, draft in enumerate(turn.drafts)
+        [
+            outgoing(
+                draft,
+                secret=turn.secret,
+                row=turn.message.id,
+                handler=turn.handler,
+                number=number,
+                now=now,
+                forced=number in turn.forced_drafts,
+                sign=sign,
+            )
+            for number, draft in enumerate(turn.drafts)
+        ]
     )
 
 

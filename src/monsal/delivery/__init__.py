@@ -7,15 +7,15 @@ is; `capture.py` files mail in a maildir instead of sending it.
 
 from __future__ import annotations
 
-from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 import msgspec
 
 from monsal.conversation.ports import Relay
 from monsal.errors import ConfigError
+from monsal.late import late
 from monsal.smtp.endpoint import Credentials, Endpoint, parse_endpoint
 from monsal.smtp.mxurl import parse_mx
 
@@ -38,14 +38,8 @@ __all__ = [*_HOME, "open_relay"]
 #: Seconds that a connection to a domain's server is kept without use: there may be many domains.
 _MX_IDLE = 10.0
 
-
-def __getattr__(name: str) -> Any:
-    home = _HOME.get(name)
-    if home is None:
-        raise AttributeError(f"module 'monsal.delivery' has no attribute {name!r}")
-    value = getattr(import_module(home), name)
-    globals()[name] = value
-    return value
+if not TYPE_CHECKING:
+    __getattr__, __dir__ = late(__name__, _HOME)
 
 
 def open_relay(url: str, base: Path, *, connections: int = 4, name: str | None = None) -> Relay:

@@ -22,6 +22,7 @@ import uvicorn
 
 from monsal.http.mounts import HttpSettings, Mounts
 from monsal.http.protocol import BoundedConfig, BoundedProtocol, Places, TlsDoor
+from monsal.loops import new_loop
 
 __all__ = ["HttpServer"]
 
@@ -76,7 +77,7 @@ class HttpServer:
         """Listen. The sockets are ours from now on, and closed at the end. Raises OSError."""
         # What strangers send is told in figures, and not in a line for each of them.
         logging.getLogger("uvicorn").setLevel(logging.ERROR)
-        self._loop = _new_loop()
+        self._loop = new_loop()
         self._thread = threading.Thread(target=self._main, args=(self._loop,), name="monsal-http", daemon=True)
         self._thread.start()
         try:
@@ -141,11 +142,3 @@ class HttpServer:
         finally:
             loop.run_until_complete(loop.shutdown_asyncgens())
             loop.close()
-
-
-def _new_loop() -> asyncio.AbstractEventLoop:
-    try:
-        import uvloop
-    except ImportError:
-        return asyncio.new_event_loop()
-    return uvloop.new_event_loop()

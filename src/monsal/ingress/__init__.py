@@ -1,14 +1,15 @@
 """How mail comes in: sockets and pipes in front of the pure protocol, an `Intake` behind it.
 
 May import the floors below; nothing of `monsal.delivery`. Start reading at `base.py` (what an intake promises), then
-`doors.py` (listening sockets), `smtp.py` (places, time-outs, stopping), `connection.py` (one client), `gate.py` (whom
-it believes) and `answers.py` (what it is told).
+`doors.py` (listening sockets), `smtp.py` (places, time-outs, stopping), `connection.py` (one client), `handover.py`
+(its mail on the way to the intake), `gate.py` (whom it believes) and `answers.py` (what it is told).
 """
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from monsal.late import late
 
 if TYPE_CHECKING:
     from monsal.ingress.base import Ingress as Ingress
@@ -78,11 +79,5 @@ _HOME = {
 
 __all__ = [*_HOME]
 
-
-def __getattr__(name: str) -> Any:
-    home = _HOME.get(name)
-    if home is None:
-        raise AttributeError(f"module 'monsal.ingress' has no attribute {name!r}")
-    value = getattr(import_module(home), name)
-    globals()[name] = value
-    return value
+if not TYPE_CHECKING:
+    __getattr__, __dir__ = late(__name__, _HOME)

@@ -77,15 +77,25 @@ async def hand_over(intake: Intake, envelope: Envelope, body: tuple[bytes, ...])
     """`Intake.accept`, and what came of it."""
     try:
         receipt = await intake.accept(envelope, body)
-    except Refused as refused:
-        _log.info("refused: %s", refused.reply, extra=_facts("refuse", envelope, body))
-        return Answer(refusal=refused.reply)
-    except StoreUnavailable as error:
+    except Exception as error:  # noqa: BLE001 - an edge, as above
+        return failed(envelope, body, error)
+    return stored(envelope, body, receipt)
+
+
+def failed(envelope: Envelope, body: tuple[bytes, ...], error: Exception) -> Answer:
+    """The answer when an intake raised `error`: whatever breaks behind it becomes a 451 and a log line, never a 250."""
+    if isinstance(error, Refused):
+        _log.info("refused: %s", error.reply, extra=_facts("refuse", envelope, body))
+        return Answer(refusal=error.reply)
+    if isinstance(error, StoreUnavailable):
         _log.error("cannot store: %s", error, extra=_facts("accept_failed", envelope, body))
         return Answer(refusal=STORE_UNAVAILABLE, failed=True)
-    except Exception:  # noqa: BLE001 - an edge: whatever breaks behind it must become a 451 and a log line, never a 250
-        _log.exception("the intake failed", extra=_facts("accept_failed", envelope, body))
-        return Answer(refusal=ABORTED, failed=True)
+    _log.error("the intake failed", exc_info=error, extra=_facts("accept_failed", envelope, body))
+    return Answer(refusal=ABORTED, failed=True)
+
+
+def stored(envelope: Envelope, body: tuple[bytes, ...], receipt: Receipt) -> Answer:
+    """The answer to a mail for which an intake gave a receipt."""
     if not len(envelope.recipients) == len(receipt.ids) == len(receipt.duplicates):
         _log.error("the receipt %r does not fit the recipients", receipt, extra=_facts("accept_failed", envelope, body))
         return Answer(refusal=ABORTED, failed=True)

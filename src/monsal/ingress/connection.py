@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from time import monotonic
 from typing import Any, Final, cast
 
-from monsal.ingress.answers import ask_accepts, hand_over, screen
+from monsal.ingress.answers import Answer, ask_accepts, screen
 from monsal.ingress.base import Screening
+from monsal.ingress.handover import Handover
 from monsal.ingress.house import House
-from monsal.ingress.listen import display_address
 from monsal.ingress.visitor import Visitor
 from monsal.smtp.events import (
     Closing,
@@ -35,6 +36,8 @@ from monsal.smtp.replies import (
     Reply,
 )
 from monsal.smtp.states import ASKED_STATES, COMMAND_STATES, CONTENT_STATES, SessionState
+from monsal.store.coming import Rhythm
+from monsal.transport.address import display_address
 
 __all__: list[str] = []
 
@@ -43,6 +46,7 @@ _log: Final = logging.getLogger("monsal.ingress")
 _LARGE: Final = 16 * 1024
 #: One refused recipient of this many on a connection is logged, beginning with the first.
 _REFUSALS_PER_LINE: Final = 10
+_CONTENT: Final = SessionState.CONTENT
 _CHUNKED: Final = frozenset({SessionState.CHUNK, SessionState.CHUNKED})
 #: States in which content is taken into memory.
 _KEEPING: Final = frozenset({SessionState.CONTENT, SessionState.CHUNK})
@@ -64,6 +68,7 @@ class Connection(Visitor):
         "_paused",
         "_refused",
         "_resting",
+        "_rhythm",
         "_sender",
     )
 
@@ -77,6 +82,7 @@ class Connection(Visitor):
         self._paused = self._resting = False
         self._content_since = 0.0
         self._sender = ""
+        self._rhythm = Rhythm(house.coming)
 
     # Called by the transport.
 
@@ -102,6 +108,7 @@ class Connection(Visitor):
         house, smtp = self._house, self._smtp
         if len(data) >= _LARGE:
             self._resting = True
+            self._rhythm.left()
             self._steer()
             house.turns.wait(self, len(data))
         if smtp.closing:
@@ -142,6 +149,7 @@ class Connection(Visitor):
         if self._smtp.state in ASKED_STATES:
             self._smtp.close(SHUTTING_DOWN)
         self._account_content()
+        self._rhythm.left()
         self._house.leave(self)
 
     # Called by the ingress.
@@ -217,16 +225,10 @@ class Connection(Visitor):
             _log.info("timed out in state %s", state.name, extra={"action": "time_out", "peer": self.peer})
             self.close(TIMED_OUT)
 
-    async def hand_over(self, message: MessageReceived) -> None:
-        """Give a mail to the intake and its answer to the client."""
-        house = self._house
-        try:
-            answer = await hand_over(house.intake, self._envelope(message.sender, message.recipients), message.body)
-        finally:
-            house.budget.give(message.size)
-            house.tasks.discard(asyncio.current_task())
-        house.counters.note(answer)
-        self._answer(*answer.replies(len(message.recipients), each=house.session.lmtp))
+    def told(self, answer: Answer, recipients: int) -> None:
+        """The intake has answered about a mail."""
+        self._rhythm.answered(monotonic())
+        self._answer(*answer.replies(recipients, each=self._house.session.lmtp))
 
     # Within.
 
@@ -240,6 +242,7 @@ class Connection(Visitor):
                     following = decide(self, event)
                 elif isinstance(event, Quit):
                     self._silent = True
+                    self._rhythm.left()
                 elif isinstance(event, MessageDiscarded):
                     self._house.counters.refused += 1
                     facts = {"action": "refuse", "peer": self.peer, "sender": event.sender}
@@ -315,13 +318,16 @@ class Connection(Visitor):
 
     def _message(self, message: MessageReceived) -> list[Event]:
         house = self._house
+        self._rhythm.came(monotonic())
         if self._content:
             self._account_content()
         if not house.budget.take(message.size):
             house.counters.refused += 1
             return self._smtp.reply(*(TOO_BUSY,) * (len(message.recipients) if house.session.lmtp else 1))
-        self._start(self.hand_over(message))
-        return []
+        answer = Handover(house, self._envelope(message.sender, message.recipients), message, self).begin()
+        if answer is None:
+            return []
+        return self._smtp.reply(*answer.replies(len(message.recipients), each=house.session.lmtp))
 
     def _account_content(self) -> None:
         """Bring the budget up to what is held of an unfinished mail; refuse that mail if it is too much."""
@@ -343,6 +349,9 @@ class Connection(Visitor):
         out = smtp.data_to_send()
         if out:
             self._answered = self._house.loop.time()
+            if smtp.state is _CONTENT:
+                # 354 is in it: nothing else is said between the command and the end of the content.
+                self._rhythm.began(monotonic())
             self._transport.write(out if self._tls is None else self._encrypted(self._tls, out))
         if self._paused or not smtp.wants_data:
             if smtp.closing:

@@ -21,7 +21,9 @@ from typing import TYPE_CHECKING
 
 from monsal.errors import ConfigError
 from monsal.forks import close_in_children
-from monsal.ingress.listen import Bind, display_address, listening_sockets, parse_bind, remove_socket_file
+from monsal.ingress.listen import Bind, listening_sockets, parse_bind
+from monsal.transport.address import display_address
+from monsal.transport.unix import remove_socket_file
 
 if TYPE_CHECKING:
     from monsal.ingress.smtp import SmtpIngress

@@ -12,8 +12,12 @@ from monsal.ingress.answers import Answer
 from monsal.ingress.base import Intake
 from monsal.ingress.gate import Gate
 from monsal.ingress.limits import IngressSettings, MemoryBudget
+from monsal.mail.envelope import Envelope
 from monsal.smtp.replies import Reply
 from monsal.smtp.settings import ServerSettings
+from monsal.store.coming import Coming
+from monsal.store.contract import Receipt
+from monsal.store.waiter import Waiter
 
 __all__: list[str] = []
 
@@ -90,18 +94,26 @@ class Turns:
                 self._planned = False
 
 
+Begin = Callable[[Envelope, tuple[bytes, ...], Waiter], Receipt | Waiter | None]
+
+
 class House(Protocol):
     """The ingress, as its connections see it."""
 
     intake: Intake
+    #: `BeginsIntake.begin_accept` of an intake that has it.
+    begin: Begin | None
     session: ServerSettings
     settings: IngressSettings
     gate: Gate
     budget: MemoryBudget
     counters: Counters
+    coming: Coming
     stopping: bool
     loop: asyncio.AbstractEventLoop
     tasks: set[asyncio.Task[None] | None]
+    #: Mails whose answer is awaited without a task.
+    pending: set[Any]
     turns: Turns
 
     def admit(self, connection: Any, address: object) -> Reply | None:
@@ -110,6 +122,10 @@ class House(Protocol):
 
     def rename(self, connection: Any, address: object) -> Reply | None:
         """A connection speaks for another address; the reply that turns it away, or None."""
+        ...
+
+    def settle(self, handover: Any, octets: int) -> None:
+        """A mail of so many octets is answered or given up."""
         ...
 
     def leave(self, connection: Any) -> None:

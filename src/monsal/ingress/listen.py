@@ -5,15 +5,14 @@ from __future__ import annotations
 import os
 import re
 import socket
-import stat
-from pathlib import Path
 
 import msgspec
 
 from monsal.errors import ConfigError
 from monsal.forks import close_in_children
+from monsal.transport.unix import remove_stale_socket
 
-__all__ = ["Bind", "display_address", "listening_sockets", "parse_bind", "remove_socket_file"]
+__all__ = ["Bind", "listening_sockets", "parse_bind"]
 
 #: Dropped connection attempts are tried again by the kernel only seconds later, so the queue has to be long.
 BACKLOG = 1024
@@ -88,7 +87,7 @@ def _tcp_socket(family: int, kind: int, protocol: int, address: tuple[object, ..
 
 def _unix_socket(path: str) -> socket.socket:
     """A bound unix socket of mode 0660. Nobody can connect before it listens, so the mode is set in time."""
-    _remove_stale(path)
+    remove_stale_socket(path, path)
     made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     close_in_children(made, socket.socket.detach)
     try:
@@ -99,40 +98,3 @@ def _unix_socket(path: str) -> socket.socket:
         made.close()
         raise
     return made
-
-
-def _remove_stale(path: str) -> None:
-    """Remove the socket file of a process that is gone. Raises OSError if it is in use or no socket."""
-    try:
-        mode = os.lstat(path).st_mode
-    except FileNotFoundError:
-        return
-    if not stat.S_ISSOCK(mode):
-        raise FileExistsError(f"{path} is in the way and is no socket")
-    probe = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        probe.settimeout(1.0)
-        probe.connect(path)
-    except (ConnectionRefusedError, FileNotFoundError):
-        Path(path).unlink(missing_ok=True)
-        return
-    finally:
-        probe.close()
-    raise OSError(f"another process listens on {path}")
-
-
-def remove_socket_file(path: str, inode: int) -> None:
-    """Remove our socket file, unless another one has taken its place."""
-    try:
-        if os.lstat(path).st_ino == inode:
-            os.unlink(path)
-    except FileNotFoundError:
-        return
-
-
-def display_address(address: object) -> str:
-    """A socket's address for people: `127.0.0.1:8825`, `[::1]:25`, or the path of a unix socket."""
-    if isinstance(address, tuple):
-        host, port = address[0], address[1]
-        return f"[{host}]:{port}" if ":" in str(host) else f"{host}:{port}"
-    return os.fsdecode(address) if isinstance(address, bytes) else str(address)

@@ -16,21 +16,23 @@ from typing import Any, Final
 
 import msgspec
 
-from monsal.ingress.base import IngressStatistics, Intake
+from monsal.ingress.base import BeginsIntake, IngressStatistics, Intake
 from monsal.ingress.connection import Connection
 from monsal.ingress.gate import Gate
-from monsal.ingress.house import Counters, Turns
+from monsal.ingress.handover import Handover
+from monsal.ingress.house import Begin, Counters, Turns
 from monsal.ingress.limits import IngressSettings, MemoryBudget, PeerLimits, peer_of, usable_connections
 from monsal.ingress.listen import (
     BACKLOG,
     Bind,
-    display_address,
     listening_sockets,
     parse_bind,
-    remove_socket_file,
 )
 from monsal.smtp.replies import SHUTTING_DOWN, TOO_MANY_CONNECTIONS, Reply
 from monsal.smtp.settings import ServerSettings
+from monsal.store.coming import Coming, Waits
+from monsal.transport.address import display_address
+from monsal.transport.unix import remove_socket_file
 
 __all__ = ["LmtpIngress", "SmtpIngress"]
 
@@ -71,10 +73,13 @@ class SmtpIngress:
         )
         self.budget = budget or MemoryBudget(self.settings.max_memory)
         self.counters = Counters()
+        self.begin: Begin | None = intake.begin_accept if isinstance(intake, BeginsIntake) else None
+        self.coming = intake.coming if isinstance(intake, Waits) else Coming()
         self.stopping = False
         self.loop: asyncio.AbstractEventLoop
         self.turns: Turns
         self.tasks: set[asyncio.Task[None] | None] = set()
+        self.pending: set[Handover] = set()
         self._bind = parse_bind(bind) if isinstance(bind, str) else bind
         self._servers: list[asyncio.AbstractServer] = []
         self._addresses: tuple[str, ...] = ()
@@ -156,6 +161,8 @@ class SmtpIngress:
         await self._wait_until_gone(grace)
         for connection in list(self._connections):
             connection.close(SHUTTING_DOWN)
+        for handover in list(self.pending):
+            handover.cancel()
         left = [task for task in self.tasks if task is not None]
         for task in left:
             task.cancel()
@@ -178,10 +185,10 @@ class SmtpIngress:
             self._socket_file = None
 
     async def _wait_until_gone(self, seconds: float) -> None:
-        """Wait until no connection and no task is left, at most `seconds`."""
+        """Wait until no connection, no mail and no task is left, at most `seconds`."""
         try:
             async with asyncio.timeout(seconds):
-                while self._connections:
+                while self._connections or self.pending:
                     self._gone.clear()
                     await self._gone.wait()
                 if self.tasks:
@@ -218,6 +225,13 @@ class SmtpIngress:
             self._peers.leave(connection.counted_as)
         connection.counted_as = peer
         return None
+
+    def settle(self, handover: Handover, octets: int) -> None:
+        """A mail of so many octets is answered or given up."""
+        self.budget.give(octets)
+        self.pending.discard(handover)
+        if self.stopping:
+            self._gone.set()
 
     def leave(self, connection: Connection) -> None:
         """A connection is gone."""

@@ -12,7 +12,6 @@ import msgspec
 
 from monsal.errors import LoginUnavailable
 from monsal.ingress.house import House
-from monsal.ingress.listen import display_address
 from monsal.ingress.tls import TlsStream
 from monsal.ingress.users import Identity
 from monsal.mail.envelope import Envelope
@@ -21,6 +20,7 @@ from monsal.smtp.proxy import ProxyReader
 from monsal.smtp.replies import LOGGED_IN, LOGIN_UNAVAILABLE, OK, WRONG_LOGIN, Reply
 from monsal.smtp.server import ServerProtocol
 from monsal.smtp.states import SessionState
+from monsal.transport.address import display_address
 
 __all__: list[str] = []
 

@@ -19,8 +19,9 @@ Nothing that reads raises for what a stranger sent; everything that writes check
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from monsal.late import late
 
 if TYPE_CHECKING:
     from monsal.mail.addresses import Mailbox as Mailbox
@@ -154,11 +155,5 @@ _HOME = {
 
 __all__ = [*_HOME]
 
-
-def __getattr__(name: str) -> Any:
-    home = _HOME.get(name)
-    if home is None:
-        raise AttributeError(f"module 'monsal.mail' has no attribute {name!r}")
-    value = getattr(import_module(home), name)
-    globals()[name] = value
-    return value
+if not TYPE_CHECKING:
+    __getattr__, __dir__ = late(__name__, _HOME)

@@ -7,6 +7,8 @@ for people is in docs/bounces.md.
 from __future__ import annotations
 
 import re
+from functools import lru_cache
+from typing import NamedTuple
 
 from monsal.address import fold
 from monsal.mail.charset import decode_header
@@ -115,13 +117,13 @@ def _bounce_reason(scan: HeaderScan, envelope_sender: str | None, report: str | 
     if envelope_sender is not None:
         if envelope_sender == "":
             return "null envelope sender"
-        if _is_daemon(envelope_sender):
+        if _told_by(envelope_sender).daemon:
             return f"envelope sender {envelope_sender}"
     if report == "delivery-status":
         return "Content-Type: multipart/report (delivery report)"
-    correspondent = scan.correspondent
-    if correspondent is not None and _is_daemon(correspondent):
-        return f"From: {correspondent}"
+    author = scan.author
+    if author is not None and _told_by(author).daemon:
+        return f"From: {fold(author)}"
     if "X-Failed-Recipients" in scan:
         return "X-Failed-Recipients"
     return None
@@ -167,9 +169,9 @@ def _in_value(scan: HeaderScan) -> str | None:
 
 def _in_words(scan: HeaderScan) -> str | None:
     """What says it only to people: the subject, an address that nobody reads."""
-    correspondent = scan.correspondent
-    if correspondent is not None and _NOBODY.match(correspondent):
-        return f"From: {correspondent}"
+    author = scan.author
+    if author is not None and _told_by(author).nobody:
+        return f"From: {fold(author)}"
     subject = scan.subject
     if subject is not None and len(subject) < 2000:
         said = decode_header(subject).strip()
@@ -188,18 +190,28 @@ def own_hops(scan: HeaderScan) -> int:
     return int(value) if value.isascii() and value.isdigit() and len(value) < 6 else 0
 
 
-def _is_daemon(address: str) -> bool:
+class _Told(NamedTuple):
+    """What an address tells of who writes: a mail system's daemon, a list's manager, somebody who reads nothing."""
+
+    daemon: bool
+    manager: bool
+    nobody: bool
+
+
+@lru_cache(maxsize=1024)  # few people write most of the mail, and this is asked of each of it
+def _told_by(address: str) -> _Told:
     folded = fold(address)
-    if not folded.startswith("mailer-daemon"):
-        return False
-    return folded == "mailer-daemon" or folded.rpartition("@")[0] == "mailer-daemon"
+    local = folded.rpartition("@")[0]
+    return _Told(
+        daemon=folded == "mailer-daemon" or local == "mailer-daemon",
+        manager=local.startswith("owner-") or local.endswith(("-request", "-bounces")),
+        nobody=_NOBODY.match(folded) is not None,
+    )
 
 
 def _of_list(address: str | None) -> str | None:
     """The return addresses of list managers that RFC 3834, section 2, tells not to answer."""
-    local = fold(address or "").rpartition("@")[0]
-    is_list = local.startswith("owner-") or local.endswith(("-request", "-bounces"))
-    return f"envelope sender {address}" if is_list else None
+    return f"envelope sender {address}" if address and _told_by(address).manager else None
 
 
 def _report_type(scan: HeaderScan) -> str | None:

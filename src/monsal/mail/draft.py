@@ -270,7 +270,7 @@ def reply_draft(
 def _reply_subject(subject: str) -> str:
     subject = subject[:MAX_SUBJECT]
     # At the start only: "Order more: pears" has no such prefix.
-    prefix = _REPLY_PREFIX.match(subject)
+    prefix = _REPLY_PREFIX.match(subject) if ":" in subject or "：" in subject else None
     return f"Re: {subject[prefix.end() if prefix else 0 :].strip()}".rstrip()
 
 

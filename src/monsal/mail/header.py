@@ -68,14 +68,8 @@ class HeaderScan:
         self.raw_fields = raw_fields
         self.body_offset = body_offset
         self.complete = complete
-        index: dict[bytes, list[bytes]] = {}
-        for name, value in raw_fields:
-            key = name.lower()
-            if key in index:
-                index[key].append(value)
-            else:
-                index[key] = [value]
-        self._index = index
+        #: The first field of each name: of two the one further up is put in last.
+        self._index = {name.lower(): value for name, value in reversed(raw_fields)}
         #: What was asked for: a turn asks for From, Subject and Message-ID several times.
         self._read: dict[str, str | Literal[False] | None] = {}
         self._author: str | Literal[False] | None = False
@@ -83,7 +77,7 @@ class HeaderScan:
     @property
     def names(self) -> tuple[str, ...]:
         """The names that occur, in lower case, each once, in the order of their first field."""
-        return tuple(name.decode("ascii") for name in self._index)
+        return tuple(dict.fromkeys(name.decode("ascii").lower() for name, _ in self.raw_fields))
 
     def __contains__(self, name: str) -> bool:
         return _key(name) in self._index
@@ -92,8 +86,8 @@ class HeaderScan:
         """The value of the first field of that name as one line, with encoded words as they are; None if absent."""
         value = self._read.get(name, False)
         if value is False:
-            values = self._index.get(_key(name))
-            value = self._read[name] = None if values is None else _value(values[0])
+            raw = self._index.get(_key(name))
+            value = self._read[name] = None if raw is None else _value(raw)
         return value
 
     def has_any(self, keys: frozenset[bytes]) -> bool:
@@ -102,7 +96,12 @@ class HeaderScan:
 
     def get_all(self, name: str) -> list[str]:
         """The values of all fields of that name, from the top down."""
-        return [_value(value) for value in self._index.get(_key(name), ())]
+        return [_value(value) for value in self._all(_key(name))]
+
+    def _all(self, key: bytes) -> list[bytes]:
+        if key not in self._index:
+            return []
+        return [value for name, value in self.raw_fields if name.lower() == key]
 
     @property
     def fields(self) -> list[tuple[str, str]]:
@@ -113,8 +112,8 @@ class HeaderScan:
     def author(self) -> str | None:
         """The first valid address of the first From field as it is written there; None if there is none."""
         if self._author is False:
-            value = self.get("from")
-            self._author = None if value is None else first_address(value)
+            raw = self._index.get(b"from")
+            self._author = None if raw is None else _author_of(raw)
         return self._author
 
     @property
@@ -126,14 +125,14 @@ class HeaderScan:
     @property
     def message_id(self) -> str | None:
         """The Message-ID with its angle brackets, or None if there is none that could identify anything."""
-        values = self._index.get(b"message-id")
-        match = None if values is None else _MESSAGE_ID.search(values[0])
+        raw = self._index.get(b"message-id")
+        match = None if raw is None else _MESSAGE_ID.search(raw)
         return None if match is None else match.group(0).decode("ascii")
 
     @property
     def received_count(self) -> int:
         """How many Received fields there are: how many hops the message made."""
-        return len(self._index.get(b"received", ()))
+        return len(self._all(b"received"))
 
     @property
     def auto_submitted(self) -> str:
@@ -228,24 +227,27 @@ def glance(raw: bytes) -> Glance:
         return Glance(found.correspondent, found.message_id, found.received_count)
     match = _FROM.search(lower)
     writer = None if match is None else block[match.start(1) : match.end(1)]
-    if writer is None:
-        correspondent = None
-    else:
-        correspondent = _known(writer) if len(writer) <= _SHORT else _correspondent(writer)
+    author = None if writer is None else _author_of(writer)
+    correspondent = None if author is None else fold(author)
     match = _ID.search(lower)
     named = None if match is None else _MESSAGE_ID.search(block, match.start(1), match.end(1))
     received = len(_RECEIVED.findall(lower)) if b"\nreceived" in lower else 0
     return Glance(correspondent, None if named is None else named.group(0).decode("ascii"), received)
 
 
-def _correspondent(raw: bytes) -> str | None:
-    address = first_address(_value(raw))
-    return None if address is None else fold(address)
+def _author_of(raw: bytes) -> str | None:
+    """The first valid address in the raw value of a From field."""
+    return _known(raw) if len(raw) <= _SHORT else _read_author(raw)
 
 
-#: Few people write most of the mail. Only what is short is remembered, or this would be room for a stranger's use.
+def _read_author(raw: bytes) -> str | None:
+    return first_address(_value(raw))
+
+
+#: Few people write most of the mail, and each mail is asked before it is stored and in its turn. Only what is short is
+#: remembered, or this would be room for a stranger's use.
 _SHORT = 200
-_known = lru_cache(maxsize=1024)(_correspondent)
+_known = lru_cache(maxsize=1024)(_read_author)
 
 
 def first_bytes(chunks: Sequence[bytes], limit: int = MAX_HEADER) -> bytes:

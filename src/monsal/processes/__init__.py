@@ -11,8 +11,9 @@ May import: everything below the server. Start reading at `fleet.py`.
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from monsal.late import late
 
 if TYPE_CHECKING:
     from monsal.processes.fleet import Fleet as Fleet
@@ -21,18 +22,12 @@ if TYPE_CHECKING:
 
 # A worker process imports its own module only: what the supervisor needs is none of its business.
 _HOME = {
-    "Fleet": "fleet",
-    "Plan": "plan",
-    "Supervisor": "supervisor",
+    "Fleet": "monsal.processes.fleet",
+    "Plan": "monsal.processes.plan",
+    "Supervisor": "monsal.processes.supervisor",
 }
 
 __all__ = [*_HOME]
 
-
-def __getattr__(name: str) -> Any:
-    home = _HOME.get(name)
-    if home is None:
-        raise AttributeError(f"module 'monsal.processes' has no attribute {name!r}")
-    value = getattr(import_module(f"monsal.processes.{home}"), name)
-    globals()[name] = value
-    return value
+if not TYPE_CHECKING:
+    __getattr__, __dir__ = late(__name__, _HOME)

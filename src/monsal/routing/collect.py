@@ -41,6 +41,8 @@ def name_of(owner: object) -> str:
 
 def home_of(func: object) -> tuple[str, str] | None:
     """The module name and the name of a function or bound method; None if it is neither."""
+    if type(func) is FunctionType:
+        return str(func.__module__), func.__name__
     name = getattr(func, "__name__", None)
     if not callable(func) or isinstance(func, type) or not isinstance(name, str):
         return None

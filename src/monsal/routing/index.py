@@ -14,6 +14,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from itertools import chain
 from typing import Generic, TypeVar
 
 __all__ = ["TokenIndex", "fold_case", "tokens_of"]
@@ -54,48 +55,56 @@ def tokens_of(runs: Sequence[str | None]) -> set[str]:
 
 
 class TokenIndex(Generic[T]):
-    """Items in a fixed order, each with the literal runs of its pattern."""
+    """Items in a fixed order, each with the literal runs of its pattern.
 
-    __slots__ = ("_always", "_by_token", "_few")
+    An item is known by its number, and under each token are such numbers, in order: that is small, and of a big table
+    most is in no cache of the processor when it is asked for.
+    """
+
+    __slots__ = ("_always", "_by_token", "_few", "_items")
 
     def __init__(self, items: Iterable[tuple[Sequence[str | None], T]]) -> None:
-        listed = [(order, tokens_of(runs), item) for order, (runs, item) in enumerate(items)]
+        listed = [(tokens_of(runs), item) for runs, item in items]
+        self._items = tuple(item for _, item in listed)
         # A look-up costs as much as trying two or three patterns.
-        self._few = [item for _, _, item in listed] if len(listed) <= 3 else None
-        counts = Counter(token for _, tokens, _ in listed for token in tokens)
-        self._always: list[tuple[int, T]] = []
-        self._by_token: dict[str, list[tuple[int, T]]] = {}
-        for order, tokens, item in listed:
+        self._few = self._items if len(listed) <= 3 else None
+        counts = Counter(token for tokens, _ in listed for token in tokens)
+        always: list[int] = []
+        by_token: dict[str, list[int]] = {}
+        for number, (tokens, _) in enumerate(listed):
             if tokens:
                 rarest = min(tokens, key=lambda token: (counts[token], -len(token), token))
-                self._by_token.setdefault(rarest, []).append((order, item))
+                by_token.setdefault(rarest, []).append(number)
             else:
-                self._always.append((order, item))
+                always.append(number)
+        self._always = tuple(always)
+        self._by_token = {token: tuple(numbers) for token, numbers in by_token.items()}
 
-    def candidates(self, address: str) -> list[T]:
+    def candidates(self, address: str) -> Sequence[T]:
         """The items whose patterns may match the address, in order; all others surely do not."""
         if self._few is not None:
             return self._few
-        found = self._always.copy()
         by_token = self._by_token
-        for token in set(_TOKEN.findall(fold_case(address))):
+        numbers: Sequence[int] = self._always
+        tokens = _TOKEN.findall(fold_case(address))
+        for token in tokens:
             hit = by_token.get(token)
-            if hit is not None:
-                found += hit
-        if len(found) > 1:
-            found.sort(key=_order)
-        return [item for _, item in found]
+            if hit is not None and hit is not numbers:
+                if numbers:
+                    # Each token once, however often it stands in the address.
+                    hits = [by_token[token] for token in by_token.keys() & tokens]
+                    numbers = sorted(chain(self._always, *hits))
+                    break
+                numbers = hit
+        items = self._items
+        return [items[number] for number in numbers]
 
     def crowd(self) -> list[T]:
         """The items that are tried together with many others, because the index cannot tell them apart."""
         if self._few is not None:
             return []
-        found = [item for _, item in self._always]
+        numbers = [*self._always]
         for entries in self._by_token.values():
             if len(entries) > _CROWD:
-                found += [item for _, item in entries]
-        return found
-
-
-def _order(entry: tuple[int, object]) -> int:
-    return entry[0]
+                numbers += entries
+        return [self._items[number] for number in numbers]

@@ -122,6 +122,10 @@ class Pattern:
         found = (self._compiled or self.prepare()).match(address)
         return None if found is None else found.groupdict()
 
+    def fits(self, address: str) -> bool:
+        """Whether the whole address matches. `address` must be matchable (see `is_matchable`)."""
+        return (self._compiled or self.prepare()).match(address) is not None
+
     def prepare(self) -> re.Pattern[str]:
         """Compile now what would be compiled at the first match."""
         if self._compiled is None:

@@ -175,25 +175,37 @@ class Router:
         """
         if not result:
             return None
-        return self.named_state(result, f"{handler.id if isinstance(handler, Handler) else handler} returned")
+        return self._state_of(result) or self.named_state(
+            result, f"{handler.id if isinstance(handler, Handler) else handler} returned"
+        )
 
     def named_state(self, function: object, said: str) -> tuple[str, str]:
         """Module and state that a function stands for. Raises ResultError as `next_state` does; `said` begins its text,
         as in "orders:START returned"."""
+        state = self._state_of(function)
+        if state is not None:
+            return state
         reason = "is no function; return the function that takes the next message"
         home = home_of(function)
         if home is not None:
             module, name = self.table.modules.get(home[0]), home[1]
             if module is None:
                 reason = f"is of module {home[0]}, which is not loaded"
-            elif name in module.handlers or (name == ERROR_STATE and module.error is not None):
-                return home
             elif name in module.stateless:
                 reason = "is a stateless handler and so no state"
             else:
                 reason = "has no route, so no message would ever reach it"
         what = f"{home[0]}:{home[1]}" if home is not None else f"{function!r:.100}"
         raise ResultError(f"{said} {what}, which {reason}")
+
+    def _state_of(self, function: object) -> tuple[str, str] | None:
+        """Module and state that a function stands for, None if it is no stateful handler of a loaded module."""
+        home = home_of(function)
+        module = None if home is None else self.table.modules.get(home[0])
+        if home is None or module is None:
+            return None
+        is_state = home[1] in module.handlers or (home[1] == ERROR_STATE and module.error is not None)
+        return home if is_state else None
 
     def resolve(self, target: str) -> Handler:
         """The handler for `module:name`: any function that a loaded module defines, routed or not; for timers.

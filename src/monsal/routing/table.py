@@ -188,8 +188,12 @@ class Table:
                 log.debug("%s matches %s: %s", address, match.route.pattern.format, names, extra={"action": "match"})
         return found
 
+    def takers(self, address: str) -> list[Route]:
+        """The same routes without captures: whoever takes mail need not read it all."""
+        if not is_matchable(address):
+            return []
+        return [route for route in self._index.candidates(address) if route.pattern.fits(address)]
+
     def accepts(self, address: str) -> bool:
         """Whether any route matches."""
-        if not is_matchable(address):
-            return False
-        return any(route.pattern.match(address) is not None for route in self._index.candidates(address))
+        return bool(self.takers(address))

@@ -10,11 +10,11 @@ from __future__ import annotations
 import asyncio
 from asyncio import tasks
 from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine, Generator
+from collections.abc import Awaitable, Callable, Coroutine
 from contextvars import copy_context
-from types import coroutine
 from typing import Any, Protocol
 
+from monsal.loops import go_on
 from monsal.rpc.context import CallContext, _current
 from monsal.wire.codes import CANCELLED
 from monsal.wire.packets import Id
@@ -161,7 +161,7 @@ class Lane:
             if self._adopted is not None:
                 context, work, pending = self._adopted
                 self._adopted = None
-                await handle(self._runner, context, _go_on(work, pending))
+                await handle(self._runner, context, go_on(work, pending))
                 self._running = None
             elif self._waiting:
                 self._running = context = self._waiting.popleft()
@@ -172,26 +172,6 @@ class Lane:
             else:
                 self._wake = self._loop.create_future()
                 await self._wake
-
-
-@coroutine
-def _go_on(work: Coroutine[Any, Any, Any], pending: Any) -> Generator[Any, Any, Any]:
-    """Await the rest of a coroutine that waits for `pending`."""
-    step: Callable[[Any], Any]
-    value: Any
-    while True:
-        try:
-            value = yield pending
-            step = work.send
-        except GeneratorExit:
-            work.close()
-            raise
-        except BaseException as error:  # noqa: BLE001 - it is for the coroutine to judge
-            value, step = error, work.throw
-        try:
-            pending = step(value)
-        except StopIteration as end:
-            return end.value
 
 
 def stop(context: CallContext, code: int) -> None:

@@ -13,8 +13,9 @@ the conformance kit for stores. May import everything; nothing imports it. docs/
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from monsal.late import late
 
 if TYPE_CHECKING:
     from monsal.testing import checks as checks
@@ -27,24 +28,20 @@ if TYPE_CHECKING:
     from monsal.testing.relay import FakeRelay as FakeRelay
     from monsal.testing.relay import SentMail as SentMail
 
+# The kit for stores is of no use to most tests of applications, and the client of none to those of stores.
 _HOME = {
-    "Answer": "asked",
-    "Conversation": "play",
-    "FakeRelay": "relay",
-    "Program": "program",
-    "SentMail": "relay",
-    "TestClient": "inmemory",
-    "client": "inmemory",
-    "clock": "inmemory",
+    "Answer": "monsal.testing.asked",
+    "Conversation": "monsal.testing.play",
+    "FakeRelay": "monsal.testing.relay",
+    "Program": "monsal.testing.program",
+    "SentMail": "monsal.testing.relay",
+    "TestClient": "monsal.testing.inmemory",
+    "checks": "monsal.testing.checks",
+    "client": "monsal.testing.inmemory",
+    "clock": "monsal.testing.inmemory",
 }
 
-__all__ = ["Answer", "Conversation", "FakeRelay", "Program", "SentMail", "TestClient", "checks", "client", "clock"]
+__all__ = [*_HOME]
 
-
-def __getattr__(name: str) -> Any:
-    # The kit for stores is of no use to most tests of applications, and the client of none to those of stores.
-    if name == "checks":
-        return import_module("monsal.testing.checks")
-    if name not in _HOME:
-        raise AttributeError(f"module 'monsal.testing' has no attribute {name!r}")
-    return getattr(import_module(f"monsal.testing.{_HOME[name]}"), name)
+if not TYPE_CHECKING:
+    __getattr__, __dir__ = late(__name__, _HOME)

@@ -11,8 +11,9 @@ Start reading at `address.py` (where the other side is), then `driver.py` and `l
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from monsal.late import late
 
 if TYPE_CHECKING:
     from monsal.transport.acceptor import Acceptor as Acceptor
@@ -72,70 +73,64 @@ if TYPE_CHECKING:
     from monsal.transport.unix import socket_name as socket_name
 
 _HOME = {
-    "CONNECT_TIMEOUT": "connector",
-    "MAX_CHUNKS": "pipes",
-    "NEWLINE_JSON": "setup",
-    "AcceptSetup": "acceptor",
-    "Acceptor": "acceptor",
-    "AcceptorStatistics": "acceptor",
-    "Address": "address",
-    "Connected": "driver",
-    "Credentials": "unix",
-    "DescriptorTransport": "pipes",
-    "Disconnected": "driver",
-    "Driver": "driver",
-    "Endpoint": "endpoint",
-    "Internal": "address",
-    "Keeper": "driver",
-    "Link": "link",
-    "LinkOptions": "setup",
-    "LinkSetup": "setup",
-    "LinkStatistics": "driver",
-    "LoopThread": "threaded",
-    "MemoryTransport": "pipes",
-    "Mux": "address",
-    "Nowhere": "address",
-    "Place": "memory",
-    "Reconnecting": "reconnector",
-    "Restart": "address",
-    "Several": "mux",
-    "Single": "endpoint",
-    "Stdio": "address",
-    "Tcp": "address",
-    "TcpServer": "address",
-    "Tls": "address",
-    "Unix": "address",
-    "UnixServer": "address",
-    "Wiring": "setup",
-    "background": "threaded",
-    "client_context": "tls",
-    "connect": "connector",
-    "credentials_of": "unix",
-    "error_of": "faults",
-    "join_bus": "memory",
-    "link_pair": "memory",
-    "link_to": "endpoint",
-    "listen": "acceptor",
-    "listening_unix_socket": "unix",
-    "merged": "setup",
-    "open_endpoint": "mux",
-    "open_stdio": "stdio",
-    "parse": "address",
-    "reconnect": "reconnector",
-    "remove_socket_file": "unix",
-    "run": "threaded",
-    "server_context": "tls",
-    "socket_name": "unix",
-    "wiring": "setup",
+    "CONNECT_TIMEOUT": "monsal.transport.connector",
+    "MAX_CHUNKS": "monsal.transport.pipes",
+    "NEWLINE_JSON": "monsal.transport.setup",
+    "AcceptSetup": "monsal.transport.acceptor",
+    "Acceptor": "monsal.transport.acceptor",
+    "AcceptorStatistics": "monsal.transport.acceptor",
+    "Address": "monsal.transport.address",
+    "Connected": "monsal.transport.driver",
+    "Credentials": "monsal.transport.unix",
+    "DescriptorTransport": "monsal.transport.pipes",
+    "Disconnected": "monsal.transport.driver",
+    "Driver": "monsal.transport.driver",
+    "Endpoint": "monsal.transport.endpoint",
+    "Internal": "monsal.transport.address",
+    "Keeper": "monsal.transport.driver",
+    "Link": "monsal.transport.link",
+    "LinkOptions": "monsal.transport.setup",
+    "LinkSetup": "monsal.transport.setup",
+    "LinkStatistics": "monsal.transport.driver",
+    "LoopThread": "monsal.transport.threaded",
+    "MemoryTransport": "monsal.transport.pipes",
+    "Mux": "monsal.transport.address",
+    "Nowhere": "monsal.transport.address",
+    "Place": "monsal.transport.memory",
+    "Reconnecting": "monsal.transport.reconnector",
+    "Restart": "monsal.transport.address",
+    "Several": "monsal.transport.mux",
+    "Single": "monsal.transport.endpoint",
+    "Stdio": "monsal.transport.address",
+    "Tcp": "monsal.transport.address",
+    "TcpServer": "monsal.transport.address",
+    "Tls": "monsal.transport.address",
+    "Unix": "monsal.transport.address",
+    "UnixServer": "monsal.transport.address",
+    "Wiring": "monsal.transport.setup",
+    "background": "monsal.transport.threaded",
+    "client_context": "monsal.transport.tls",
+    "connect": "monsal.transport.connector",
+    "credentials_of": "monsal.transport.unix",
+    "error_of": "monsal.transport.faults",
+    "join_bus": "monsal.transport.memory",
+    "link_pair": "monsal.transport.memory",
+    "link_to": "monsal.transport.endpoint",
+    "listen": "monsal.transport.acceptor",
+    "listening_unix_socket": "monsal.transport.unix",
+    "merged": "monsal.transport.setup",
+    "open_endpoint": "monsal.transport.mux",
+    "open_stdio": "monsal.transport.stdio",
+    "parse": "monsal.transport.address",
+    "reconnect": "monsal.transport.reconnector",
+    "remove_socket_file": "monsal.transport.unix",
+    "run": "monsal.transport.threaded",
+    "server_context": "monsal.transport.tls",
+    "socket_name": "monsal.transport.unix",
+    "wiring": "monsal.transport.setup",
 }
 
 __all__ = [*_HOME]
 
-
-def __getattr__(name: str) -> Any:
-    home = _HOME.get(name)
-    if home is None:
-        raise AttributeError(f"module 'monsal.transport' has no attribute {name!r}")
-    value = getattr(import_module(f"monsal.transport.{home}"), name)
-    globals()[name] = value
-    return value
+if not TYPE_CHECKING:
+    __getattr__, __dir__ = late(__name__, _HOME)

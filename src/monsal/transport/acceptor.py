@@ -14,7 +14,7 @@ from typing import Any, Final, Unpack
 
 from monsal.errors import ConfigError
 from monsal.forks import close_in_children
-from monsal.transport.address import Address, Tcp, TcpServer, Tls, Unix, UnixServer, parse
+from monsal.transport.address import Address, Tcp, TcpServer, Tls, Unix, UnixServer, display_address, parse
 from monsal.transport.link import Link
 from monsal.transport.setup import LinkOptions, LinkSetup, merged
 from monsal.transport.tls import server_context
@@ -112,7 +112,7 @@ class Acceptor:
         self._listeners = list(sockets) or self._bind()
         for listener in self._listeners:
             listener.setblocking(False)
-            self.addresses.append(_display(listener.getsockname()))
+            self.addresses.append(display_address(listener.getsockname()))
             self._accepting.append(asyncio.get_running_loop().create_task(self._accept_all(listener)))
 
     @property
@@ -178,7 +178,7 @@ class Acceptor:
 
     async def _accept_all(self, listener: socket.socket) -> None:
         loop = asyncio.get_running_loop()
-        number, own = 0, _display(listener.getsockname())
+        number, own = 0, display_address(listener.getsockname())
         while True:
             try:
                 connection, address = await loop.sock_accept(listener)
@@ -198,7 +198,7 @@ class Acceptor:
                 connection.close()
                 continue
             # All who connect to a unix socket have the same address: its own.
-            name = _display(address) if isinstance(address, tuple) else f"{own}#{number}"
+            name = display_address(address) if isinstance(address, tuple) else f"{own}#{number}"
             beginning = loop.create_task(self._begin(connection, name))
             self._beginning.add(beginning)
             beginning.add_done_callback(self._beginning.discard)
@@ -260,11 +260,3 @@ def _tcp_socket(kind: tuple[int, int, int], place: tuple[Any, ...], backlog: int
         made.close()
         raise
     return made
-
-
-def _display(address: object) -> str:
-    """`127.0.0.1:8888`, `[::1]:8888`, or the path of a unix socket."""
-    if isinstance(address, tuple):
-        host, port = address[0], address[1]
-        return f"[{host}]:{port}" if ":" in str(host) else f"{host}:{port}"
-    return os.fsdecode(address) if isinstance(address, bytes) else str(address)

@@ -19,6 +19,7 @@ reads back as the same record.
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
@@ -36,6 +37,7 @@ __all__ = [
     "Tls",
     "Unix",
     "UnixServer",
+    "display_address",
     "parse",
 ]
 
@@ -167,6 +169,14 @@ class Nowhere:
 
 
 Address = Tcp | TcpServer | Tls | Unix | UnixServer | Stdio | Internal | Mux | Restart | Nowhere
+
+
+def display_address(address: object) -> str:
+    """A socket's address for people: `127.0.0.1:8825`, `[::1]:25`, or the path of a unix socket."""
+    if isinstance(address, tuple):
+        host, port = address[0], address[1]
+        return f"[{host}]:{port}" if ":" in str(host) else f"{host}:{port}"
+    return os.fsdecode(address) if isinstance(address, bytes) else str(address)
 
 
 def parse(text: str) -> Address:

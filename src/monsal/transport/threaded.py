@@ -16,6 +16,8 @@ from collections.abc import Coroutine
 from concurrent.futures import Future
 from typing import Any, Final, TypeVar
 
+from monsal.loops import new_loop
+
 __all__ = ["LoopThread", "background", "run"]
 
 T = TypeVar("T")
@@ -25,12 +27,7 @@ class LoopThread:
     """An event loop in a daemon thread; `close` ends both."""
 
     def __init__(self, name: str = "monsal-links") -> None:
-        try:
-            import uvloop
-        except ImportError:
-            self.loop = asyncio.new_event_loop()
-        else:
-            self.loop = uvloop.new_event_loop()
+        self.loop = new_loop()
         #: The process that has the thread: a forked child has a copy of the loop, and nothing that runs it.
         self.pid = os.getpid()
         self._thread = threading.Thread(target=self._main, name=name, daemon=True)

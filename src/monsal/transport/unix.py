@@ -8,13 +8,20 @@ import socket
 import stat
 import struct
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import NamedTuple
 
 from monsal.errors import UsageError
 from monsal.forks import close_in_children
 
-__all__ = ["Credentials", "credentials_of", "listening_unix_socket", "remove_socket_file", "socket_name"]
+__all__ = [
+    "Credentials",
+    "credentials_of",
+    "listening_unix_socket",
+    "remove_socket_file",
+    "remove_stale_socket",
+    "socket_name",
+]
 
 #: sockaddr_un of Linux has 108 octets with the final NUL, that of the BSDs 104 (unix(7)).
 MAX_NAME = 103
@@ -68,7 +75,7 @@ def listening_unix_socket(path: str, mode: int, backlog: int) -> socket.socket:
     try:
         made.setblocking(False)
         with socket_name(path) as name:
-            _remove_stale(path, name)
+            remove_stale_socket(path, name)
             made.bind(name)
             # Nobody can connect before it listens, so the mode is set in time.
             os.chmod(name, mode)
@@ -79,7 +86,11 @@ def listening_unix_socket(path: str, mode: int, backlog: int) -> socket.socket:
     return made
 
 
-def _remove_stale(path: str, name: str) -> None:
+def remove_stale_socket(path: str, name: str) -> None:
+    """Remove the socket file of a process that is gone; `name` is that of `path` by `socket_name`.
+
+    Raises OSError if another process listens there, or if something is in the way that is no socket.
+    """
     try:
         kind = os.lstat(name).st_mode
     except FileNotFoundError:
@@ -92,7 +103,9 @@ def _remove_stale(path: str, name: str) -> None:
         try:
             probe.connect(name)
         except ConnectionRefusedError:
-            os.unlink(name)
+            # Another one that starts may have done so already.
+            with suppress(FileNotFoundError):
+                os.unlink(name)
             return
         except FileNotFoundError:
             return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from types import ModuleType
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 
 from monsal.conversation.routed import BY_CORRESPONDENT, BY_ITSELF, Routes
 from monsal.ids import TOKEN_LENGTH, running_tokens
-from monsal.routing import Router, route, stateless
+from monsal.routing import Router, route, state_key_generator, stateless
 
 
 def loaded(*functions: Any, **values: Any) -> Router:
@@ -54,12 +55,58 @@ def test_our_own_addresses_are_known_by_their_look() -> None:
     assert not Routes().of(table, "b+1@example.com").bounces
 
 
-def test_no_more_addresses_are_remembered_than_fit(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("monsal.conversation.routed._KEPT", 3)
-    table, routes = Router().table, Routes()
-    for number in range(10):
-        assert not routes.of(table, f"a{number}@example.com").taken
-        assert len(routes._kept) <= 3
+def anybody() -> Router:
+    @route("(who)@example.com", who=".+")
+    def START(message: Any) -> None: ...
+
+    return loaded(START)
+
+
+@pytest.mark.parametrize("local", ["a", "a" * 200, "\u4e00" * 80])
+def test_no_more_addresses_are_remembered_than_fit(local: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    room = 100_000
+    monkeypatch.setattr("monsal.conversation.routed._ROOM", room)
+    table, routes = anybody().table, Routes()
+    most = 0
+    for number in range(5_000):
+        address = f"{local}{number}@example.com"
+        for _ in range(2):
+            assert routes.of(table, address) == (True, BY_CORRESPONDENT, False, False)
+        used = sum(map(sys.getsizeof, routes._kept)) + sys.getsizeof(routes._kept)
+        most = max(most, used)
+    assert room / 3 < most < room * 1.2
+
+
+def test_what_nobody_takes_displaces_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("monsal.conversation.routed._ROOM", 10_000)
+    table, routes = anybody().table, Routes()
+    assert routes.of(table, "ann@example.com").taken
+    for number in range(1_000):
+        assert not routes.of(table, f"a{number}@elsewhere.example").taken
+    assert set(routes._kept) == {"ann@example.com"}
+
+
+def test_what_is_said_of_many_addresses_is_kept_once() -> None:
+    table, routes = anybody().table, Routes()
+    addresses = ("ann@example.com", "bob@example.com")
+    for address in addresses:
+        routes.of(table, address)
+    ann, bob = (routes.of(table, address) for address in addresses)
+    assert ann is bob
+
+
+def test_a_shared_state_has_a_queue_for_each_address() -> None:
+    @route("(who)@example.com", who=".+")
+    def START(message: Any) -> None: ...
+
+    @state_key_generator(shared=True)
+    def key(module: str, message: Any) -> str:
+        return module
+
+    router, routes = loaded(START, key), Routes()
+    for _ in range(2):
+        assert routes.of(router.table, "Ann@example.com").order == "@ann@example.com"
+        assert routes.of(router.table, "bob@example.com").order == "@bob@example.com"
 
 
 def test_running_tokens_sort_as_they_were_made_and_are_those_of_one_maker() -> None:

@@ -235,7 +235,7 @@ def test_who_says_nothing_before_tls_has_a_place_too(
     served: Any, tmp_path: Path, caplog: Any, monkeypatch: pytest.MonkeyPatch, plain: bool
 ) -> None:
     if plain:
-        monkeypatch.setattr("monsal.http.serving._new_loop", asyncio.new_event_loop)
+        monkeypatch.setattr("monsal.http.serving.new_loop", asyncio.new_event_loop)
     authority = make_certificate(tmp_path, "authority")
     made = make_certificate(tmp_path, "server", signer=authority, hosts=("127.0.0.1",))
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)

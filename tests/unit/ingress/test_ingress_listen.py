@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
+from pathlib import Path
 
 import pytest
 
 from monsal.errors import ConfigError
-from monsal.ingress.listen import Bind, display_address, listening_sockets, parse_bind
+from monsal.ingress.listen import Bind, listening_sockets, parse_bind
 
 
 @pytest.mark.parametrize(
@@ -74,14 +76,29 @@ def test_an_address_in_use_leaves_nothing_open() -> None:
             listening_sockets(Bind(host="127.0.0.1", port=made.getsockname()[1]))
 
 
-@pytest.mark.parametrize(
-    ("address", "shown"),
-    [
-        (("127.0.0.1", 25), "127.0.0.1:25"),
-        (("::1", 25, 0, 0), "[::1]:25"),
-        ("run/lmtp.sock", "run/lmtp.sock"),
-        (b"/run/\xff.sock", "/run/\udcff.sock"),
-    ],
-)
-def test_addresses_for_people(address: object, shown: str) -> None:
-    assert display_address(address) == shown
+def test_a_living_process_that_accepts_nobody_keeps_its_socket(tmp_path: Path) -> None:
+    path = str(tmp_path / "lmtp.sock")
+    (made,) = listening_sockets(Bind(path=path))
+    with made, contextlib.ExitStack() as waiting:
+        made.listen(0)
+        # Its queue is full: who comes now is told to wait.
+        for _ in range(2):
+            one = waiting.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
+            one.setblocking(False)
+            with contextlib.suppress(BlockingIOError):
+                one.connect(path)
+        with pytest.raises(OSError, match="another process listens"):
+            listening_sockets(Bind(path=path))
+        assert Path(path).is_socket()
+
+
+def test_the_socket_of_a_process_that_is_gone_is_replaced(tmp_path: Path) -> None:
+    path = str(tmp_path / "lmtp.sock")
+    (gone,) = listening_sockets(Bind(path=path))
+    gone.listen()
+    gone.close()
+    (made,) = listening_sockets(Bind(path=path))
+    with made:
+        made.listen()
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as caller:
+            caller.connect(path)

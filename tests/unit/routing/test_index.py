@@ -107,6 +107,12 @@ def test_candidates_keep_their_order_and_include_those_without_a_token() -> None
     assert index.candidates("") == ["1", "5"]
 
 
+def test_a_token_that_stands_twice_counts_once() -> None:
+    index = TokenIndex([(("a",), "0"), (("b",), "1"), (("a",), "2"), (("c",), "3")])
+    assert index.candidates("a-a@a") == ["0", "2"]
+    assert index.candidates("a-b-a@b") == ["0", "1", "2"]
+
+
 def test_the_rarest_token_is_looked_up() -> None:
     """Ten thousand routes with a common host: only the one in question is tried."""
     index = TokenIndex(((f"user{n}@example.com",), n) for n in range(10_000))

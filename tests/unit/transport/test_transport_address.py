@@ -18,6 +18,7 @@ from monsal.transport.address import (
     Tls,
     Unix,
     UnixServer,
+    display_address,
     parse,
 )
 
@@ -161,3 +162,16 @@ def test_any_text_is_an_address_or_a_value_error(text: str) -> None:
     except ValueError:
         return
     assert parse(str(address)) == address
+
+
+@pytest.mark.parametrize(
+    ("address", "shown"),
+    [
+        (("127.0.0.1", 25), "127.0.0.1:25"),
+        (("::1", 25, 0, 0), "[::1]:25"),
+        ("run/lmtp.sock", "run/lmtp.sock"),
+        (b"/run/\xff.sock", "/run/\udcff.sock"),
+    ],
+)
+def test_addresses_for_people(address: object, shown: str) -> None:
+    assert display_address(address) == shown

@@ -6,8 +6,9 @@ What loads sockets or dates is handed out when it is first asked for, so that im
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from monsal.bus.plugins.autoreload import Autoreloader, PollingWatcher, Watcher
 from monsal.bus.plugins.daemonizer import Daemonizer
@@ -54,7 +55,7 @@ __all__ = [
     "find_umask",
 ]
 
-_LATER = {
+_HOME = {
     "Notifier": "monsal.bus.plugins.systemd",
     "Successor": "monsal.bus.plugins.successor",
     "FileLogger": "monsal.bus.plugins.loggers",
@@ -64,10 +65,15 @@ _LATER = {
     "StreamLogger": "monsal.bus.plugins.loggers",
 }
 
+if not TYPE_CHECKING:
+    # As `monsal.late` does it; but the bus imports nothing else of monsal.
 
-def __getattr__(name: str) -> Any:
-    home = _LATER.get(name)
-    if home is None:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    globals()[name] = value = getattr(import_module(home), name)
-    return value
+    def __getattr__(name: str) -> object:
+        home = _HOME.get(name)
+        if home is None:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}", name=name, obj=sys.modules[__name__])
+        globals()[name] = value = getattr(import_module(home), name)
+        return value
+
+    def __dir__() -> list[str]:
+        return sorted({*globals(), *_HOME})

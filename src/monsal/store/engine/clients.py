@@ -66,6 +66,7 @@ def came_back(data: Data, running: Running) -> list[int]:
         status = None if row in data.sending else open_status(data, row)
         if status is not None:
             data.sending[row] = status
+            data.fresh_mail.pop(row)
             kept.append(row)
     return kept
 

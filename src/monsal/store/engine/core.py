@@ -4,8 +4,9 @@ The connection and everything in `Data` has one owner at a time: the loop, or th
 
     an operation comes in      the loop applies it at once if it owns the store, else it queues
     end of the loop's turn     operations that must be durable wait: the group is flushed, unless the loop is busy and
-                               this turn brought more (gathering.py). On the loop's own thread if it is a single one
-                               and the disk is quick (a hop to a thread costs more), else by the thread; what comes in
+                               this turn brought more, or mails were announced that are about to come, for `window` at
+                               most (gathering.py, coming.py). On the loop's own thread if the disk is quick and nothing
+                               else is to be done (a hop to a thread costs more), else by the thread; what comes in
                                meanwhile is the next group (group commit)
     only turns were applied    nobody waits: they are flushed at once when the store was idle, or for a lone one with a
                                reply while no other is under way; else when `window` old or `group_limit` many
@@ -37,7 +38,7 @@ from monsal.store.engine.data import Data, Locked
 from monsal.store.engine.database import foreign_error
 from monsal.store.engine.gathering import Gathering
 from monsal.store.engine.hand import Checkpointer, Hand, checkpoint, flush
-from monsal.store.engine.opening import Lost, close_place, open_place, recover
+from monsal.store.engine.opening import Lost, close_place, open_by, recover
 from monsal.store.engine.operation import (
     APPLIED,
     ASIDE,
@@ -52,6 +53,7 @@ from monsal.store.engine.operation import (
     deliver,
     fail,
     refuse,
+    unattended,
 )
 from monsal.store.engine.place import EngineSettings, Place
 from monsal.store.engine.reading import Reader, nothing, read_here
@@ -62,6 +64,7 @@ __all__ = ["Core"]
 log = logging.getLogger("monsal.store")
 
 T = TypeVar("T")
+Given = asyncio.Future[T] | None
 
 
 class Core:
@@ -89,7 +92,9 @@ class Core:
         self._waiting: Waiting = []
         self._planned = False
         self._timer: asyncio.TimerHandle | None = None
-        self._group = Gathering(settings)
+        # May be of an earlier group: then it is too soon, and looked at again.
+        self._alarm: asyncio.TimerHandle | None = None
+        self.group = self._group = Gathering(settings)
         self._lost: Lost | None = None
         self._operations = self._recoveries = 0
 
@@ -107,18 +112,11 @@ class Core:
         self.work.forget()
         self.mail.forget()
         self._hand = Hand(self._loop, "monsal-store" if self._threaded else None)
-        opened: list[tuple[Data, float]] = []
         try:
-            await self._hand.ask(lambda: opened.append(open_place(self._place, self._settings)))
+            data, flush_seconds = await open_by(self._hand, self._place, self._settings)
         except BaseException:
             self._is_open = False
-            with self._place.guard.stopped():  # who gave up does not wait for a statement of the application's
-                self._hand.stop()
-            # If it was the caller who gave up, the thread may have got there.
-            for data, _ in opened:
-                close_place(self._place, data)
             raise
-        data, flush_seconds = opened[0]
         self._group.start(flush_seconds)
         self._operations = self._recoveries = 0
         self._install(data)
@@ -177,9 +175,10 @@ class Core:
         return data
 
     def _stop_timer(self) -> None:
-        timer, self._timer = self._timer, None
-        if timer is not None:
-            timer.cancel()
+        for timer in (self._timer, self._alarm):
+            if timer is not None:
+                timer.cancel()
+        self._timer = self._alarm = None
 
     def _leave(self, data: Data | None) -> None:
         self._stop_others()
@@ -212,15 +211,14 @@ class Core:
             raise
 
     def begin(
-        self, how: How, function: Callable[..., T], *arguments: Any, undo: Undo | None = None
+        self, how: How, function: Callable[..., T], *arguments: Any, undo: Undo | None = None, waiter: Given[T] = None
     ) -> T | asyncio.Future[T]:
-        """The same without a coroutine: the value if it is there at once, else a future of it.
+        """The same without a coroutine: the value if it is there at once, else a future of it, or the `waiter` given.
 
         Whoever cancels the future has gone away; if it was done by then, `undo` is left to him (`afterwards`).
         """
         if self.data is None:
             raise StoreUnavailable(self._why)
-        waiter: asyncio.Future[T]
         if not self._busy and not self._queue and not (how.aside and self._threaded):
             try:
                 value: T = self._apply(function, arguments)
@@ -230,10 +228,10 @@ class Core:
             else:
                 if not how.durable or not self._is_dirty():
                     return value
-                waiter = self._loop.create_future()
+                waiter = waiter or self._loop.create_future()
                 self._waiting.append((waiter, value))
                 return waiter
-        waiter = self._loop.create_future()
+        waiter = waiter or self._loop.create_future()
         self._queue.append(Operation(how, function, arguments, waiter, undo))
         if not self._busy:
             self._plan()
@@ -252,13 +250,8 @@ class Core:
     def afterwards(self, function: Callable[..., Any], *arguments: Any) -> None:
         """Do an operation whose result nobody awaits, before all that queues."""
         if self.data is not None:
-            self._queue.appendleft(Operation(APPLIED, function, arguments, self._unattended()))
+            self._queue.appendleft(Operation(APPLIED, function, arguments, unattended(self._loop)))
             self._plan()
-
-    def _unattended(self) -> asyncio.Future[Any]:
-        waiter: asyncio.Future[Any] = self._loop.create_future()
-        waiter.add_done_callback(lambda done: done.cancelled() or done.exception())
-        return waiter
 
     def _apply(self, function: Callable[..., T], arguments: tuple[Any, ...]) -> T:
         """Do an operation on the loop, which owns the store. Raises what it raises, as ours."""
@@ -320,10 +313,16 @@ class Core:
             self._answer_waiting()
         elif not self._waiting:
             self._flush_soon(data)
-        elif self._group.goes_on(monotonic()):
+        elif self._group.goes_on(now := monotonic()):
             self._plan()
+        elif rest := self._group.waits(now):
+            self._alarm = self._alarm or self._loop.call_later(rest, self._alarmed)
         else:
             self._flush(data)
+
+    def _alarmed(self) -> None:
+        self._alarm = None
+        self._turn()
 
     def _drain(self) -> None:
         room = self._settings.group_limit
@@ -384,7 +383,7 @@ class Core:
     # -- flushing ---------------------------------------------------------------------------------------------
 
     def _flush(self, data: Data) -> None:
-        if self._group.is_quick:
+        if self._group.goes_here(len(self._waiting), monotonic(), is_busy=bool(data.schedule.leased)):
             self._flush_here(data)
         else:
             self._flush_there(data)
@@ -427,19 +426,20 @@ class Core:
                 self._break(error)
             else:
                 self._flushed(data, seconds)
-                self._turn()
+                # Those who were answered announce their next mail first.
+                self._plan()
 
         self._hand.do(partial(flush, data), done)
 
     def _flushed(self, data: Data, seconds: float) -> None:
         """The group is on the disk: now those may go on who waited for that (P1)."""
         self._group.flushed(seconds, monotonic())
-        self._answer_waiting()
         self._tell_mail(data)
         if self._checkpointer is not None and self._checkpointer.after_flush(data.wal_pages):
-            # Before all that queues: it cannot be done while a transaction is open.
-            self._queue.appendleft(Operation(ASIDE, checkpoint, (), self._unattended()))
+            # Before all that queues or comes by an answer: it cannot be done while a transaction is open.
+            self._queue.appendleft(Operation(ASIDE, checkpoint, (), unattended(self._loop)))
             self._plan()
+        self._answer_waiting()
 
     def _answer_waiting(self) -> None:
         waiting, self._waiting = self._waiting, []

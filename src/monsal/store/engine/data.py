@@ -12,19 +12,22 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 import apsw
+import msgspec
 
 from monsal.errors import StoreCorrupt, StoreUnavailable
 from monsal.store.contract import Accept, StateKey, StateValue
 from monsal.store.engine.bodies import BodyFiles
 from monsal.store.engine.cache import StateCache
-from monsal.store.engine.codes import DEAD, DONE, DROPPED, HELD, SOURCES, WAITING
+from monsal.store.engine.codes import DEAD, DONE, DROPPED, HELD, WAITING
 from monsal.store.engine.database import PATIENCE, Guard, is_own_fault, select
+from monsal.store.engine.fresh import FreshMail
+from monsal.store.engine.pending import Pending
 from monsal.store.engine.place import EngineSettings, Place
 from monsal.store.engine.schedule import Head, Schedule
 from monsal.store.engine.suppressed import Suppressed
 from monsal.store.engine.text import load_text, store_text
 
-__all__ = ["Counters", "Data", "Fresh", "FreshBodies", "Locked", "Tally", "flushed_group"]
+__all__ = ["Counters", "Data", "Fresh", "Locked", "Tally", "flushed_group"]
 
 _NEVER = float("inf")
 
@@ -54,7 +57,7 @@ class Counters:
             setattr(self, name, max(getattr(self, name), getattr(other, name)))
 
 
-#: Columns of monsal_ledger; a row's status is the place of its counter, moved by one for `accepted`.
+#: Places in the counters of a source.
 _DUPLICATES = 6
 _PLACE = {DONE: 1, WAITING: 2, HELD: 3, DEAD: 4, DROPPED: 5}
 
@@ -62,29 +65,25 @@ _PLACE = {DONE: 1, WAITING: 2, HELD: 3, DEAD: 4, DROPPED: 5}
 class Tally:
     """The ledger (P4): `totals[source]` are accepted, done, waiting, held, dead, dropped, duplicates."""
 
-    __slots__ = ("changed", "totals")
+    __slots__ = ("totals",)
 
     def __init__(self, totals: list[list[int]]) -> None:
         self.totals = totals
-        self.changed: set[int] = set()
 
     def accepted(self, source: int) -> None:
         """A new row, waiting."""
         row = self.totals[source]
         row[0] += 1
         row[2] += 1
-        self.changed.add(source)
 
     def duplicate(self, source: int) -> None:
         self.totals[source][_DUPLICATES] += 1
-        self.changed.add(source)
 
     def moved(self, source: int, before: int, after: int) -> None:
         """A row went from one status to another."""
         row = self.totals[source]
         row[_PLACE[before]] -= 1
         row[_PLACE[after]] += 1
-        self.changed.add(source)
 
 
 class Fresh:
@@ -108,32 +107,6 @@ class Fresh:
         return found
 
 
-class FreshBodies:
-    """Bodies of mails that turns sent lately, so that the outbox need not read them back; bounded.
-
-    A body never changes once it has its id, and what is forgotten is read. The oldest is forgotten first: it may be of
-    a mail that nobody will take any more.
-    """
-
-    __slots__ = ("_bodies", "_left")
-
-    def __init__(self, limit: int) -> None:
-        self._left = limit
-        self._bodies: dict[int, bytes] = {}
-
-    def put(self, mail: int, body: bytes) -> None:
-        self._left -= len(body)
-        self._bodies[mail] = body
-        while self._left < 0:
-            self.pop(next(iter(self._bodies)))
-
-    def pop(self, mail: int) -> bytes | None:
-        body = self._bodies.pop(mail, None)
-        if body is not None:
-            self._left += len(body)
-        return body
-
-
 class Data:
     """The open store. `load` makes one."""
 
@@ -151,20 +124,20 @@ class Data:
         self.schedule = Schedule()
         self.states = StateCache(settings.cached_states)
         self.fresh = Fresh(settings.fresh_bytes)
-        self.fresh_bodies = FreshBodies(settings.fresh_bytes)
+        self.fresh_mail = FreshMail(settings.fresh_bytes)
         self.suppressed = Suppressed()
         self.counters = Counters(0, 0, 0, 0, 0)
         self.ledger = Tally([])
         #: When somebody was asked to confirm a message, within the last hour; None until it is read.
         self.questions: deque[float] | None = None
         self.outbox_counts = [0, 0, 0, 0]
-        self.outbox_changed = False
+        self.pending = Pending()
         #: Outgoing rows that were taken, with their status on the disk.
         self.sending: dict[int, int] = {}
         #: Outgoing rows up to this id are on the disk.
         self.durable_mail = 0
-        #: No timer, no message that stands aside, and no outgoing row that is not being sent, is due before these; they
-        #: may be too early.
+        #: No timer, no message that stands aside, and no outgoing row that is neither being sent nor in `fresh_mail`,
+        #: is due before these; they may be too early.
         self.next_timer = _NEVER
         self.next_mail = _NEVER
         #: The same for rows that are not on the disk yet.
@@ -190,26 +163,27 @@ class Data:
         found = select(db, "UPDATE monsal_meta SET epoch = epoch + 1 RETURNING *")
         if not found:
             raise StoreCorrupt(f"{place.name} has lost its own record; restore it from a backup")
-        _, secret, epoch, flushed, version, body, row, turn, mail = found[0]
+        _, secret, epoch, flushed, version, body, row, turn, mail, ledger, outbox = found[0]
         data = cls(db, place, settings, epoch, secret)
         data.group = flushed
         data.counters = Counters(version, body, row, turn, mail)
         data.durable_mail = mail
+        data.ledger = Tally(msgspec.json.decode(ledger, type=list[list[int]]))
+        data.outbox_counts = msgspec.json.decode(outbox, type=list[int])
         db.set_wal_hook(data._note_wal)
         # From here on the loop owns it, and must not wait: it has the sockets (P7).
         db.set_busy_timeout(0)
-        data._load_tallies()
         data._load_queues()
         data._load_dues()
         return data
 
     # -- transactions -----------------------------------------------------------------------------------------
 
-    def begin(self) -> None:
-        """Right before the first write of an operation whose statements cannot fail: all its values are checked.
+    def open_group(self) -> None:
+        """Right before an operation adds the first of its rows to `pending`, or changes rows that are on the disk.
 
-        Should one fail all the same, the whole group is undone. Raises Locked, and nothing is done, if another program
-        writes.
+        What an operation writes cannot fail: all its values are checked. Should it fail all the same, the whole group
+        is undone. Raises Locked, and nothing is done, if another program writes.
         """
         if not self.dirty:
             try:
@@ -220,6 +194,12 @@ class Data:
             self.group += 1
         self._is_writing = True
 
+    def begin(self) -> None:
+        """The same before statements that are run at once: they find the rows that pended."""
+        self.open_group()
+        if self.pending.waits:
+            self.write_pending()
+
     def begin_with_care(self) -> None:
         """The same for an operation that can fail half-way: it alone is undone then.
 
@@ -229,6 +209,23 @@ class Data:
         if not self._has_savepoint:
             self.db.execute("SAVEPOINT op")
             self._has_savepoint = True
+
+    def let_pend(self, rows: Pending) -> None:
+        """Let all that an operation writes pend, if it is anything. Raises Locked, and nothing is done."""
+        if rows.waits:
+            self.open_group()
+            self.pending.take(rows)
+            if self.pending.is_full:
+                self.write_pending()
+
+    def write_pending(self) -> None:
+        """Write the rows that pend. Raises what the disk says; the group is to be undone then."""
+        try:
+            self.pending.write(self.write, self.write_all)
+        except BaseException:
+            # Some of them are in the database, and belong to operations that were told it.
+            self.is_sound = False
+            raise
 
     def run(self, function: Callable[..., T], *args: Any) -> T:
         """Do one operation: as a whole, or not at all while the others of its group stay.
@@ -259,6 +256,8 @@ class Data:
         if is_own and self._has_savepoint and self.db.in_transaction:
             self.db.execute("ROLLBACK TO op")
             self.db.execute("RELEASE op")
+            # All that pended before was written before the savepoint.
+            self.pending.clear()
         elif not is_own or self._is_writing:
             self.is_sound = False
         self._has_savepoint = self._is_writing = False
@@ -266,46 +265,52 @@ class Data:
     @property
     def has_undurable_mail(self) -> bool:
         """Whether the open group has mail that may be sent once the disk has it."""
-        return self.undurable_mail != _NEVER
+        return self.counters.mail > self.durable_mail
 
     def seal(self) -> None:
-        """Write the counters and the number of the group into it; what is to be committed is then complete."""
+        """Write what pends, the counters and the number of the group: what is to be committed is then complete."""
+        if self.pending.waits:
+            self.write_pending()
         counters = self.counters
-        self.save_tallies()
+        encode = msgspec.json.encode
         self.write(
             _SAVE_META,
-            (self.group, counters.version, counters.body, counters.row, counters.turn, counters.mail),
+            (
+                *(self.group, counters.version, counters.body, counters.row, counters.turn, counters.mail),
+                *(encode(self.ledger.totals).decode(), encode(self.outbox_counts).decode()),
+            ),
         )
 
     def commit(self) -> None:
         """Flush the group that was sealed. Blocks until the disk has it (P1)."""
         self.write("COMMIT")
         self.dirty = False
-        if self.counters.mail > self.durable_mail:
+        if self.has_undurable_mail:
             self.durable_mail = self.counters.mail
             self.next_mail = min(self.next_mail, self.undurable_mail)
             self.undurable_mail = _NEVER
             self.more_mail = True
-
-    def save_tallies(self) -> None:
-        """Write the counters into the open transaction: they are part of every flush, and of what a reader sees."""
-        for source in self.ledger.changed:
-            self.write(_SAVE_LEDGER, (*self.ledger.totals[source], source))
-        self.ledger.changed.clear()
-        if self.outbox_changed:
-            self.outbox_changed = False
-            totals = [(rows, status) for status, rows in enumerate(self.outbox_counts)]
-            self.db.executemany(_SAVE_OUTBOX_COUNTS, totals)
 
     def outgoing_moved(self, before: int | None, after: int) -> None:
         """An outgoing row is new (`before` None) or went from one status to another."""
         if before is not None:
             self.outbox_counts[before] -= 1
         self.outbox_counts[after] += 1
-        self.outbox_changed = True
 
     def select(self, sql: str, params: tuple[Any, ...] = ()) -> list[Any]:
         """All rows of a statement of ours."""
+        if self.pending.waits:
+            self.write_pending()
+        return self.db.execute(sql, params).fetchall()
+
+    def whole(self) -> apsw.Connection:
+        """The connection, with all that was applied in the database."""
+        if self.pending.waits:
+            self.write_pending()
+        return self.db
+
+    def select_stored(self, sql: str, params: tuple[Any, ...] = ()) -> list[Any]:
+        """The same for a statement that none of the rows that pend can concern."""
         return self.db.execute(sql, params).fetchall()
 
     # -- states -----------------------------------------------------------------------------------------------
@@ -314,7 +319,9 @@ class Data:
         """The value of a conversation, as of the last applied turn."""
         known = self.states.get(state)
         if known is None:
-            rows = self.select(_READ_STATE, (store_text(state.key), store_text(state.sender)))
+            key = store_text(state.key), store_text(state.sender)
+            read = self.select if key in self.pending.states else self.select_stored
+            rows = read(_READ_STATE, key)
             known = _value(*rows[0]) if rows else StateValue()
             self.states.put(state, known)
         return known
@@ -327,13 +334,6 @@ class Data:
         return _head(*rows[0]) if rows else None
 
     # -- loading ----------------------------------------------------------------------------------------------
-
-    def _load_tallies(self) -> None:
-        self.ledger = Tally([[0] * (_DUPLICATES + 1) for _ in SOURCES])
-        for source, *totals in self.select("SELECT * FROM monsal_ledger"):
-            self.ledger.totals[source] = list(totals)
-        for status, rows in self.select("SELECT status, rows FROM monsal_outbox_counts"):
-            self.outbox_counts[status] = rows
 
     def _load_queues(self) -> None:
         for key, count, row, due, held, received in self.select(_LOAD_QUEUES):
@@ -374,13 +374,9 @@ def _value(state: str, version: int, entered: int, since: float, previous: str) 
 
 
 _SAVE_META = (
-    "UPDATE monsal_meta SET flushed = ?, version = ?, last_body = ?, last_row = ?, last_turn = ?, last_mail = ?"
+    "UPDATE monsal_meta SET flushed = ?, version = ?, last_body = ?, last_row = ?, last_turn = ?, last_mail = ?,"
+    " ledger = ?, outbox = ?"
 )
-_SAVE_LEDGER = (
-    "UPDATE monsal_ledger SET accepted = ?, done = ?, waiting = ?, held = ?, dead = ?, dropped = ?, duplicates = ?"
-    " WHERE source = ?"
-)
-_SAVE_OUTBOX_COUNTS = "UPDATE monsal_outbox_counts SET rows = ? WHERE status = ?"
 _NEXT_TIMER = (
     "SELECT min(at) FROM (SELECT min(due) AS at FROM monsal_timers UNION ALL SELECT min(expires) FROM monsal_aside)"
 )

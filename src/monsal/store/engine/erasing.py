@@ -125,6 +125,7 @@ def erase_mails(data: Data, rows: Sequence[int]) -> Taken:
         status, body = found[0]
         data.begin()
         data.write("DELETE FROM monsal_outbox WHERE id = ?", (row,))
+        data.fresh_mail.pop(row)
         taken.rows += 1
         bodies.add(body)
         if status not in (OUT_SENT, OUT_FAILED):

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from monsal.errors import StoreUnavailable
 from monsal.store.bounced import SentMail
+from monsal.store.coming import Coming
 from monsal.store.contract import (
     Accept,
     Capabilities,
@@ -37,6 +38,7 @@ from monsal.store.engine.place import EngineSettings, Place
 from monsal.store.engine.statistics import StoreStatistics
 from monsal.store.engine.text import store_text
 from monsal.store.upkeep import Erased
+from monsal.store.waiter import Waiter
 
 __all__ = ["SqlStore", "how_to_claim", "how_to_commit", "read_states"]
 
@@ -77,6 +79,11 @@ class SqlStore:
     def _note_opening(self) -> None:
         if (data := self._core.data) is not None:
             self._secret, self._epoch = data.secret, data.epoch
+
+    @property
+    def coming(self) -> Coming:
+        """Where mails are announced for which a group waits."""
+        return self._core.group.coming
 
     def statistics(self) -> StoreStatistics:
         """Figures about the engine, for people."""
@@ -124,6 +131,12 @@ class SqlStore:
         if all(receipt.duplicates):
             self._forget_body(bodies, file.token)
         return receipt
+
+    def begin_accept(self, mail: Accept, waiter: Waiter) -> Receipt | Waiter | None:
+        """`accept` without a coroutine; see `monsal.store.waiter`. None for a large mail, which becomes a file."""
+        if self._place.bodies is not None and spool.total(mail.body) > self._settings.body_limit:
+            return None
+        return self._core.begin(DURABLE, spool.accept, mail, None, waiter=cast(asyncio.Future[Receipt], waiter))
 
     async def claim(self, limit: int, now: float, lease: float) -> list[Claimed]:
         return await self._core.run(
@@ -189,7 +202,8 @@ class SqlStore:
 
     def next_outgoing(self) -> float | None:
         data = self._core.data
-        return None if data is None or data.next_mail == float("inf") else data.next_mail
+        due = float("inf") if data is None else outbox.next_due(data)
+        return None if due == float("inf") else due
 
     async def settle(self, results: Sequence[Settled]) -> None:
         await self._core.run(DURABLE, outbox.settle, tuple(results))
@@ -354,8 +368,8 @@ def _ledger(data: Data) -> dict[Source, Ledger]:
 
 def _rows(data: Data, what: What, limit: int) -> list[Mapping[str, Any]]:
     running = data.sending if what == "outbox" else data.schedule.running_rows() if what == "queue" else ()
-    return looking.rows(data.db, what, limit, running)
+    return looking.rows(data.whole(), what, limit, running)
 
 
 def _dead_detail(data: Data, row: int) -> Mapping[str, Any] | None:
-    return looking.dead_detail(data.db, row, data.bodies)
+    return looking.dead_detail(data.whole(), row, data.bodies)

@@ -7,18 +7,17 @@ Parts of the operations in `turns.py` and `spool.py`. A row that stands aside is
 from __future__ import annotations
 
 from collections import deque
-from typing import Any, Final
+from typing import Final
 
 from monsal.store.contract import TurnCommit
 from monsal.store.engine.codes import DROPPED, HELD, WAITING
 from monsal.store.engine.data import Data
+from monsal.store.engine.pending import Writes
 from monsal.store.engine.schedule import Head
 from monsal.store.engine.text import load_text, store_text, store_time
 from monsal.store.identity import ASKED, KEEP_USED, Aside
 
 __all__ = ["expire_aside", "is_refused", "plan_identity", "release_aside", "remember_identity"]
-
-Writes = list[tuple[str, tuple[Any, ...]]]
 
 #: Seconds for which a used capability is kept longer than has to be known: a clock may be set back by less.
 _SLACK: Final = 7 * 86400.0

@@ -10,7 +10,7 @@ import apsw
 from monsal.clock import iso
 from monsal.store.contract import Ledger, Source
 from monsal.store.engine.bodies import BodyFiles
-from monsal.store.engine.codes import OUT_NAMES, ROW_NAMES, SOURCES
+from monsal.store.engine.codes import OUT_NAMES, ROW_NAMES
 from monsal.store.engine.database import select
 from monsal.store.engine.text import load_text, load_text_or_none
 
@@ -30,6 +30,9 @@ _OUTBOX: Final = (
     "SELECT id, message_id, sender, recipient, status, attempts, reason, created, due"
     " FROM monsal_outbox WHERE status <> 2 ORDER BY id LIMIT ?"
 )
+_LEDGER: Final = "SELECT source, accepted, done, waiting, held, dead, dropped, duplicates FROM v_ledger"
+_OUTBOX_COUNTS: Final = "SELECT o.key, o.value FROM monsal_meta m, json_each(m.outbox) o"
+_OLD_OUTBOX_COUNTS: Final = "SELECT status, rows FROM monsal_outbox_counts"
 
 
 def rows(db: apsw.Connection, what: What, limit: int, running: Collection[int] = ()) -> list[Mapping[str, Any]]:
@@ -120,12 +123,12 @@ def to_ledger(totals: list[int], running: int) -> Ledger:
 
 def read_ledger(db: apsw.Connection) -> dict[Source, Ledger]:
     """The ledger as the disk has it."""
-    return {
-        SOURCES[source]: to_ledger(list(totals), 0) for source, *totals in select(db, "SELECT * FROM monsal_ledger")
-    }
+    return {name: to_ledger(list(totals), 0) for name, *totals in select(db, _LEDGER)}
 
 
 def read_outbox_counts(db: apsw.Connection) -> dict[str, int]:
     """Outgoing rows by status as the disk has them."""
-    found = {OUT_NAMES[status]: rows for status, rows in select(db, "SELECT status, rows FROM monsal_outbox_counts")}
+    # A store that no server of this version has opened yet has them elsewhere.
+    is_old = select(db, "SELECT 1 FROM sqlite_master WHERE name = 'monsal_outbox_counts'")
+    found = {OUT_NAMES[status]: rows for status, rows in select(db, _OLD_OUTBOX_COUNTS if is_old else _OUTBOX_COUNTS)}
     return {name: found.get(name, 0) for name in ("waiting", "deferred", "sending", "sent", "failed")}

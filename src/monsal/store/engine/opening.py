@@ -1,21 +1,22 @@
-"""To open a place, to leave it, and to come back after an error. Blocks: done on the writer's thread."""
+"""To open a place, to leave it, and to come back after an error. All but `open_by` blocks: for the writer's thread."""
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import time
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Final
+from typing import Final
 
 import apsw
 
 from monsal.store.engine.data import Counters, Data, flushed_group
 from monsal.store.engine.database import PATIENCE, foreign_error, has_wal_reset_fault
+from monsal.store.engine.hand import Hand
+from monsal.store.engine.operation import Waiting
 from monsal.store.engine.place import EngineSettings, Place
 
-__all__ = ["Lost", "close_place", "open_place", "recover", "sweep"]
+__all__ = ["Lost", "close_place", "open_by", "open_place", "recover", "sweep"]
 
 log = logging.getLogger("monsal.store")
 
@@ -45,6 +46,21 @@ def open_place(place: Place, settings: EngineSettings) -> tuple[Data, float]:
             raise foreign_error(error, place.name) from error
         raise
     return data, seconds
+
+
+async def open_by(hand: Hand, place: Place, settings: EngineSettings) -> tuple[Data, float]:
+    """`open_place` on a thread. Raises what it does; then the thread has ended, and the place is left."""
+    opened: list[tuple[Data, float]] = []
+    try:
+        await hand.ask(lambda: opened.append(open_place(place, settings)))
+    except BaseException:
+        with place.guard.stopped():  # who gave up does not wait for a statement of the application's
+            hand.stop()
+        # If it was the caller who gave up, the thread may have got there.
+        for data, _ in opened:
+            close_place(place, data)
+        raise
+    return opened[0]
 
 
 def sweep(data: Data) -> int:
@@ -95,7 +111,7 @@ class Lost:
     group: int
     counters: Counters
     db: apsw.Connection | None
-    waiting: list[tuple[asyncio.Future[Any], Any]] = field(default_factory=list)
+    waiting: Waiting = field(default_factory=list)
     found: bool = False
     tries: int = 0
 

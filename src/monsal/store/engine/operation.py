@@ -11,6 +11,7 @@ import apsw
 
 from monsal.errors import StatementError, StoreUnavailable
 from monsal.store.engine.data import Data
+from monsal.store.waiter import Waiter
 
 __all__ = [
     "APPLIED",
@@ -26,6 +27,7 @@ __all__ = [
     "deliver",
     "fail",
     "refuse",
+    "unattended",
 ]
 
 Undo = Callable[[Data, Any], None]
@@ -56,7 +58,7 @@ class Operation:
     how: How
     function: Callable[..., Any]
     arguments: tuple[Any, ...]
-    waiter: asyncio.Future[Any]
+    waiter: Waiter
     undo: Undo | None = None
 
 
@@ -66,7 +68,7 @@ def as_ours(error: Exception) -> Exception:
 
 
 #: Callers whose operations were applied and are to be durable, each with its answer.
-Waiting = list[tuple[asyncio.Future[Any], Any]]
+Waiting = list[tuple[Waiter, Any]]
 
 
 def deliver(waiting: Waiting) -> None:
@@ -82,7 +84,14 @@ def fail(waiting: Waiting, error: Exception) -> None:
         refuse(waiter, error)
 
 
-def refuse(waiter: asyncio.Future[Any], error: Exception) -> None:
+def refuse(waiter: Waiter, error: Exception) -> None:
     """Give a caller an error, if it still waits."""
     if not waiter.done():
         waiter.set_exception(error)
+
+
+def unattended(loop: asyncio.AbstractEventLoop) -> asyncio.Future[Any]:
+    """What waits for an operation whose answer nobody wants."""
+    waiter: asyncio.Future[Any] = loop.create_future()
+    waiter.add_done_callback(lambda done: done.cancelled() or done.exception())
+    return waiter

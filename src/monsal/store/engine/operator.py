@@ -9,8 +9,9 @@ from monsal.store.contract import StateChange, StateKey
 from monsal.store.engine.codes import DEAD, DROPPED, HELD, WAITING
 from monsal.store.engine.data import Data
 from monsal.store.engine.identity import release_aside
+from monsal.store.engine.pending import Pending
 from monsal.store.engine.text import load_text, store_text, store_time
-from monsal.store.engine.turns import Origin, Writes, change_state
+from monsal.store.engine.turns import Origin, change_state
 
 __all__ = ["clear_states", "drop", "release", "rename_state", "replay", "set_all", "set_state"]
 
@@ -88,16 +89,13 @@ def set_all(data: Data, sender: str, name: str, now: float) -> int:
 
 
 def _force(data: Data, changes: Sequence[StateChange], now: float) -> None:
-    writes: Writes = []
+    rows = Pending()
     now = store_time(now)
     values = {
-        change.state: change_state(data, change, Origin(now, None, data.state(change.state)), writes)
+        change.state: change_state(data, change, Origin(now, None, data.state(change.state)), rows)
         for change in changes
     }
-    if writes:
-        data.begin()
-        for sql, params in writes:
-            data.write(sql, params)
+    data.let_pend(rows)
     for state, value in values.items():
         data.states.put(state, value)
 

@@ -6,7 +6,7 @@ Message-ID (P2, at least once).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,20 +18,32 @@ from monsal.store.engine.data import Data
 from monsal.store.engine.spool import accept
 from monsal.store.engine.text import load_text, store_text, store_time
 
-__all__ = ["cancel_outgoing", "counts", "open_status", "put_back", "retry_outgoing", "settle", "take_outgoing"]
+__all__ = [
+    "cancel_outgoing",
+    "counts",
+    "next_due",
+    "open_status",
+    "put_back",
+    "retry_outgoing",
+    "settle",
+    "take_outgoing",
+]
 
 
 def take_outgoing(data: Data, limit: int, now: float) -> list[Outgoing]:
     """Take rows that are due and on the disk; rows of one mail come next to each other."""
-    if limit <= 0 or data.next_mail > now:
+    if limit <= 0:
         return []
+    if data.next_mail > now:
+        return _take_fresh(data, limit, now)
     sending = data.sending
     # Those being sent are the oldest, so the scan steps over no more rows than there are of them; it reads the index
     # alone, because they may be several hundred.
-    due = data.select(_DUE, (now, data.durable_mail, limit + len(sending)))
+    # What pends concerns none of these rows: they are on the disk, and `settle` writes at once.
+    due = data.select_stored(_DUE, (now, data.durable_mail, limit + len(sending)))
     free = [row for (row,) in due if row not in sending][:limit]
     by_mail: dict[int, list[tuple[Any, ...]]] = {}
-    for found in data.select(_READ_DUE, (_array(free),)) if free else ():
+    for found in data.select_stored(_READ_DUE, (_array(free),)) if free else ():
         by_mail.setdefault(found[2], []).append(found)
     taken: list[Outgoing] = []
     bodies = _bodies(data, by_mail)
@@ -55,6 +67,29 @@ def take_outgoing(data: Data, limit: int, now: float) -> list[Outgoing]:
     return taken
 
 
+def _take_fresh(data: Data, limit: int, now: float) -> list[Outgoing]:
+    """The same where no other rows are due than those that are still in memory."""
+    taken: list[Outgoing] = []
+    fresh = data.fresh_mail
+    while (first := fresh.first()) is not None and first.row.id <= data.durable_mail and len(taken) < limit:
+        row = first.row
+        fresh.pop(row.id)
+        if first.due > now:  # the clock was set back: it waits like any other
+            data.next_mail = min(data.next_mail, first.due)
+        else:
+            data.sending[row.id] = OUT_WAITING
+            taken.append(row)
+    return taken
+
+
+def next_due(data: Data) -> float:
+    """No row that is on the disk and not being sent is due before; it may be too early."""
+    first = data.fresh_mail.first()
+    if first is not None and first.row.id <= data.durable_mail:
+        return min(first.due, data.next_mail)
+    return data.next_mail
+
+
 def put_back(data: Data, taken: Sequence[Outgoing]) -> None:
     """Whoever took these rows has gone: they can be taken again."""
     for row in taken:
@@ -63,17 +98,18 @@ def put_back(data: Data, taken: Sequence[Outgoing]) -> None:
     data.more_mail = True
 
 
-def _bodies(data: Data, mails: Iterable[int]) -> dict[int, bytes | Path]:
-    """The bodies of mails: those of turns committed lately are still in memory, the others are read at once."""
+def _bodies(data: Data, rows: Mapping[int, Sequence[tuple[Any, ...]]]) -> dict[int, bytes | Path]:
+    """The bodies of mails, each with its rows: those that are still in memory, the others are read at once."""
     found: dict[int, bytes | Path] = {}
     absent: list[int] = []
-    for mail in mails:
-        if (body := data.fresh_bodies.pop(mail)) is not None:
-            found[mail] = body
+    for mail, of_mail in rows.items():
+        fresh = [known.row.body for row, *_ in of_mail if (known := data.fresh_mail.pop(row)) is not None]
+        if fresh:
+            found[mail] = fresh[0]
         else:
             absent.append(mail)
     if absent:
-        for mail, raw, file in data.select(_READ_BODIES, (_array(absent),)):
+        for mail, raw, file in data.select_stored(_READ_BODIES, (_array(absent),)):
             found[mail] = data.bodies.path(file) if file is not None and data.bodies is not None else raw or b""
     return found
 
@@ -85,9 +121,10 @@ def _array(ids: Sequence[int]) -> str:
 
 def _next_due(data: Data, now: float) -> float:
     """When the first row that is not being sent is due, all that are due now having been taken."""
-    if data.outbox_counts[OUT_WAITING] + data.outbox_counts[OUT_DEFERRED] == len(data.sending):
+    # Those in memory are due now, and what is due now was taken as far as it is on the disk.
+    if data.outbox_counts[OUT_WAITING] + data.outbox_counts[OUT_DEFERRED] == len(data.sending) + len(data.fresh_mail):
         return float("inf")
-    found = data.select(_NEXT_DUE, (now, data.durable_mail, 1 + len(data.sending)))
+    found = data.select_stored(_NEXT_DUE, (now, data.durable_mail, 1 + len(data.sending)))
     for due, row in found:
         if row not in data.sending:
             return float(due)
@@ -119,13 +156,14 @@ def settle(data: Data, results: Sequence[Settled]) -> None:
         if result.report is not None and after == OUT_FAILED:
             reports.append(result)
     if writes or ended:
-        data.begin()
+        data.open_group()
         if ended:
             data.write_all(_END, ended)
         for sql, params in writes:
             data.write(sql, params)
     for row, (before, after, due) in moved.items():
         data.sending.pop(row, None)
+        data.fresh_mail.pop(row)
         data.outgoing_moved(before, after)
         if after == OUT_DEFERRED:
             data.next_mail = min(data.next_mail, due)
@@ -177,6 +215,7 @@ def _act(data: Data, row: int, allowed: tuple[int, int], after: int, values: tup
     if row in data.sending or not rows or rows[0][0] not in allowed:
         return False
     data.begin()
+    data.fresh_mail.pop(row)
     data.write("UPDATE monsal_outbox SET status = ?, reason = ?, due = ? WHERE id = ?", (after, *values, row))
     data.outgoing_moved(rows[0][0], after)
     if after == OUT_WAITING:

@@ -83,7 +83,6 @@ def forget_bodies(data: Data, bodies: set[int]) -> tuple[int, list[str]]:
         if found:
             count += 1
             data.write("DELETE FROM monsal_bodies WHERE id = ?", (body,))
-            data.fresh_bodies.pop(body)
             files += [file for (file,) in found if file is not None]
     return count, files
 

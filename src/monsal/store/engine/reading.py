@@ -34,7 +34,8 @@ def nothing(data: Data) -> None:
 
 def read_here(data: Data, sql: str, params: Sequence[Any]) -> Rows:
     """Run a reading statement as an operation on the writer's connection."""
-    data.save_tallies()
+    if data.dirty:
+        data.seal()  # with its rows and counters; more may come to the group
     return _read(data.guard, data.db, sql, params)
 
 

@@ -42,11 +42,15 @@ def accept(data: Data, mail: Accept, file: Filed | None) -> Receipt:
         raise StoreUnavailable("the body of a large mail is gone before the mail was stored; send it again")
     raw = None if token is not None else bytes(mail.body[0]) if len(mail.body) == 1 else b"".join(mail.body)
     entries = _entries(data, mail)
-    data.begin()
+    # Its rows are written at once, and not with those that pend: only the index knows whether it is a duplicate.
+    data.open_group()
     added = [entry for entry in entries.values() if _insert(data, entry, mail.received)]
     if added:
         data.counters.body += 1
-        data.write(_INSERT_BODY, (data.counters.body, size, raw, token))
+        pending = data.pending
+        pending.add_body((data.counters.body, size, raw, token))
+        if pending.is_full:
+            data.write_pending()
     source = SOURCE_CODES[mail.source]
     for entry in added:
         entry.is_new = True
@@ -130,7 +134,7 @@ def _insert(data: Data, entry: _Entry, received: float) -> bool:
     """Insert a row, unless it is there; sets the entry's row and says whether it is new."""
     if _try(data, entry):
         return True
-    row, before = data.select("SELECT id, received FROM monsal_spool WHERE dedup = ?", (entry.dedup,))[0]
+    row, before = data.select_stored("SELECT id, received FROM monsal_spool WHERE dedup = ?", (entry.dedup,))[0]
     if before > received - data.settings.duplicates_for:
         entry.row = row
         return False
@@ -352,7 +356,6 @@ def _free_after_kill(data: Data, lease_key: str, row: int, *, removed: int) -> N
 
 #: Tracebacks of a row that is dead or held.
 KEEP_DETAIL: Final[str] = "INSERT OR REPLACE INTO monsal_failures VALUES (?, ?, ?)"
-_INSERT_BODY: Final[str] = "INSERT INTO monsal_bodies VALUES (?, ?, ?, ?)"
 _INSERT_ROW: Final[str] = (
     "INSERT INTO monsal_spool VALUES (?, ?, ?, 0, ?, ?, ?, ?, ?, ?, ?, 0, 0, 0, NULL, ?, ?, NULL, NULL, NULL, NULL)"
     " ON CONFLICT (dedup) WHERE dedup IS NOT NULL DO NOTHING"

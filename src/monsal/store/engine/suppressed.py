@@ -19,6 +19,11 @@ class Suppressed:
     def __init__(self) -> None:
         self._known: dict[str, tuple[float, str]] = {}
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is no address on the list."""
+        return not self._known
+
     def put(self, address: str, until: float | None, reason: str) -> None:
         self._known[fold(address)] = (_FOR_GOOD if until is None else until, reason)
 

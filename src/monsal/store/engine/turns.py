@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from monsal.errors import StatementError
 from monsal.store.contract import (
@@ -17,6 +17,7 @@ from monsal.store.contract import (
     Conflict,
     Expected,
     Fenced,
+    Outgoing,
     OutgoingMail,
     SetTimer,
     StateChange,
@@ -29,17 +30,15 @@ from monsal.store.engine.bodies import Filed
 from monsal.store.engine.codes import DEAD, DONE, DROPPED, HELD, OUT_FAILED, OUT_WAITING, WAITING
 from monsal.store.engine.data import Data
 from monsal.store.engine.identity import is_refused, plan_identity, remember_identity
+from monsal.store.engine.pending import Pending, Values
 from monsal.store.engine.returned import note_bounced
 from monsal.store.engine.schedule import Head, Queue
 from monsal.store.engine.spool import KEEP_DETAIL
 from monsal.store.engine.text import store_text, store_time
 
-__all__ = ["Filing", "Origin", "Writes", "change_state", "commit"]
+__all__ = ["Filing", "Origin", "change_state", "commit"]
 
 _NEVER = float("inf")
-
-
-Writes = list[tuple[str, tuple[Any, ...]]]
 
 
 def commit(data: Data, turn: TurnCommit, files: dict[str, Filed]) -> CommitResult:
@@ -56,19 +55,13 @@ def commit(data: Data, turn: TurnCommit, files: dict[str, Filed]) -> CommitResul
     stale = _stale(data, turn.expected)
     if stale or is_refused(data, turn):
         return Conflict(stale)
-    body = data.counters.body
-    number, values, writes = _plan(data, turn, files)
+    last_body, last_mail = data.counters.body, data.counters.mail
+    rows = Pending()
+    number, values = _plan(data, turn, files, rows)
     if turn.statements:
         _run_statements(data, turn)
-    if writes:
-        data.begin()
-        write = data.write
-        for sql, params in writes:
-            write(sql, params)
-    for mail in turn.outgoing:
-        body += 1  # as `_plan` has numbered them
-        if files.pop(mail.token, None) is None:
-            data.fresh_bodies.put(body, bytes(mail.body))
+    data.let_pend(rows)
+    _post(data, turn, files, last_body, last_mail)
     remember_identity(data, turn)
     head = _head_after(data, turn, queue)
     _remember(data, turn, queue, values, head)
@@ -122,25 +115,30 @@ def _stale(data: Data, expected: Sequence[Expected]) -> tuple[StateKey, ...]:
 # All values are made before the first of them is written: what is wrong with a commit is found while nothing is.
 
 
-def _plan(data: Data, turn: TurnCommit, files: Mapping[str, Filed]) -> tuple[int, dict[StateKey, StateValue], Writes]:
-    """The id of the turn's history row, the new values of states, and the statements."""
+def _plan(
+    data: Data, turn: TurnCommit, files: Mapping[str, Filed], rows: Pending
+) -> tuple[int, dict[StateKey, StateValue]]:
+    """The id of the turn's history row and the new values of states; `rows` gets what is to be written."""
     now = store_time(turn.now)
-    writes: Writes = []
     values: dict[StateKey, StateValue] = {}
     for change in turn.changes:
         before = values.get(change.state) or data.state(change.state)
-        values[change.state] = change_state(data, change, Origin(now, turn.message, before), writes)
+        values[change.state] = change_state(data, change, Origin(now, turn.message, before), rows)
     number = 0
     if turn.turn is not None:
         number = data.counters.turn = data.counters.turn + 1
-        writes.append(_history(turn, turn.turn, number, now, _kept_back(data, turn)))
+        rows.turns.append(_history(turn, turn.turn, number, now, _kept_back(data, turn)))
+        rows.waits = True
     for mail in turn.outgoing:
-        _plan_outgoing(data, turn, mail, Filing(number, now, files.get(mail.token)), writes)
+        _plan_outgoing(data, turn, mail, Filing(number, now, files.get(mail.token)), rows)
+    others = rows.others
     for timer in turn.timers:
-        writes.append(_timer(turn, timer, values.get(timer.state) or data.state(timer.state)))
-    _plan_ack(turn, now, writes)
-    plan_identity(turn, writes)
-    return number, values, writes
+        others.append(_timer(turn, timer, values.get(timer.state) or data.state(timer.state)))
+    _plan_ack(turn, now, rows)
+    plan_identity(turn, others)
+    if others:
+        rows.waits = True
+    return number, values
 
 
 class Origin(NamedTuple):
@@ -151,35 +149,37 @@ class Origin(NamedTuple):
     before: StateValue
 
 
-def change_state(data: Data, change: StateChange, origin: Origin, writes: Writes) -> StateValue:
-    """The new value of a state, which the caller notes in memory when `writes` are written."""
-    key, sender = store_text(change.state.key), store_text(change.state.sender)
+def change_state(data: Data, change: StateChange, origin: Origin, rows: Pending) -> StateValue:
+    """The new value of a state, which the caller notes in memory when `rows` pend."""
+    key = store_text(change.state.key), store_text(change.state.sender)
     now, message, before = origin
     name, reason = store_text(change.name), store_text(change.reason)
     stays = change.name == before.state or (change.renames and before.version > 0)
     # What it waited for belongs to the state that it leaves (rule state.B15). With no due time there is no timer.
     if not stays and data.next_timer != _NEVER:
-        writes.append(("DELETE FROM monsal_timers WHERE key = ? AND sender = ?", (key, sender)))
+        rows.others.append(("DELETE FROM monsal_timers WHERE key = ? AND sender = ?", key))
+        rows.waits = True
     if change.name == ROUTE_FIRST_STATE:
-        if before.version:
-            writes.append(("DELETE FROM monsal_states WHERE key = ? AND sender = ?", (key, sender)))
+        if before.version or key in rows.states:
+            rows.states[key] = None
+            rows.waits = True
         return StateValue()
     version = data.counters.version = data.counters.version + 1
     if stays:
         value = StateValue(change.name, version, before.entered, before.since, before.previous)
     else:
         value = StateValue(change.name, version, version, now, before.state)
-    entered, since = value.entered, value.since
-    if before.version:
-        former = store_text(value.previous)
-        writes.append((_UPDATE_STATE, (name, version, entered, since, reason, message, key, sender, former)))
-    else:
-        writes.append((_INSERT_STATE, (key, sender, name, version, entered, since, ROUTE_FIRST_STATE, reason, message)))
+    # The state before is kept as long as the state stays (rule state.B6).
+    former = store_text(value.previous)
+    rows.states[key] = (*key, name, version, value.entered, value.since, former, reason, message)
+    rows.waits = True
     return value
 
 
 def _kept_back(data: Data, turn: TurnCommit) -> list[str]:
     """Notes of the mails that are not sent, because their addresses are suppressed."""
+    if data.suppressed.is_empty:
+        return []
     return [
         f"mail to {recipient} suppressed: {why}"
         for mail in turn.outgoing
@@ -189,11 +189,9 @@ def _kept_back(data: Data, turn: TurnCommit) -> list[str]:
     ]
 
 
-def _history(
-    turn: TurnCommit, row: TurnRow, number: int, now: float, notes: Sequence[str]
-) -> tuple[str, tuple[Any, ...]]:
+def _history(turn: TurnCommit, row: TurnRow, number: int, now: float, notes: Sequence[str]) -> Values:
     note = "; ".join([row.note, *notes] if row.note else notes) if notes else row.note
-    return _INSERT_HISTORY, (
+    return (
         number,
         turn.message,
         store_text(row.handler),
@@ -217,24 +215,23 @@ class Filing(NamedTuple):
     file: Filed | None
 
 
-def _plan_outgoing(data: Data, turn: TurnCommit, mail: OutgoingMail, filing: Filing, writes: Writes) -> None:
+def _plan_outgoing(data: Data, turn: TurnCommit, mail: OutgoingMail, filing: Filing, rows: Pending) -> None:
     number, now, file = filing
-    body = data.counters.body = data.counters.body + 1
+    counters = data.counters
+    body = counters.body = counters.body + 1
     kept = (len(mail.body), bytes(mail.body), None) if file is None else (file.size, None, file.token)
-    writes.append((_INSERT_BODY, (body, *kept)))
+    rows.add_body((body, *kept))
     token, message_id, sender = store_text(mail.token), store_text(mail.message_id), store_text(mail.sender)
     due = store_time(mail.due)
     for recipient in dict.fromkeys(mail.recipients):
-        row = data.counters.mail = data.counters.mail + 1
-        values = (row, number, turn.message, body, token, message_id, sender, store_text(recipient), due, now)
+        row = counters.mail = counters.mail + 1
         why = None if mail.forced else data.suppressed.why(recipient, turn.now)
-        if why is None:
-            writes.append((_INSERT_MAIL, values))
-        else:
-            writes.append((_INSERT_SUPPRESSED, (*values, store_text(f"suppressed: {why}"))))
+        status, reason = (OUT_WAITING, "") if why is None else (OUT_FAILED, store_text(f"suppressed: {why}"))
+        to = store_text(recipient)
+        rows.mails.append((row, number, turn.message, body, token, message_id, sender, to, status, due, reason, now))
 
 
-def _timer(turn: TurnCommit, timer: SetTimer, value: StateValue) -> tuple[str, tuple[Any, ...]]:
+def _timer(turn: TurnCommit, timer: SetTimer, value: StateValue) -> tuple[str, Values]:
     key, sender, target = store_text(timer.state.key), store_text(timer.state.sender), store_text(timer.target)
     if timer.due is None:
         return "DELETE FROM monsal_timers WHERE key = ? AND sender = ? AND target = ?", (key, sender, target)
@@ -254,21 +251,22 @@ def _timer(turn: TurnCommit, timer: SetTimer, value: StateValue) -> tuple[str, t
 _STATUS_AFTER: Final = {"done": DONE, "dead": DEAD, "hold": HELD, "aside": HELD, "drop": DROPPED}
 
 
-def _plan_ack(turn: TurnCommit, now: float, writes: Writes) -> None:
+def _plan_ack(turn: TurnCommit, now: float, rows: Pending) -> None:
     """What becomes of the row."""
-    ack, row = turn.ack, turn.message
+    ack, row, others = turn.ack, turn.message, rows.others
     more = int(turn.turn is not None)
-    if ack.kind == "continue" or ack.kind == "again":
+    if ack.kind == "done":
+        rows.ends.append((more, row))
+        rows.waits = True
+    elif ack.kind == "continue" or ack.kind == "again":
         if more:
-            writes.append(("UPDATE monsal_spool SET turns = turns + 1 WHERE id = ?", (row,)))
-    elif ack.kind == "done":
-        writes.append(("UPDATE monsal_spool SET status = 2, turns = turns + ? WHERE id = ?", (more, row)))
+            others.append(("UPDATE monsal_spool SET turns = turns + 1 WHERE id = ?", (row,)))
     elif ack.kind == "defer":
-        writes.append((_DEFER, (store_time(ack.due), store_text(ack.reason), more, row)))
+        others.append((_DEFER, (store_time(ack.due), store_text(ack.reason), more, row)))
     else:
-        writes.append((_LEAVE, (_STATUS_AFTER[ack.kind], store_text(ack.reason), more, row)))
+        others.append((_LEAVE, (_STATUS_AFTER[ack.kind], store_text(ack.reason), more, row)))
         if ack.kind != "drop":
-            writes.append((KEEP_DETAIL, (row, store_text(ack.detail), now)))
+            others.append((KEEP_DETAIL, (row, store_text(ack.detail), now)))
 
 
 # -- memory -----------------------------------------------------------------------------------------------------
@@ -282,16 +280,42 @@ def _head_after(data: Data, turn: TurnCommit, queue: Queue) -> Head | None:
     return data.head(queue.key)
 
 
+def _post(data: Data, turn: TurnCommit, files: dict[str, Filed], body: int, row: int) -> None:
+    """Count the turn's mails, and keep what may leave at once for whoever takes it.
+
+    `body` and `row` are the last ids before it; `_plan` has numbered what came after them.
+    """
+    for mail in turn.outgoing:
+        body += 1
+        is_fresh = files.pop(mail.token, None) is None and mail.due <= turn.now
+        for recipient in dict.fromkeys(mail.recipients):
+            row += 1
+            if not mail.forced and data.suppressed.why(recipient, turn.now) is not None:
+                data.outgoing_moved(None, OUT_FAILED)
+                continue
+            data.outgoing_moved(None, OUT_WAITING)
+            if not is_fresh or not data.fresh_mail.put(_outgoing(turn, mail, recipient, body, row), mail.due):
+                data.undurable_mail = min(data.undurable_mail, mail.due)
+
+
+def _outgoing(turn: TurnCommit, mail: OutgoingMail, recipient: str, body: int, row: int) -> Outgoing:
+    return Outgoing(
+        id=row,
+        mail=body,
+        sender=mail.sender,
+        recipient=recipient,
+        message_id=mail.message_id,
+        attempts=0,
+        created=turn.now,
+        body=bytes(mail.body),
+    )
+
+
 def _remember(
     data: Data, turn: TurnCommit, queue: Queue, values: Mapping[StateKey, StateValue], head: Head | None
 ) -> None:
     for state, value in values.items():
         data.states.put(state, value)
-    for mail in turn.outgoing:
-        for recipient in dict.fromkeys(mail.recipients):
-            is_kept = not mail.forced and data.suppressed.why(recipient, turn.now) is not None
-            data.outgoing_moved(None, OUT_FAILED if is_kept else OUT_WAITING)
-        data.undurable_mail = min(data.undurable_mail, mail.due)
     for timer in turn.timers:
         if timer.due is not None and timer.due < data.next_timer:
             data.next_timer = timer.due
@@ -310,16 +334,6 @@ def _remember(
 
 
 _READ_HISTORY: Final[str] = "SELECT id, epoch, counter FROM monsal_history WHERE message = ? AND handler = ?"
-# The state before is kept as long as the state stays (rule state.B6).
-_UPDATE_STATE: Final[str] = (
-    "UPDATE monsal_states SET previous = ?9, state = ?1, version = ?2,"
-    " entered = ?3, since = ?4, reason = ?5, message = ?6 WHERE key = ?7 AND sender = ?8"
-)
-_INSERT_STATE: Final[str] = "INSERT INTO monsal_states VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
-_INSERT_HISTORY: Final[str] = "INSERT INTO monsal_history VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
-_INSERT_BODY: Final[str] = "INSERT INTO monsal_bodies VALUES (?, ?, ?, ?)"
-_INSERT_MAIL: Final[str] = "INSERT INTO monsal_outbox VALUES (?, ?, ?, ?, ?, ?, ?, ?, 0, 0, ?, '', ?)"
-_INSERT_SUPPRESSED: Final[str] = "INSERT INTO monsal_outbox VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, 3, 0, ?9, ?11, ?10)"
 _SET_TIMER: Final[str] = (
     "INSERT OR REPLACE INTO monsal_timers"
     " SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, sender, message_id, body, envelope FROM monsal_spool WHERE id = ?9"

@@ -6,6 +6,7 @@ import asyncio
 import threading
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 import apsw
@@ -13,6 +14,7 @@ import pytest
 
 from monsal.errors import StoreUnavailable
 from monsal.store import MemoryStore, SqliteStore
+from monsal.store.coming import Rhythm
 from monsal.store.contract import StateKey, Statement
 from monsal.testing.kit.lab import Lab
 
@@ -438,3 +440,56 @@ def test_statistics_tell_what_the_engine_does(make_lab: MakeLab) -> None:
         assert found.wal_pages > 0
 
     run(make_lab(), body)
+
+
+@pytest.mark.rule("state.B11")
+def test_a_group_waits_for_mails_that_were_announced(make_lab: MakeLab) -> None:
+    async def body(lab: Lab) -> None:
+        sender = announced(lab)
+        groups = statistics(lab).groups
+        first = asyncio.create_task(lab.accept("ann@x"))
+        for _ in range(20):
+            await asyncio.sleep(0)
+        assert (first.done(), statistics(lab).groups) == (False, groups)
+        sender.left()
+        await asyncio.gather(first, lab.accept("bob@x"))
+        assert statistics(lab).groups == groups + 1
+
+    run(make_lab(window=1000.0), body)
+
+
+@pytest.mark.rule("state.B11")
+def test_a_mail_that_was_announced_and_never_comes_is_not_waited_for_beyond_the_window(make_lab: MakeLab) -> None:
+    async def body(lab: Lab) -> None:
+        announced(lab)
+        for number in range(3):
+            await lab.accept(f"c{number}@x")
+        assert statistics(lab).groups >= 3
+
+    run(make_lab(window=0.002), body)
+
+
+def test_a_store_that_is_closed_waits_for_nobody(make_lab: MakeLab, tmp_path: Path) -> None:
+    async def body() -> None:
+        lab = make_lab(window=1000.0)
+        await lab.store.open()
+        announced(lab)
+        waiting = asyncio.create_task(lab.accept("ann@x"))
+        for _ in range(20):
+            await asyncio.sleep(0)
+        await lab.store.close()
+        assert len((await waiting).ids) == 1
+        assert on_disk(tmp_path / "monsal.db", "select count(*) from v_messages") == [(1,)]
+
+    asyncio.run(body())
+
+
+def announced(lab: Lab) -> Rhythm:
+    """A sender whose mail is about to come for as long as the test takes."""
+    assert isinstance(lab.store, SqliteStore)
+    sender = Rhythm(lab.store.coming)
+    for _ in range(2):
+        sender.began(monotonic() + 1e6)
+        sender.came(monotonic() + 1e6)
+    sender.began(monotonic() + 1e6)
+    return sender

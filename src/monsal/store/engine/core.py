@@ -52,6 +52,7 @@ from monsal.store.engine.operation import (
     deliver,
     fail,
     refuse,
+    unattended,
 )
 from monsal.store.engine.place import EngineSettings, Place
 from monsal.store.engine.reading import Reader, nothing, read_here
@@ -78,7 +79,6 @@ class Core:
         self._settings = settings
         self._threaded = threaded
         self._loop: asyncio.AbstractEventLoop
-        self._idle: asyncio.Event
         self._hand: Hand
         self._checkpointer: Checkpointer | None = None
         self._reader: Reader | None = None
@@ -101,7 +101,6 @@ class Core:
             raise StoreUnavailable(f"{self._place.name} is open already")
         self._is_open = True
         self._loop = asyncio.get_running_loop()
-        self._idle = asyncio.Event()
         # Of an earlier opening, perhaps on a loop that is gone.
         self._planned = False
         self.work.forget()
@@ -129,19 +128,18 @@ class Core:
         if self._threaded:
             self._checkpointer = Checkpointer(self._loop, self._place, self._settings)
             self._reader = Reader(self._loop, self._place)
-        self._release()
-
-    def _release(self) -> None:
         self._busy = False
-        self._idle.set()
 
     async def close(self) -> None:
         """Flush what is applied, refuse what waits for its turn, give the place back. Harmless if it is closed."""
         if not self._is_open:
             return
         while self._busy:
-            self._idle.clear()
-            await self._idle.wait()
+            given = self._hand.given
+            await self._hand.ask(lambda: None)
+            if self._busy and self._hand.given == given + 1:
+                # What was done before was told to somebody whom an interrupt kept from hearing it.
+                self._break(StoreUnavailable("interrupted"))
         data = self._shut()
         waiting, self._waiting = self._waiting, []
         try:
@@ -188,9 +186,9 @@ class Core:
 
     def _stop_others(self) -> None:
         """Have the other connections leave: the writer's is then the only one."""
-        checkpointer, self._checkpointer = self._checkpointer, None
-        reader, self._reader = self._reader, None
-        for other in (checkpointer, reader):
+        others = self._checkpointer, self._reader
+        self._checkpointer = self._reader = None
+        for other in others:
             if other is not None:
                 other.stop()
 
@@ -252,13 +250,8 @@ class Core:
     def afterwards(self, function: Callable[..., Any], *arguments: Any) -> None:
         """Do an operation whose result nobody awaits, before all that queues."""
         if self.data is not None:
-            self._queue.appendleft(Operation(APPLIED, function, arguments, self._unattended()))
+            self._queue.appendleft(Operation(APPLIED, function, arguments, unattended(self._loop)))
             self._plan()
-
-    def _unattended(self) -> asyncio.Future[Any]:
-        waiter: asyncio.Future[Any] = self._loop.create_future()
-        waiter.add_done_callback(lambda done: done.cancelled() or done.exception())
-        return waiter
 
     def _apply(self, function: Callable[..., T], arguments: tuple[Any, ...]) -> T:
         """Do an operation on the loop, which owns the store. Raises what it raises, as ours."""
@@ -313,18 +306,21 @@ class Core:
     def _turn(self) -> None:
         """At the end of a turn of the loop: do what queues, then flush if somebody waits."""
         self._planned = False
-        self._drain()
-        data = self.data
-        if self._busy or data is None:
-            return
-        if not data.dirty:
-            self._answer_waiting()
-        elif not self._waiting:
-            self._flush_soon(data)
-        elif self._group.goes_on(monotonic()):
-            self._plan()
-        else:
-            self._flush(data)
+        try:
+            self._drain()
+            if self._busy or (data := self.data) is None:
+                return
+            if not data.dirty:
+                deliver(self._waiting)
+            elif not self._waiting:
+                self._flush_soon(data)
+            elif self._group.goes_on(monotonic()):
+                self._plan()
+            else:
+                self._flush(data)
+        except BaseException as error:  # an interrupt; all others are handed to whoever waits
+            self._break(error)
+            raise
 
     def _drain(self) -> None:
         room = self._settings.group_limit
@@ -334,31 +330,32 @@ class Core:
                 continue
             room -= 1
             if operation.how.aside and self._threaded:
-                self._do_aside(self.data, operation)
+                self._do_aside(operation)
             else:
                 self._do_here(operation)
         if self._queue and not self._busy:
             self._plan()
 
     def _do_here(self, operation: Operation) -> None:
-        data = self.data
-        assert data is not None
         try:
             value = self._apply(operation.function, operation.arguments)
         except Locked:
-            self._do_aside(data, operation)
-        except Exception as error:  # noqa: BLE001 - handed to whoever waits
+            self._do_aside(operation)
+        except BaseException as error:
             refuse(operation.waiter, error)
+            if not isinstance(error, Exception):
+                raise
         else:
             self._answer(operation, value)
 
-    def _do_aside(self, data: Data, operation: Operation) -> None:
+    def _do_aside(self, operation: Operation) -> None:
         """Do an operation on the thread; the loop does not touch the store until it is done."""
-        self._busy = True
+        data, self._busy = self.data, True
+        assert data is not None
 
         def done(value: Any, error: Exception | None) -> None:
             self._operations += 1
-            self._release()
+            self._busy = False
             if error is None:  # told before the group may be flushed: who waits shares its fate
                 self._answer(operation, value)
                 self._after(data)
@@ -382,8 +379,6 @@ class Core:
         elif operation.undo is not None:
             self.afterwards(operation.undo, value)
 
-    # -- flushing ---------------------------------------------------------------------------------------------
-
     def _flush(self, data: Data) -> None:
         if self._group.is_quick:
             self._flush_here(data)
@@ -404,55 +399,57 @@ class Core:
         if not self._busy and self.data is not None and self.data.dirty:
             self._flush_there(self.data)
 
+    # An interrupt (Ctrl-C) between any two instructions of these is met like a disk that fails: memory is thrown away,
+    # and who waits is told what is found on the disk.
     def _flush_here(self, data: Data) -> None:
         try:
             data.seal()
-            seconds = flush(data)
-        except Exception as error:  # noqa: BLE001 - handed to whoever waits
+            self._flushed(data, flush(data))
+        except BaseException as error:  # noqa: BLE001 - handed to whoever waits, and an interrupt raised again
             self._break(error)
-        else:
-            self._flushed(data, seconds)
 
     def _flush_there(self, data: Data) -> None:
+        def done(seconds: float, error: Exception | None) -> None:
+            try:
+                if self.data is data:
+                    self._busy = False
+                    if error is not None:
+                        raise error
+                    self._flushed(data, seconds)
+            except BaseException as error:  # noqa: BLE001 - the same
+                self._break(error)
+            else:
+                self._turn()
+
         try:
             # Here and not on the thread: beside a busy loop each statement there waits for the interpreter's lock.
             data.seal()
-        except Exception as error:  # noqa: BLE001 - handed to whoever waits
+            self._busy = True
+            self._hand.do(partial(flush, data), done)
+        except BaseException as error:  # noqa: BLE001 - the same
             self._break(error)
-            return
-        self._busy = True
-
-        def done(seconds: float, error: Exception | None) -> None:
-            self._release()
-            if error is not None:
-                self._break(error)
-            else:
-                self._flushed(data, seconds)
-                self._turn()
-
-        self._hand.do(partial(flush, data), done)
 
     def _flushed(self, data: Data, seconds: float) -> None:
         """The group is on the disk: now those may go on who waited for that (P1)."""
         self._group.flushed(seconds, monotonic())
-        self._answer_waiting()
+        deliver(self._waiting)
         self._tell_mail(data)
         if self._checkpointer is not None and self._checkpointer.after_flush(data.wal_pages):
             # Before all that queues: it cannot be done while a transaction is open.
-            self._queue.appendleft(Operation(ASIDE, checkpoint, (), self._unattended()))
+            self._queue.appendleft(Operation(ASIDE, checkpoint, (), unattended(self._loop)))
             self._plan()
-
-    def _answer_waiting(self) -> None:
-        waiting, self._waiting = self._waiting, []
-        deliver(waiting)
 
     # -- recovery ---------------------------------------------------------------------------------------------
 
     def _break(self, error: BaseException) -> None:
-        """The disk refused: throw everything in memory away and read what is there."""
-        data, self.data = self.data, None
-        if data is None:
-            return
+        """The disk refused, or there was an interrupt, which is raised again: throw all away and read what is there."""
+        if self.data is not None:
+            self._give_up(self.data, error)
+        if not isinstance(error, Exception):
+            raise error
+
+    def _give_up(self, data: Data, error: BaseException) -> None:
+        self.data = None
         cause = foreign_error(error, self._place.name)
         self._why = str(cause)
         self._busy = True
@@ -483,7 +480,7 @@ class Core:
             self._why = str(foreign_error(error, self._place.name))
             wait = exponential(lost.tries, first=0.05, limit=5.0)
             self._timer = self._loop.call_later(wait, self._recover, lost)
-            self._release()
+            self._busy = False
             return
         self._install(data)
         log.warning("the store is available again", extra={"action": "store_up"})

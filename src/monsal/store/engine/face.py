@@ -346,6 +346,7 @@ def read_states(data: Data, states: Sequence[StateKey]) -> dict[StateKey, StateV
 
 
 def _ledger(data: Data) -> dict[Source, Ledger]:
+    data.write_arrivals()
     return {
         name: looking.to_ledger(data.ledger.totals[source], data.schedule.running[source])
         for source, name in enumerate(SOURCES)

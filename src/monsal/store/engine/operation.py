@@ -26,6 +26,7 @@ __all__ = [
     "deliver",
     "fail",
     "refuse",
+    "unattended",
 ]
 
 Undo = Callable[[Data, Any], None]
@@ -70,10 +71,13 @@ Waiting = list[tuple[asyncio.Future[Any], Any]]
 
 
 def deliver(waiting: Waiting) -> None:
-    """Give callers their answers, as far as they still wait."""
-    for waiter, value in waiting:
+    """Give callers their answers, as far as they still wait. Whoever interrupts this finds the others in the list."""
+    waiting.reverse()
+    while waiting:
+        waiter, value = waiting[-1]
         if not waiter.done():
             waiter.set_result(value)
+        waiting.pop()
 
 
 def fail(waiting: Waiting, error: Exception) -> None:
@@ -82,7 +86,14 @@ def fail(waiting: Waiting, error: Exception) -> None:
         refuse(waiter, error)
 
 
-def refuse(waiter: asyncio.Future[Any], error: Exception) -> None:
-    """Give a caller an error, if it still waits."""
+def refuse(waiter: asyncio.Future[Any], error: BaseException) -> None:
+    """Give a caller an error, if it still waits. An interrupt is not its own: it hears that its operation had one."""
     if not waiter.done():
-        waiter.set_exception(error)
+        waiter.set_exception(error if isinstance(error, Exception) else InDoubt(f"interrupted by {error!r}"))
+
+
+def unattended(loop: asyncio.AbstractEventLoop) -> asyncio.Future[Any]:
+    """What waits for an operation for which nobody waits."""
+    waiter: asyncio.Future[Any] = loop.create_future()
+    waiter.add_done_callback(lambda done: done.cancelled() or done.exception())
+    return waiter

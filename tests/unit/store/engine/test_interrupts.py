@@ -145,3 +145,31 @@ def _one_group(loop: asyncio.AbstractEventLoop, lab: Lab, number: int, step: int
         answers, interrupts = finish(loop, group())
     assert interrupts <= 1
     return list(receipt.ids), answers, interrupt.is_over
+
+
+def test_a_store_whose_loop_never_heard_of_a_flush_can_be_closed(tmp_path: Path) -> None:
+    """The interrupt came right when the loop was to be told that the thread is done."""
+    loop = asyncio.new_event_loop()
+    store = SqliteStore(tmp_path / "monsal.db")
+    lab = Lab(lambda _: store, tmp_path, None)
+    finish(loop, store.open())
+    do = store.core._hand.do
+
+    def lose(work: Callable[[], Any], _: Callable[..., Any]) -> None:
+        store.core._hand.do = do  # type: ignore[method-assign]
+        do(work, lambda *_: None)
+
+    store.core._hand.do = lose  # type: ignore[method-assign]  # the fault that is injected
+
+    async def group() -> list[Any]:
+        callers = [asyncio.create_task(told(lab.accept(f"c{number}@x"))) for number in range(3)]
+        await asyncio.sleep(0.01)
+        await store.close()
+        return await asyncio.gather(*callers)
+
+    answers, _ = finish(loop, group())
+    finish(loop, store.open())
+    stored, _ = finish(loop, store.read("select id from v_messages order by id"))
+    assert [answer.ids for answer in answers] == stored
+    finish(loop, store.close())
+    loop.close()

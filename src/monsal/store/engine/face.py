@@ -134,6 +134,8 @@ class SqlStore:
         data = self._core.data
         if data is None:
             return None
+        if data.arrivals:
+            return 0.0  # they are in no queue yet: the claim puts them there
         due = data.schedule.next_time()
         if data.next_timer == float("inf"):
             return due

@@ -13,9 +13,11 @@ import pytest
 
 from monsal.errors import StatementError
 from monsal.store import SqliteStore
+from monsal.store.engine import spool
 from monsal.store.engine.data import Data
 from monsal.store.engine.database import migrations, select
 from monsal.store.engine.looking import read_ledger, read_outbox_counts
+from monsal.store.engine.operation import DURABLE
 from monsal.store.engine.pending import Pending
 from monsal.testing.kit.lab import Lab
 
@@ -46,6 +48,33 @@ def test_bodies_that_pend_take_a_bounded_memory(make_lab: MakeLab) -> None:
         await asyncio.gather(*tasks)
         assert len(await lab.claim(1000)) == 100
         await lab.balanced()
+        await lab.store.close()
+
+    asyncio.run(body())
+
+
+def test_a_mail_of_the_open_group_is_work_and_can_be_claimed(make_lab: MakeLab) -> None:
+    """Whoever is woken by it asks whether there is work, before the group is written."""
+
+    async def body() -> None:
+        lab = make_lab(window=1e9)
+        await lab.store.open()
+        assert isinstance(lab.store, SqliteStore)
+        rung: list[float | None] = []
+        lab.store.on_work(lambda: rung.append(lab.store.next_work()))
+        core = lab.store.core
+        core._planned = True  # the end of the turn, which would write the group, is far away
+        answer = core.begin(DURABLE, spool.accept, lab.mail(), None)
+        for _ in range(3):
+            await asyncio.sleep(0)
+        assert rung == [0.0]
+        assert isinstance(answer, asyncio.Future)
+        assert not answer.done()
+        (row,) = await lab.claim()
+        assert lab.store.next_work() != 0.0
+        core._planned = False
+        core._plan()
+        assert (await answer).ids == (row.id,)
         await lab.store.close()
 
     asyncio.run(body())

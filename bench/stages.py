@@ -12,6 +12,7 @@ CONNECTION = "connection"
 PROTOCOL = "SMTP protocol"
 SPOOL = "spool: header, queue, digest"
 STORE_IN = "store: accept"
+ROWS = "store: rows of a group"
 STORE = "store: groups and answers"
 FLUSH = "store: flush"
 CHECKPOINT = "store: checkpoint"
@@ -26,10 +27,10 @@ RELAY = "relay: SMTP out"
 LOG = "log lines"
 
 #: The stages of a mail that is only taken, and of one that is answered, in the order of its way.
-ACCEPT = (LOOP, CONNECTION, PROTOCOL, SPOOL, STORE_IN, STORE, FLUSH, CHECKPOINT, OTHER)
+ACCEPT = (LOOP, CONNECTION, PROTOCOL, SPOOL, STORE_IN, ROWS, STORE, FLUSH, CHECKPOINT, OTHER)
 TURN = (
     *(LOOP, CONNECTION, PROTOCOL, SPOOL, STORE_IN, CLAIM, TURNS, HANDLER, MAKE, COMMIT),
-    *(OUTBOX, STORE_OUT, RELAY, STORE, FLUSH, CHECKPOINT, LOG, OTHER),
+    *(OUTBOX, STORE_OUT, RELAY, ROWS, STORE, FLUSH, CHECKPOINT, LOG, OTHER),
 )
 #: Threads by the beginning of their names.
 THREADS = {"monsal-store": FLUSH, "monsal-checkpoint": CHECKPOINT, "monsal-turn": HANDLER, "monsal-handlers": HANDLER}
@@ -44,7 +45,12 @@ _BY_FUNCTION = {
     ("store/engine/data.py", "commit"): FLUSH,
     ("store/engine/hand.py", "checkpoint"): CHECKPOINT,
     ("store/engine/spool.py", "claim"): CLAIM,
-    **{("store/engine/spool.py", name): STORE_IN for name in ("accept", "_entries", "_dedup", "_insert", "_try")},
+    ("store/engine/spool.py", "accept"): STORE_IN,
+    ("store/engine/arrivals.py", "__init__"): STORE_IN,
+    ("store/engine/arrivals.py", "write_arrivals"): ROWS,
+    ("store/engine/data.py", "write_arrivals"): ROWS,
+    ("store/engine/data.py", "seal"): ROWS,
+    ("store/engine/pending.py", "write"): ROWS,
     ("store/engine/face.py", "accept"): STORE_IN,
     ("store/engine/face.py", "begin_accept"): STORE_IN,
     ("store/engine/face.py", "claim"): CLAIM,

@@ -38,7 +38,8 @@ ROOT = Path(monsal.__file__).parent
         ([("logging/", "makeRecord"), ("conversation/spool.py", "accept")], "LOG"),
         # An operation of the store, by its method and by its own function where it had to queue.
         ([("store/engine/core.py", "begin"), ("store/engine/face.py", "accept")], "STORE_IN"),
-        ([("store/engine/spool.py", "_insert"), ("store/engine/core.py", "_turn")], "STORE_IN"),
+        ([("store/engine/spool.py", "accept"), ("store/engine/core.py", "_turn")], "STORE_IN"),
+        ([("store/engine/pending.py", "write"), ("store/engine/data.py", "seal")], "ROWS"),
         ([("store/engine/turns.py", "_plan"), ("store/engine/core.py", "_turn")], "COMMIT"),
         ([("store/engine/core.py", "_turn")], "STORE"),
         (

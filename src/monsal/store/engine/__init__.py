@@ -5,6 +5,7 @@ It is cut so that each part can be read alone:
     schedule, kept, cache, codes,     pure: which queue is next, known states, codes, the stored form of a text
     text
     database, place, bodies, lock     the file: connections, migrations, damage, large bodies, who owns it
+    pending, arrivals                 rows of the open group that are not in the database yet
     data                              the open store: its connection and what it keeps in memory
     spool, turns, outbox, operator,   what is done to it: functions on `Data`, each within one transaction
     looking, pruning, clients

@@ -4,10 +4,9 @@ The connection and everything in `Data` has one owner at a time: the loop, or th
 
     an operation comes in      the loop applies it at once if it owns the store, else it queues
     end of the loop's turn     operations that must be durable wait: the group is flushed, unless the loop is busy and
-                               this turn brought more, or mails were announced that are about to come, for `window` at
-                               most (gathering.py, coming.py). On the loop's own thread if the disk is quick and nothing
-                               else is to be done (a hop to a thread costs more), else by the thread; what comes in
-                               meanwhile is the next group (group commit)
+                               this turn brought more, or mails are about to come (gathering.py, coming.py). On the
+                               loop's own thread if the disk is quick and nothing else is to be done, else by the
+                               thread; what comes in meanwhile is the next group (group commit)
     only turns were applied    nobody waits: they are flushed at once when the store was idle, or for a lone one with a
                                reply while no other is under way; else when `window` old or `group_limit` many
     an operation that reads    at length runs on the thread, so that it does not stop the sockets; a statement of an
@@ -16,9 +15,8 @@ The connection and everything in `Data` has one owner at a time: the loop, or th
                                wait are told (`_break`, and `opening.recover`)
 
 *Applied, then durable*: an applied operation answers at once; one that must be durable answers after COMMIT (P1).
-Statements are applied by the loop and not by the thread, because each of them gives up the interpreter lock and has
-to get it back: beside a busy loop a group took the thread twice as long (accept 25 us instead of 10, a turn 26 instead
-of 15), and an applied operation would have to cross to the thread and back for its answer.
+Statements are applied by the loop: on the thread each gives up the interpreter lock and has to get it back, which takes
+twice as long beside a busy loop.
 """
 
 from __future__ import annotations
@@ -75,22 +73,20 @@ class Core:
 
     def __init__(self, place: Place, settings: EngineSettings, *, threaded: bool) -> None:
         self.data: Data | None = None
-        self.work = Bell()
-        self.mail = Bell()
+        self.work, self.mail = Bell(), Bell()
         self._place = place
         self._settings = settings
         self._threaded = threaded
         self._loop: asyncio.AbstractEventLoop
-        self._idle: asyncio.Event
         self._hand: Hand
         self._checkpointer: Checkpointer | None = None
         self._reader: Reader | None = None
-        self._is_open = False
-        self._why = "it is not open"
-        self._busy = False
+        self._is_open, self._why = False, "it is not open"
+        self._busy = self._planned = False
         self._queue: deque[Operation] = deque()
+        #: Callers for whom the open group has to be flushed; and those who are being told that theirs was.
         self._waiting: Waiting = []
-        self._planned = False
+        self._answering: Waiting = []
         self._timer: asyncio.TimerHandle | None = None
         # May be of an earlier group: then it is too soon, and looked at again.
         self._alarm: asyncio.TimerHandle | None = None
@@ -106,7 +102,6 @@ class Core:
             raise StoreUnavailable(f"{self._place.name} is open already")
         self._is_open = True
         self._loop = asyncio.get_running_loop()
-        self._idle = asyncio.Event()
         # Of an earlier opening, perhaps on a loop that is gone.
         self._planned = False
         self.work.forget()
@@ -127,19 +122,18 @@ class Core:
         if self._threaded:
             self._checkpointer = Checkpointer(self._loop, self._place, self._settings)
             self._reader = Reader(self._loop, self._place)
-        self._release()
-
-    def _release(self) -> None:
         self._busy = False
-        self._idle.set()
 
     async def close(self) -> None:
         """Flush what is applied, refuse what waits for its turn, give the place back. Harmless if it is closed."""
         if not self._is_open:
             return
         while self._busy:
-            self._idle.clear()
-            await self._idle.wait()
+            given = self._hand.given
+            await self._hand.ask(lambda: None)
+            if self._busy and self._hand.given == given + 1:
+                # What was done before was told to somebody whom an interrupt kept from hearing it.
+                self._break(StoreUnavailable("interrupted"))
         data = self._shut()
         waiting, self._waiting = self._waiting, []
         try:
@@ -187,9 +181,9 @@ class Core:
 
     def _stop_others(self) -> None:
         """Have the other connections leave: the writer's is then the only one."""
-        checkpointer, self._checkpointer = self._checkpointer, None
-        reader, self._reader = self._reader, None
-        for other in (checkpointer, reader):
+        others = self._checkpointer, self._reader
+        self._checkpointer = self._reader = None
+        for other in others:
             if other is not None:
                 other.stop()
 
@@ -305,20 +299,23 @@ class Core:
     def _turn(self) -> None:
         """At the end of a turn of the loop: do what queues, then flush if somebody waits."""
         self._planned = False
-        self._drain()
-        data = self.data
-        if self._busy or data is None:
-            return
-        if not data.dirty:
-            self._answer_waiting()
-        elif not self._waiting:
-            self._flush_soon(data)
-        elif self._group.goes_on(now := monotonic()):
-            self._plan()
-        elif rest := self._group.waits(now):
-            self._alarm = self._alarm or self._loop.call_later(rest, self._alarmed)
-        else:
-            self._flush(data)
+        try:
+            self._drain()
+            if self._busy or (data := self.data) is None:
+                return
+            if not data.dirty:
+                self._answer_waiting()
+            elif not self._waiting:
+                self._flush_soon(data)
+            elif rest := self._group.waits(now := monotonic()):
+                self._alarm = self._alarm or self._loop.call_later(rest, self._alarmed)
+            elif self._group.goes_on(now):
+                self._plan()
+            else:
+                self._flush(data)
+        except BaseException as error:  # an interrupt; all others are handed to whoever waits
+            self._break(error)
+            raise
 
     def _alarmed(self) -> None:
         self._alarm = None
@@ -332,31 +329,32 @@ class Core:
                 continue
             room -= 1
             if operation.how.aside and self._threaded:
-                self._do_aside(self.data, operation)
+                self._do_aside(operation)
             else:
                 self._do_here(operation)
         if self._queue and not self._busy:
             self._plan()
 
     def _do_here(self, operation: Operation) -> None:
-        data = self.data
-        assert data is not None
         try:
             value = self._apply(operation.function, operation.arguments)
         except Locked:
-            self._do_aside(data, operation)
-        except Exception as error:  # noqa: BLE001 - handed to whoever waits
+            self._do_aside(operation)
+        except BaseException as error:
             refuse(operation.waiter, error)
+            if not isinstance(error, Exception):
+                raise
         else:
             self._answer(operation, value)
 
-    def _do_aside(self, data: Data, operation: Operation) -> None:
+    def _do_aside(self, operation: Operation) -> None:
         """Do an operation on the thread; the loop does not touch the store until it is done."""
-        self._busy = True
+        data, self._busy = self.data, True
+        assert data is not None
 
         def done(value: Any, error: Exception | None) -> None:
             self._operations += 1
-            self._release()
+            self._busy = False
             if error is None:  # told before the group may be flushed: who waits shares its fate
                 self._answer(operation, value)
                 self._after(data)
@@ -380,8 +378,6 @@ class Core:
         elif operation.undo is not None:
             self.afterwards(operation.undo, value)
 
-    # -- flushing ---------------------------------------------------------------------------------------------
-
     def _flush(self, data: Data) -> None:
         if self._group.goes_here(len(self._waiting), monotonic(), is_busy=bool(data.schedule.leased)):
             self._flush_here(data)
@@ -402,34 +398,36 @@ class Core:
         if not self._busy and self.data is not None and self.data.dirty:
             self._flush_there(self.data)
 
+    # An interrupt (Ctrl-C) between any two instructions of these is met like a disk that fails: memory is thrown away,
+    # and who waits is told what is found on the disk.
     def _flush_here(self, data: Data) -> None:
         try:
             data.seal()
-            seconds = flush(data)
-        except Exception as error:  # noqa: BLE001 - handed to whoever waits
+            self._flushed(data, flush(data))
+        except BaseException as error:  # noqa: BLE001 - handed to whoever waits, and an interrupt raised again
             self._break(error)
-        else:
-            self._flushed(data, seconds)
 
     def _flush_there(self, data: Data) -> None:
-        try:
-            # Here and not on the thread: beside a busy loop each statement there waits for the interpreter's lock.
-            data.seal()
-        except Exception as error:  # noqa: BLE001 - handed to whoever waits
-            self._break(error)
-            return
-        self._busy = True
-
         def done(seconds: float, error: Exception | None) -> None:
-            self._release()
-            if error is not None:
+            try:
+                if self.data is data:
+                    self._busy = False
+                    if error is not None:
+                        raise error
+                    self._flushed(data, seconds)
+            except BaseException as error:  # noqa: BLE001 - the same
                 self._break(error)
             else:
-                self._flushed(data, seconds)
                 # Those who were answered announce their next mail first.
                 self._plan()
 
-        self._hand.do(partial(flush, data), done)
+        try:
+            # Here and not on the thread: beside a busy loop each statement there waits for the interpreter's lock.
+            data.seal()
+            self._busy = True
+            self._hand.do(partial(flush, data), done)
+        except BaseException as error:  # noqa: BLE001 - the same
+            self._break(error)
 
     def _flushed(self, data: Data, seconds: float) -> None:
         """The group is on the disk: now those may go on who waited for that (P1)."""
@@ -442,33 +440,36 @@ class Core:
         self._answer_waiting()
 
     def _answer_waiting(self) -> None:
-        waiting, self._waiting = self._waiting, []
-        deliver(waiting)
+        # The lists change places: whoever is answered may bring more at once, which another flush is for (P1).
+        self._answering, self._waiting = self._waiting, self._answering
+        deliver(self._answering)
 
     # -- recovery ---------------------------------------------------------------------------------------------
 
     def _break(self, error: BaseException) -> None:
-        """The disk refused: throw everything in memory away and read what is there."""
-        data, self.data = self.data, None
-        if data is None:
-            return
-        cause = foreign_error(error, self._place.name)
-        self._why = str(cause)
-        self._busy = True
+        """The disk refused, or there was an interrupt, which is raised again: throw all away and read what is there."""
+        if self.data is not None:
+            self._give_up(self.data, error)
+        if not isinstance(error, Exception):
+            raise error
+
+    def _give_up(self, data: Data, error: BaseException) -> None:
+        self.data, self._busy = None, True
+        self._why = str(foreign_error(error, self._place.name))
         self._stop_timer()  # or its end would pass for that of a wait of the recovery, which no close stops then
         self._group.forget()
         self._recoveries += 1
-        log.error("the store is not available: %s", cause, extra={"action": "store_down"})
+        log.error("the store is not available: %s", self._why, extra={"action": "store_down"})
         self._refuse_queue(StoreUnavailable(self._why))
         waiting, self._waiting = self._waiting, []
         lost = self._lost = Lost(data.group, data.counters, data.db, waiting)
         if self._reader is not None:
             self._reader.refuse()
         self._hand.do(self._stop_others, lambda *_: self._recover(lost))
+        deliver(self._answering)  # an interrupt came while they were told of what is on the disk
 
     def _recover(self, lost: Lost) -> None:
-        self._timer = None
-        self._busy = True
+        self._timer, self._busy = None, True
         self._hand.do(partial(recover, self._place, self._settings, lost), partial(self._recovered, lost))
 
     def _recovered(self, lost: Lost, data: Data | None, error: Exception | None) -> None:
@@ -482,7 +483,7 @@ class Core:
             self._why = str(foreign_error(error, self._place.name))
             wait = exponential(lost.tries, first=0.05, limit=5.0)
             self._timer = self._loop.call_later(wait, self._recover, lost)
-            self._release()
+            self._busy = False
             return
         self._install(data)
         log.warning("the store is available again", extra={"action": "store_up"})

@@ -16,6 +16,7 @@ import msgspec
 
 from monsal.errors import StoreCorrupt, StoreUnavailable
 from monsal.store.contract import Accept, StateKey, StateValue
+from monsal.store.engine.arrivals import Arrival, write_arrivals
 from monsal.store.engine.bodies import BodyFiles
 from monsal.store.engine.cache import StateCache
 from monsal.store.engine.codes import DEAD, DONE, DROPPED, HELD, WAITING
@@ -113,7 +114,7 @@ class Data:
     def __init__(self, db: apsw.Connection, place: Place, settings: EngineSettings, epoch: int, secret: bytes) -> None:
         self.db = db
         #: Runs a statement that gives no rows. One cursor for all: a new one each time takes a quarter of the time.
-        cursor = db.cursor()
+        self._cursor = cursor = db.cursor()
         self.write = cursor.execute
         self.write_all = cursor.executemany
         self.settings = settings
@@ -132,6 +133,7 @@ class Data:
         self.questions: deque[float] | None = None
         self.outbox_counts = [0, 0, 0, 0]
         self.pending = Pending()
+        self.arrivals: list[Arrival] = []
         #: Outgoing rows that were taken, with their status on the disk.
         self.sending: dict[int, int] = {}
         #: Outgoing rows up to this id are on the disk.
@@ -218,8 +220,53 @@ class Data:
             if self.pending.is_full:
                 self.write_pending()
 
+    def let_arrive(self, arrival: Arrival) -> None:
+        """Let the rows of a mail pend; the group is open."""
+        self.arrivals.append(arrival)
+        # It may be claimed: whoever does that has the rows written first.
+        self.more_work = True
+        pending = self.pending
+        pending.waits = True
+        if arrival.raw is not None:
+            pending.octets += len(arrival.raw)
+            if pending.is_full:
+                self.write_pending()
+
+    def write_arrivals(self) -> None:
+        """Write the rows of mails that pend, and count them in. Raises what the disk says, as `write_pending`."""
+        arrivals = self.arrivals
+        if not arrivals:
+            return
+        try:
+            write_arrivals(self._cursor, arrivals, self.settings.duplicates_for)
+            for arrival in arrivals:
+                self._arrived(arrival)
+        except BaseException:
+            self.is_sound = False
+            raise
+        arrivals.clear()
+
+    def _arrived(self, arrival: Arrival) -> None:
+        """The rows of a mail are written: memory follows. Its body pends on."""
+        mail, source, known, raw = arrival.mail, arrival.source, arrival.known, arrival.raw
+        ledger = self.ledger
+        for address, lease_key, values in arrival.rows:
+            if address in known:
+                continue
+            ledger.accepted(source)
+            self.schedule.add(lease_key, values[0])
+            if raw is not None:
+                self.fresh.put(values[0], mail, address, raw)
+        if len(known) < len(arrival.rows):
+            self.pending.bodies.append(arrival.body)
+            self.pending.waits = True
+        for is_duplicate in arrival.receipt.duplicates:
+            if is_duplicate:
+                ledger.duplicate(source)
+
     def write_pending(self) -> None:
-        """Write the rows that pend. Raises what the disk says; the group is to be undone then."""
+        """Write all rows that pend. Raises what the disk says; the group is to be undone then."""
+        self.write_arrivals()
         try:
             self.pending.write(self.write, self.write_all)
         except BaseException:
@@ -258,6 +305,7 @@ class Data:
             self.db.execute("RELEASE op")
             # All that pended before was written before the savepoint.
             self.pending.clear()
+            self.arrivals.clear()
         elif not is_own or self._is_writing:
             self.is_sound = False
         self._has_savepoint = self._is_writing = False

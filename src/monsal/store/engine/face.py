@@ -147,6 +147,8 @@ class SqlStore:
         data = self._core.data
         if data is None:
             return None
+        if data.arrivals:
+            return 0.0  # they are in no queue yet: the claim puts them there
         due = data.schedule.next_time()
         if data.next_timer == float("inf"):
             return due
@@ -360,6 +362,7 @@ def read_states(data: Data, states: Sequence[StateKey]) -> dict[StateKey, StateV
 
 
 def _ledger(data: Data) -> dict[Source, Ledger]:
+    data.write_arrivals()
     return {
         name: looking.to_ledger(data.ledger.totals[source], data.schedule.running[source])
         for source, name in enumerate(SOURCES)

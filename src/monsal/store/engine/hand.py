@@ -31,6 +31,8 @@ class Hand:
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, name: str | None) -> None:
+        #: Jobs that it was given.
+        self.given = 0
         self._loop = loop
         self._jobs: SimpleQueue[tuple[Callable[[], Any], Done] | None] = SimpleQueue()
         self._thread = None if name is None else threading.Thread(target=self._work, name=name, daemon=True)
@@ -39,6 +41,7 @@ class Hand:
 
     def do(self, work: Callable[[], Any], done: Done) -> None:
         """Have `work()` done on the thread, then `done(value, error)` called on the loop."""
+        self.given += 1
         if self._thread is not None:
             self._jobs.put((work, done))
         else:

@@ -72,10 +72,13 @@ Waiting = list[tuple[Waiter, Any]]
 
 
 def deliver(waiting: Waiting) -> None:
-    """Give callers their answers, as far as they still wait."""
-    for waiter, value in waiting:
+    """Give callers their answers, as far as they still wait. Whoever interrupts this finds the others in the list."""
+    waiting.reverse()
+    while waiting:
+        waiter, value = waiting[-1]
         if not waiter.done():
             waiter.set_result(value)
+        waiting.pop()
 
 
 def fail(waiting: Waiting, error: Exception) -> None:
@@ -84,10 +87,10 @@ def fail(waiting: Waiting, error: Exception) -> None:
         refuse(waiter, error)
 
 
-def refuse(waiter: Waiter, error: Exception) -> None:
-    """Give a caller an error, if it still waits."""
+def refuse(waiter: Waiter, error: BaseException) -> None:
+    """Give a caller an error, if it still waits. An interrupt is not its own: it hears that its operation had one."""
     if not waiter.done():
-        waiter.set_exception(error)
+        waiter.set_exception(error if isinstance(error, Exception) else InDoubt(f"interrupted by {error!r}"))
 
 
 def unattended(loop: asyncio.AbstractEventLoop) -> asyncio.Future[Any]:

@@ -5,19 +5,19 @@ Each function is one operation on `Data`. Rows are never deleted here: a row tha
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from monsal.errors import StoreUnavailable
 from monsal.store.contract import Accept, Claimed, DoneTurn, Fence, Receipt, StateKey
+from monsal.store.engine.arrivals import Arrival
 from monsal.store.engine.bodies import Filed
 from monsal.store.engine.codes import DEAD, SOURCE_CODES, SOURCES, TIMER, WAITING
 from monsal.store.engine.data import Data
 from monsal.store.engine.identity import expire_aside
 from monsal.store.engine.schedule import Head, Queue
-from monsal.store.engine.text import load_text, load_text_or_none, store_text, store_text_or_none, store_time
+from monsal.store.engine.text import load_text, load_text_or_none, store_time
 
 __all__ = ["KEEP_DETAIL", "accept", "claim", "extend", "give_back", "killed", "total"]
 
@@ -35,121 +35,20 @@ def total(pieces: Sequence[bytes]) -> int:
 def accept(data: Data, mail: Accept, file: Filed | None) -> Receipt:
     """Store a mail: the body once, a row for each recipient that has none yet. `file` holds a large body.
 
-    Raises StoreUnavailable if that file is gone: its writer may have taken so long that it was swept away.
+    The receipt is right when the group is sealed (`arrivals.py`). Raises StoreUnavailable if that file is gone: its
+    writer may have taken so long that it was swept away.
     """
     token, size = (None, total(mail.body)) if file is None else file
     if token is not None and data.bodies is not None and not data.bodies.path(token).is_file():
         raise StoreUnavailable("the body of a large mail is gone before the mail was stored; send it again")
     raw = None if token is not None else bytes(mail.body[0]) if len(mail.body) == 1 else b"".join(mail.body)
-    entries = _entries(data, mail)
-    # Its rows are written at once, and not with those that pend: only the index knows whether it is a duplicate.
+    counters = data.counters
+    arrival = Arrival(mail, (counters.body + 1, size, raw, token), counters.row + 1)
     data.open_group()
-    added = [entry for entry in entries.values() if _insert(data, entry, mail.received)]
-    if added:
-        data.counters.body += 1
-        pending = data.pending
-        pending.add_body((data.counters.body, size, raw, token))
-        if pending.is_full:
-            data.write_pending()
-    source = SOURCE_CODES[mail.source]
-    for entry in added:
-        entry.is_new = True
-        data.ledger.accepted(source)
-        if data.schedule.add(entry.lease_key, entry.row):
-            data.more_work = True
-        if raw is not None:
-            data.fresh.put(entry.row, mail, entry.address, raw)
-    ids: list[int] = []
-    duplicates: list[bool] = []
-    for recipient in mail.recipients:
-        entry = entries[recipient.address]
-        ids.append(entry.row)
-        duplicates.append(not entry.is_new)
-        if not entry.is_new:
-            data.ledger.duplicate(source)
-        # Named again, it is a duplicate of the first.
-        entry.is_new = False
-    return Receipt(tuple(ids), tuple(duplicates))
-
-
-class _Entry:
-    """A row to be made: its values, all but its id and that of the body."""
-
-    __slots__ = ("address", "dedup", "is_new", "lease_key", "row", "values")
-
-    def __init__(self, address: str, lease_key: str, dedup: bytes | None, values: tuple[Any, ...]) -> None:
-        self.address = address
-        self.lease_key = lease_key
-        self.dedup = dedup
-        self.values = values
-        self.row = 0
-        self.is_new = False
-
-
-def _entries(data: Data, mail: Accept) -> dict[str, _Entry]:
-    """A row for each address; one that is named twice has one row."""
-    received = store_time(mail.received)
-    sender, correspondent = store_text(mail.sender), store_text(mail.correspondent)
-    message_id, source = store_text_or_none(mail.message_id), SOURCE_CODES[mail.source]
-    envelope = bytes(mail.envelope)
-    entries: dict[str, _Entry] = {}
-    for recipient in mail.recipients:
-        address, lease_key = recipient.address, recipient.lease_key
-        if address not in entries:
-            dedup = _dedup(mail, address)
-            entries[address] = _Entry(
-                address,
-                lease_key,
-                dedup,
-                (
-                    store_text(lease_key),
-                    source,
-                    sender,
-                    correspondent,
-                    store_text(address),
-                    message_id,
-                    data.counters.body + 1,
-                    received,
-                    received,
-                    dedup,
-                    envelope,
-                ),
-            )
-    return entries
-
-
-def _dedup(mail: Accept, address: str) -> bytes | None:
-    """The hash of what makes a mail a duplicate (DESIGN 4, *Duplicates*); None if it has no notion of that."""
-    if mail.message_id is None or mail.digest is None:
-        return None
-    where = address.encode("utf-8", "surrogatepass")
-    who = mail.sender.encode("utf-8", "surrogatepass")
-    what = mail.message_id.encode("utf-8", "surrogatepass")
-    # Lengths first: no two different lists of parts make the same bytes.
-    parts = b"%d,%d,%d:%b%b%b%b" % (len(where), len(who), len(what), where, who, what, mail.digest)
-    return hashlib.blake2b(parts, digest_size=16).digest()
-
-
-def _insert(data: Data, entry: _Entry, received: float) -> bool:
-    """Insert a row, unless it is there; sets the entry's row and says whether it is new."""
-    if _try(data, entry):
-        return True
-    row, before = data.select_stored("SELECT id, received FROM monsal_spool WHERE dedup = ?", (entry.dedup,))[0]
-    if before > received - data.settings.duplicates_for:
-        entry.row = row
-        return False
-    # Too old to count: the new row takes its place in the index.
-    data.write("UPDATE monsal_spool SET dedup = NULL WHERE id = ?", (row,))
-    return _try(data, entry)
-
-
-def _try(data: Data, entry: _Entry) -> bool:
-    row = data.counters.row + 1
-    data.write(_INSERT_ROW, (row, *entry.values))
-    if entry.dedup is not None and not data.db.changes():
-        return False
-    entry.row = data.counters.row = row
-    return True
+    counters.body += 1
+    counters.row += len(arrival.rows)
+    data.let_arrive(arrival)
+    return arrival.receipt
 
 
 # -- claim ------------------------------------------------------------------------------------------------------
@@ -160,6 +59,7 @@ def claim(data: Data, limit: int, now: float, lease: float, room: float = float(
 
     Writes only if timers have become due.
     """
+    data.write_arrivals()
     if data.next_timer <= now:
         _fire_timers(data, now)
     claimed: list[Claimed] = []
@@ -356,10 +256,6 @@ def _free_after_kill(data: Data, lease_key: str, row: int, *, removed: int) -> N
 
 #: Tracebacks of a row that is dead or held.
 KEEP_DETAIL: Final[str] = "INSERT OR REPLACE INTO monsal_failures VALUES (?, ?, ?)"
-_INSERT_ROW: Final[str] = (
-    "INSERT INTO monsal_spool VALUES (?, ?, ?, 0, ?, ?, ?, ?, ?, ?, ?, 0, 0, 0, NULL, ?, ?, NULL, NULL, NULL, NULL)"
-    " ON CONFLICT (dedup) WHERE dedup IS NOT NULL DO NOTHING"
-)
 _READ_ROW: Final[str] = (
     "SELECT s.source, s.sender, s.correspondent, s.recipient, s.received, s.message_id, s.envelope, s.attempts,"
     " s.kills, s.turns, s.target, s.state_key, s.state_sender, s.entered, b.raw, b.file"

@@ -375,15 +375,11 @@ def test_an_interrupt_in_the_middle_of_an_operation_leaves_nothing_half(make_lab
         await lab.accept()
         data = lab.store._core.data
         assert data is not None
-        write, calls = data.write, []
 
-        def interrupt(*arguments: Any) -> Any:
-            calls.append(arguments)
-            if len(calls) == 2:
-                raise KeyboardInterrupt
-            return write(*arguments)
+        def interrupt(*_: Any) -> None:
+            raise KeyboardInterrupt
 
-        data.write = interrupt  # type: ignore[assignment]  # the fault that is injected
+        data.let_arrive = interrupt  # type: ignore[method-assign]  # the fault that is injected
         with pytest.raises(KeyboardInterrupt):
             lab.store.accept(lab.mail("bob@x")).send(None)
         await lab.store.close()

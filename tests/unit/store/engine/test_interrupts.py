@@ -1,0 +1,175 @@
+"""An interrupt at any instruction between the end of a group and its answers: all of the group is stored or nothing,
+and everybody is told once what is true."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import pytest
+
+from monsal.errors import StoreUnavailable
+from monsal.store import MemoryStore, SqliteStore
+from monsal.store.contract import Applied, Receipt
+from monsal.store.engine import arrivals, hand, operation, pending
+from monsal.store.engine.core import Core
+from monsal.store.engine.data import Data
+from monsal.store.engine.operation import InDoubt
+from monsal.store.engine.place import EngineSettings
+from monsal.testing.kit.lab import Lab
+
+#: What runs from the moment when a group is to be flushed.
+SEALING = {
+    function.__code__
+    for function in (
+        *(Core._flush_here, Core._flush_there, Core._flushed),
+        *(Data.seal, Data.write_pending, Data.write_arrivals, Data._arrived, Data.commit),
+        *(pending.Pending.write, pending.Pending.clear, arrivals.write_arrivals, hand.flush, operation.deliver),
+    )
+}
+
+
+class Interrupt:
+    """Raises KeyboardInterrupt before one instruction of the sealing; `is_over` when there are not so many."""
+
+    def __init__(self, at: int) -> None:
+        self.left = at
+        self.is_over = True
+
+    def __enter__(self) -> None:
+        self._before = sys.gettrace()
+        sys.settrace(self._called)
+
+    def __exit__(self, *_: object) -> None:
+        sys.settrace(self._before)
+
+    def _called(self, frame: FrameType, event: str, _: Any) -> Callable[..., Any] | None:
+        # `done` is told of a flush that the thread made.
+        if frame.f_code not in SEALING and frame.f_code.co_qualname != "Core._flush_there.<locals>.done":
+            return None
+        frame.f_trace_opcodes = True
+        frame.f_trace_lines = False
+        return self._instruction
+
+    def _instruction(self, frame: FrameType, event: str, _: Any) -> Callable[..., Any]:
+        # Those before a `try` are left out.
+        if event == "opcode" and frame.f_lasti > 4:
+            self.left -= 1
+            if self.left == 0:
+                self.is_over = False
+                raise KeyboardInterrupt
+        return self._instruction
+
+
+def finish(loop: asyncio.AbstractEventLoop, task: asyncio.Future[Any] | Coroutine[Any, Any, Any]) -> tuple[Any, int]:
+    """What becomes of it, and how often the loop was interrupted meanwhile."""
+    interrupts = 0
+    future = asyncio.ensure_future(task, loop=loop)
+    while not future.done():
+        try:
+            loop.run_until_complete(asyncio.wait({future}, timeout=20))
+            assert future.done(), "nobody is told anything any more"
+        except KeyboardInterrupt:
+            interrupts += 1
+    return future.result(), interrupts
+
+
+async def told(coroutine: Coroutine[Any, Any, Any]) -> Any:
+    """What a caller is told."""
+    try:
+        return await coroutine
+    except (StoreUnavailable, KeyboardInterrupt) as error:
+        return error
+
+
+async def up_again(lab: Lab) -> None:
+    while isinstance(await told(lab.store.ledger()), StoreUnavailable):
+        await asyncio.sleep(0.001)
+
+
+@pytest.mark.parametrize("kind", ["thread", "loop", "memory"])
+def test_an_interrupt_of_a_group_is_all_or_nothing(tmp_path: Path, kind: str) -> None:
+    loop = asyncio.new_event_loop()
+    number = 2 if kind == "thread" else 1
+    settings = EngineSettings(inline_below=1e9, window=1e9)
+    store = MemoryStore() if kind == "memory" else SqliteStore(tmp_path / "monsal.db", settings=settings)
+    lab = Lab(lambda _: store, tmp_path, None)
+    finish(loop, store.open())
+    step, seen = 0, set()
+    while True:
+        step += 1
+        rows, answers, is_over = _one_group(loop, lab, number, step)
+        if is_over:
+            break
+        finish(loop, up_again(lab))
+        stored, _ = finish(loop, store.read("select id from v_messages"))
+        # The mail with which the group began is there in any case.
+        assert len([row for row in rows if (row,) in stored]) == len(rows)
+        senders, _ = finish(loop, store.read("select sender from v_messages where sender like ?", [f"s{step}.%"]))
+        assert len(senders) in (0, number), f"half a group at instruction {step}: {senders}"
+        for answer in answers:
+            assert isinstance(answer, Receipt | StoreUnavailable | KeyboardInterrupt), answer
+            if isinstance(answer, Receipt):
+                assert senders, f"a false yes at instruction {step}"
+                assert (answer.ids[0],) in stored
+            elif not isinstance(answer, InDoubt | KeyboardInterrupt):
+                assert not senders, f"a false no at instruction {step}"
+        seen.add((bool(senders), {type(answer) for answer in answers} == {Receipt}))
+        finish(loop, lab.balanced())
+        claimed, _ = finish(loop, lab.claim(1000))
+        for row in claimed:
+            finish(loop, lab.done(row, "done"))
+    finish(loop, store.close())
+    loop.close()
+    # Interrupts came before the COMMIT and after it, or this has shown nothing.
+    assert step > 150
+    assert {(False, False), (True, True)} <= seen
+
+
+def _one_group(loop: asyncio.AbstractEventLoop, lab: Lab, number: int, step: int) -> tuple[list[int], list[Any], bool]:
+    """A turn and some mails in one group, interrupted at an instruction: the mail of the turn, what was said."""
+    receipt, _ = finish(loop, lab.accept(f"before{step}@x"))
+    (row,), _ = finish(loop, lab.claim(1))
+    turn, _ = finish(loop, lab.turn(row, to="A" if step % 2 else "B", mails=[lab.outgoing()]))
+    interrupt = Interrupt(step)
+
+    async def group() -> list[Any]:
+        assert isinstance(await told(lab.store.commit(turn)), Applied | StoreUnavailable | KeyboardInterrupt)
+        return await asyncio.gather(*(told(lab.accept(f"s{step}.{each}@x")) for each in range(number)))
+
+    with interrupt:
+        answers, interrupts = finish(loop, group())
+    assert interrupts <= 1
+    return list(receipt.ids), answers, interrupt.is_over
+
+
+def test_a_store_whose_loop_never_heard_of_a_flush_can_be_closed(tmp_path: Path) -> None:
+    """The interrupt came right when the loop was to be told that the thread is done."""
+    loop = asyncio.new_event_loop()
+    store = SqliteStore(tmp_path / "monsal.db")
+    lab = Lab(lambda _: store, tmp_path, None)
+    finish(loop, store.open())
+    do = store.core._hand.do
+
+    def lose(work: Callable[[], Any], _: Callable[..., Any]) -> None:
+        store.core._hand.do = do  # type: ignore[method-assign]
+        do(work, lambda *_: None)
+
+    store.core._hand.do = lose  # type: ignore[method-assign]  # the fault that is injected
+
+    async def group() -> list[Any]:
+        callers = [asyncio.create_task(told(lab.accept(f"c{number}@x"))) for number in range(3)]
+        await asyncio.sleep(0.01)
+        await store.close()
+        return await asyncio.gather(*callers)
+
+    answers, _ = finish(loop, group())
+    finish(loop, store.open())
+    stored, _ = finish(loop, store.read("select id from v_messages order by id"))
+    assert [answer.ids for answer in answers] == stored
+    finish(loop, store.close())
+    loop.close()

@@ -314,10 +314,10 @@ class Core:
             self._answer_waiting()
         elif not self._waiting:
             self._flush_soon(data)
-        elif self._group.goes_on(now := monotonic()):
-            self._plan()
-        elif rest := self._group.waits(now):
+        elif rest := self._group.waits(now := monotonic()):
             self._alarm = self._alarm or self._loop.call_later(rest, self._alarmed)
+        elif self._group.goes_on(now):
+            self._plan()
         else:
             self._flush(data)
 

@@ -235,9 +235,10 @@ class Spool:
 
     def note(self, envelope: Envelope, mail: Accept, receipt: Receipt) -> None:
         """Count a message that is stored, and write its line of the log."""
+        duplicates = sum(receipt.duplicates)
         self._messages += 1
-        self._rows += len(receipt.ids) - sum(receipt.duplicates)
-        self._duplicates += sum(receipt.duplicates)
+        self._rows += len(receipt.ids) - duplicates
+        self._duplicates += duplicates
         if log.isEnabledFor(logging.INFO):
             # The client waits for its 250, not for a line of the log: that is written in the next turn of the loop.
             loop = asyncio.get_running_loop()

@@ -311,7 +311,8 @@ class Connection(Visitor):
     def _answer(self, *replies: Reply) -> None:
         """Give a decision that had to be waited for, unless nobody waits for it any more."""
         if not self._smtp.closing:
-            self._act(self._smtp.reply(*replies))
+            if events := self._smtp.reply(*replies):
+                self._act(events)
             self._flush()
 
     # Mail.

@@ -101,6 +101,8 @@ class ServerProtocol:
     def data_to_send(self) -> bytes:
         """The output since the last call, empty if there is none."""
         out = self._session.out
+        if not out:
+            return b""
         data = out[0] if len(out) == 1 else b"".join(out)
         out.clear()
         return data

@@ -434,8 +434,8 @@ class Session(Guest):
         if len(answers) != (len(transaction.recipients) if whole and self.settings.lmtp else 1):
             raise UsageError(f"{len(answers)} answers, but one for each question is needed")
         if whole:
-            self.out += [answer.to_bytes() for answer in answers]
-            accepted = any(answer.is_positive for answer in answers)
+            self.out.extend(map(Reply.to_bytes, answers))
+            accepted = answers[0].is_positive or any(answer.is_positive for answer in answers)
             self._transaction = None
             if accepted:
                 self._errors = self._unknown = self._refusals = self._junk = 0

@@ -160,10 +160,7 @@ class _Handler(LineHandler):
     def flush(self) -> None:
         """Write all that was told."""
         self._write_out()
-        try:
-            super().flush()
-        except Exception:  # noqa: BLE001 - as `emit` does it: the log never stops what it tells of
-            self.handleError(logging.makeLogRecord({"name": "monsal", "msg": "the log cannot be written"}))
+        super().flush()
 
     def write_line(self, logger: str, text: str, facts: Mapping[str, Any]) -> bool:
         if self.formatter is not self._form or self.level > logging.INFO:
@@ -192,7 +189,10 @@ class _Handler(LineHandler):
 
     def _turn_ended(self) -> None:
         self._loop = None
-        self.flush()
+        try:
+            self.flush()
+        except Exception:  # noqa: BLE001 - see above
+            self.handleError(logging.makeLogRecord({"name": "monsal", "msg": "the log cannot be written"}))
 
     def _write_out(self) -> None:
         self.acquire()

@@ -36,7 +36,7 @@ from monsal.logs import set_up_logging
 from monsal.memory import collect_seldom
 from monsal.store import SqliteStore
 
-__all__ = ["main"]
+__all__ = ["all_sent", "broke", "door", "engine_in", "load", "main", "sink"]
 
 _PATIENCE = 60.0
 
@@ -54,7 +54,7 @@ def NEXT(message: Any) -> Any:
 
 
 @asynccontextmanager
-async def _engine(directory: Path, relay: int) -> AsyncIterator[Engine]:
+async def engine_in(directory: Path, relay: int) -> AsyncIterator[Engine]:
     """An application with these two states; its worker and outbox are not started yet."""
     app = App(
         sys.modules[__name__],
@@ -82,7 +82,7 @@ async def _engine(directory: Path, relay: int) -> AsyncIterator[Engine]:
 
 
 @contextmanager
-def _sink() -> Iterator[int]:
+def sink() -> Iterator[int]:
     """A sink in another process, to which nobody here pays attention: that would be work of the server's process."""
     port, program = free_port(), smtp_sink()
     command = [sys.executable, "-m", "bench.sinks", str(port)]
@@ -98,7 +98,7 @@ def _sink() -> Iterator[int]:
 
 
 @asynccontextmanager
-async def _door(spool: Spool) -> AsyncIterator[int]:
+async def door(spool: Spool) -> AsyncIterator[int]:
     ingress = SmtpIngress("smtp://127.0.0.1:0", spool)
     await ingress.start()
     try:
@@ -107,20 +107,20 @@ async def _door(spool: Spool) -> AsyncIterator[int]:
         await ingress.stop(5.0)
 
 
-async def _load(port: int, connections: int, seconds: float, seed: int) -> int:
+async def load(port: int, connections: int, seconds: float, seed: int) -> int:
     """Send mails as fast as they are taken; how many were: one at least, however long that takes on a busy machine."""
     words = ["--port", port, "--recipient", "help@example.com", "--correspondents", 500, "--connections", connections]
     words += ["--seconds", seconds, "--seed", seed]
-    load = await asyncio.create_subprocess_exec(
+    process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "bench.load", *map(str, words)),
         env=our_environment(PYTHONPATH=":".join(sys.path)),
         stderr=asyncio.subprocess.PIPE,
     )
-    _, said = await load.communicate()
-    if load.returncode:
-        raise RuntimeError(f"the load ended with {load.returncode}: {said.decode(errors='replace')}")
+    _, said = await process.communicate()
+    if process.returncode:
+        raise RuntimeError(f"the load ended with {process.returncode}: {said.decode(errors='replace')}")
     mails = int(json.loads(said.splitlines()[-1])["acknowledged"])
-    return mails or await _load(port, connections, 2 * seconds, seed + 1)
+    return mails or await load(port, connections, 2 * seconds, seed + 1)
 
 
 async def _measure(kind: str, connections: int, seconds: float) -> dict[str, Any]:
@@ -132,21 +132,21 @@ async def _measure(kind: str, connections: int, seconds: float) -> dict[str, Any
             set_up_logging(stream=stack.enter_context((directory / "log").open("w", encoding="utf-8")))
         collect_seldom()  # as `monsal run` does
         # A relay that nobody uses is no work.
-        engine = await stack.enter_async_context(_engine(directory, stack.enter_context(_sink())))
-        port = await stack.enter_async_context(_door(engine.spool))
+        engine = await stack.enter_async_context(engine_in(directory, stack.enter_context(sink())))
+        port = await stack.enter_async_context(door(engine.spool))
         if kind == "turn":
-            engine.start_worker(_broke)
-            engine.start_pump(_broke)
-        warm = await _load(port, connections, min(seconds / 4, 1.0), 1001)
-        await _all_sent(engine, kind, warm)
+            engine.start_worker(broke)
+            engine.start_pump(broke)
+        warm = await load(port, connections, min(seconds / 4, 1.0), 1001)
+        await all_sent(engine, kind, warm)
         sampler.begin()
-        mails = await _load(port, connections, seconds, 1)
-        await _all_sent(engine, kind, warm + mails)
+        mails = await load(port, connections, seconds, 1)
+        await all_sent(engine, kind, warm + mails)
         found = sampler.end()
     return {"mails": mails, "seconds": found}
 
 
-async def _all_sent(engine: Engine, kind: str, mails: int) -> None:
+async def all_sent(engine: Engine, kind: str, mails: int) -> None:
     """Until so many answers have left, where there are any."""
     end = time.monotonic() + _PATIENCE
     while kind == "turn" and engine.pump.statistics().sent < mails:
@@ -155,7 +155,7 @@ async def _all_sent(engine: Engine, kind: str, mails: int) -> None:
         await asyncio.sleep(0.02)
 
 
-def _broke(error: BaseException) -> None:
+def broke(error: BaseException) -> None:
     raise error
 
 

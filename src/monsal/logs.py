@@ -11,6 +11,7 @@ import logging
 import sys
 import time
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any, TextIO
 
 import msgspec
@@ -85,7 +86,10 @@ class TextFormatter(_Formatter):
     def line(
         self, created: float, level: str, logger: str, text: str, facts: Mapping[str, Any], *, trace: str = ""
     ) -> str:
-        told = "".join([f" {name}={value}" for name, value in facts.items() if value is not None])
+        # Not `None in ...`: that would ask the values of an application whether they are equal to it.
+        if [value for value in facts.values() if value is None]:
+            facts = {name: value for name, value in facts.items() if value is not None}
+        told = _form_of(tuple(facts)) % tuple(facts.values())
         more: list[str] = []
         if not text.isprintable():
             text, *more = text.rstrip("\r\n").replace("\r\n", "\n").split("\n")
@@ -93,6 +97,11 @@ class TextFormatter(_Formatter):
             more += trace.replace("\r\n", "\n").split("\n")
         line = f"{self.time_of(created)} {level:<7} {_one_line(text + told)}"
         return "".join([line, *(f"\n    {_one_line(each)}" for each in more)]) if more else line
+
+
+@lru_cache(maxsize=256)  # the lines of each mail have the same few
+def _form_of(names: tuple[str, ...]) -> str:
+    return "".join([f" {name.replace('%', '%%')}=%s" for name in names])
 
 
 def _one_line(text: str) -> str:
@@ -156,10 +165,7 @@ class _Handler(LineHandler):
     def flush(self) -> None:
         """Write all that was told."""
         self._write_out()
-        try:
-            super().flush()
-        except Exception:  # noqa: BLE001 - as `emit` does it: the log never stops what it tells of
-            self.handleError(logging.makeLogRecord({"name": "monsal", "msg": "the log cannot be written"}))
+        super().flush()
 
     def write_line(self, logger: str, text: str, facts: Mapping[str, Any]) -> bool:
         if self.formatter is not self._form or self.level > logging.INFO:
@@ -188,7 +194,10 @@ class _Handler(LineHandler):
 
     def _turn_ended(self) -> None:
         self._loop = None
-        self.flush()
+        try:
+            self.flush()
+        except Exception:  # noqa: BLE001 - see above
+            self.handleError(logging.makeLogRecord({"name": "monsal", "msg": "the log cannot be written"}))
 
     def _write_out(self) -> None:
         self.acquire()

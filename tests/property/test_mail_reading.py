@@ -380,3 +380,47 @@ def test_a_glance_sees_what_the_split_header_says(
     raw += b"Received: x\r\n" * more + b"From: last@x\r\n" + rest
     header = scan(raw)
     assert glance(raw) == (header.correspondent, header.message_id, header.received_count)
+
+
+_LINES = st.sampled_from(
+    [
+        *(
+            b"From: ann@example.net",
+            b"FROM : ann@example.net",
+            b"From ann Mon",
+            b"From : odd",
+            b">From ann",
+            b">From: x",
+        ),
+        *(
+            b"Subject: a: b",
+            b"X:",
+            b":",
+            b" goes on",
+            b"\t",
+            b" ",
+            b"",
+            b"no field",
+            b"\r",
+            b"a b: c",
+            b"\xff: x",
+            b"X\t: \r y",
+        ),
+    ]
+)
+
+
+@settings(max_examples=500)
+@given(st.lists(st.tuples(_LINES, st.sampled_from([b"\r\n", b"\r\n", b"\r\n", b"\n"])), max_size=12), st.booleans())
+def test_a_header_is_split_as_the_expression_of_the_whole_block_says(
+    lines: list[tuple[bytes, bytes]], ends: bool
+) -> None:
+    raw = b"".join(line + end for line, end in lines) + b"\r\nbody: none\r\n" * ends
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("monsal.mail.header._split", lambda block: None)
+        slow = scan(raw)
+
+    quick = scan(raw)
+    assert (quick.raw_fields, quick.body_offset, quick.complete) == (slow.raw_fields, slow.body_offset, slow.complete)
+    assert [quick.get_all(name) for name in quick.names] == [slow.get_all(name) for name in slow.names]

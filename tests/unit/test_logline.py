@@ -272,3 +272,20 @@ def test_a_line_that_a_loop_never_came_to_write_is_written_at_the_end() -> None:
 async def _told(log: logging.Logger) -> None:
     tell(log, "again", facts=FACTS)
     await asyncio.sleep(0)
+
+
+def test_a_stream_that_takes_nothing_stops_no_loop(capsys: pytest.CaptureFixture[str]) -> None:
+    async def story(log: logging.Logger, stream: io.StringIO) -> None:
+        tell(log, "it went", facts=FACTS)
+        stream.close()
+        await asyncio.sleep(0)
+        tell(log, "and went on", facts=FACTS)
+        await asyncio.sleep(0)
+
+    with a_logger() as log:
+        stream = io.StringIO()
+        set_up_logging(stream=stream)
+        asyncio.run(story(log, stream))
+        said = capsys.readouterr().err
+        assert "it went" in said
+        assert "and went on" in said

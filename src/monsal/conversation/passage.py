@@ -77,7 +77,7 @@ class Passage:
         self.matches: tuple[Match, ...] = ()
         self.keys: dict[str, StateKey] = {}
         self.view: dict[StateKey, StateValue] = {}
-        self.committed = frozenset([turn.handler for turn in row.done]) if row.done else frozenset[str]()
+        self.committed = frozenset([turn.handler for turn in row.done])
         self.done = set(self.committed)
         self.stateful_done = any(turn.stateful for turn in row.done) if row.done else False
         self.chosen = len(row.done)

@@ -92,8 +92,7 @@ class Worker:
         self._clock = clock
         self._settings = settings or WorkerSettings()
         self._budget = ReplyBudget()
-        self._wake = asyncio.Event()
-        self._busy = asyncio.Event()
+        self._wake, self._busy = asyncio.Event(), asyncio.Event()
         self._running: dict[Fence, tuple[Claimed, asyncio.Task[None]]] = {}
         self._by_key: dict[str, asyncio.Task[None]] = {}
         self._suspects = asyncio.Lock()

@@ -19,6 +19,7 @@ __all__ = ["HOPS", "automatic_reason", "bounce_reason", "own_hops"]
 #: On everything that a turn sends: how many programs like this one have answered each other up to it. People's mail
 #: programs do not repeat it, so it grows only where nobody reads.
 HOPS = "X-Monsal-Hops"
+_HOPS = frozenset({HOPS.lower().encode("ascii")})
 
 _PRECEDENCES = frozenset({"bulk", "list", "junk", "auto_reply", "auto-reply"})
 
@@ -183,7 +184,7 @@ def _in_words(scan: HeaderScan) -> str | None:
 
 def own_hops(scan: HeaderScan) -> int:
     """How many programs of this kind answered each other before this mail; 0 for what a person wrote."""
-    value = scan.get(HOPS)
+    value = scan.get(HOPS) if scan.has_any(_HOPS) else None
     if value is None:
         return 0
     value = value.strip()

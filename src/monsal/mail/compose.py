@@ -25,6 +25,7 @@ __all__ = [
     "ascii_domain",
     "boundaries",
     "file_entity",
+    "id_field",
     "ids_field",
     "multipart_entity",
     "text_entity",
@@ -125,6 +126,13 @@ def _phrase(display: str, column: int) -> list[str]:
             escaped = display.replace("\\", "\\\\").replace('"', '\\"')
             return [f'"{escaped}"']
     return encode_words(display, (ADVISED - 2 - column - len("=?utf-8?b??=")) // 4 * 3)
+
+
+def id_field(name: str, message_id: str) -> str:
+    """A field of one Message-ID."""
+    if len(name) + len(message_id) <= ADVISED - 2:
+        return f"{name}: {message_id}\r\n"
+    return ids_field(name, (message_id,))
 
 
 def ids_field(name: str, ids: Iterable[str]) -> str:

@@ -19,6 +19,7 @@ from monsal.mail.compose import (
     ascii_domain,
     boundaries,
     file_entity,
+    id_field,
     ids_field,
     multipart_entity,
     text_entity,
@@ -123,11 +124,13 @@ class Draft(msgspec.Struct, frozen=True, kw_only=True):
             for name in ("text", "html", "reply_to", "in_reply_to"):
                 if (value := getattr(self, name)) is not None:
                     _check_text(name, value)
-        for name in ("to", "cc", "bcc", "references"):
-            if (value := getattr(self, name)) != ():
-                if type(value) is tuple and len(value) == 1 and type(value[0]) is str:
-                    continue
-                force_setattr(self, name, _texts(name, value))
+        if not _is_one_text(self.to):
+            force_setattr(self, "to", _texts("to", self.to))
+        if self.cc != () or self.bcc != ():
+            force_setattr(self, "cc", _texts("cc", self.cc))
+            force_setattr(self, "bcc", _texts("bcc", self.bcc))
+        if self.references != () and not _is_one_text(self.references):
+            force_setattr(self, "references", _texts("references", self.references))
         if type(self.headers) is not dict and not isinstance(self.headers, Mapping):
             raise TypeError(f"headers must be a mapping of names to values, not {type(self.headers).__name__}")
         # A copy: what was checked is what will be written.
@@ -189,8 +192,8 @@ class Draft(msgspec.Struct, frozen=True, kw_only=True):
             addresses_field("Reply-To", (self.reply_to,)) if self.reply_to else "",
             text_field("Subject", self.subject),
             f"Date: {format_date(date)}\r\n",
-            ids_field("Message-ID", (message_id,)),
-            ids_field("In-Reply-To", (self.in_reply_to,)) if self.in_reply_to else "",
+            id_field("Message-ID", message_id),
+            id_field("In-Reply-To", self.in_reply_to) if self.in_reply_to else "",
             ids_field("References", self.references) if self.references else "",
             f"Auto-Submitted: {self.auto_submitted}\r\n" if self.auto_submitted else "",
         ]
@@ -244,10 +247,7 @@ def reply_draft(
     `auto-replied` (RFC 3834, section 5), so that no other program answers it. Raises as Draft does.
     """
     message_id = message.message_id
-    in_reply_to = message.in_reply_to
-    # Of several that it answers none is the parent that the thread goes on from.
-    parent = in_reply_to if in_reply_to and (message.get("in-reply-to") or "").count("<") == 1 else None
-    thread = message.references or ((parent,) if parent else ())
+    thread = _thread_of(message) if message.header.has_any(_THREADED) else ()
     if message_id is not None:
         thread = (*[known for known in thread if known != message_id], message_id) if thread else (message_id,)
     if len(thread) > MAX_REFERENCES:
@@ -267,6 +267,18 @@ def reply_draft(
     )
 
 
+#: What the mail of a thread has, and the first one has not.
+_THREADED = frozenset({b"in-reply-to", b"references"})
+
+
+def _thread_of(message: Message) -> tuple[str, ...]:
+    """The Message-IDs of the mails that one answers."""
+    in_reply_to = message.in_reply_to
+    # Of several that it answers none is the parent that the thread goes on from.
+    parent = in_reply_to if in_reply_to and (message.get("in-reply-to") or "").count("<") == 1 else None
+    return message.references or ((parent,) if parent else ())
+
+
 def _reply_subject(subject: str) -> str:
     subject = subject[:MAX_SUBJECT]
     # At the start only: "Order more: pears" has no such prefix.
@@ -277,6 +289,10 @@ def _reply_subject(subject: str) -> str:
 def _check_text(name: str, value: object) -> None:
     if not isinstance(value, str):
         raise TypeError(f"{name} must be a string, not {type(value).__name__}")
+
+
+def _is_one_text(value: object) -> bool:
+    return type(value) is tuple and len(value) == 1 and type(value[0]) is str
 
 
 def _texts(name: str, value: object) -> tuple[str, ...]:

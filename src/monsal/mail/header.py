@@ -42,6 +42,9 @@ _FIELDS = re.compile(rb"^([!-9;-~]++)[ \t]*+:(" + _VALUE + rb")", re.MULTILINE)
 # went through other hands.
 _LEADING = re.compile(rb"(?:>?From [^\n]*+\n)?(?:[ \t]++[^\s][^\n]*+\n)*")
 
+#: What `_LEADING` may begin with, but for a field.
+_ODD = (b"From ", b">", b" ", b"\t")
+
 _TRACE = re.compile(
     rb"(?:(?:Received|Return-Path|Delivered-To|X-Original-To)[ \t]*+:[^\n]*+\n(?:[ \t][^\n]*+\n)*)*", re.IGNORECASE
 )
@@ -188,6 +191,9 @@ def _block(head: bytes) -> tuple[int, int]:
 def scan(raw: bytes) -> HeaderScan:
     """Split the header of a raw message, of which the first MAX_HEADER octets are looked at. Never raises."""
     head = raw if len(raw) <= MAX_HEADER else raw[:MAX_HEADER]
+    end = head.find(b"\r\n\r\n")
+    if end > 0 and (found := _split(head[: end + 2])) is not None:
+        return HeaderScan(found, end + 4, True)
     start, end = _block(head)
     complete = end < len(head) or len(head) == len(raw)
     if head.startswith(b"\r\n", end):
@@ -202,6 +208,19 @@ def scan(raw: bytes) -> HeaderScan:
     else:
         fields = [found.groups() for found in islice(_FIELDS.finditer(block), MAX_FIELDS)]
     return HeaderScan(fields, body, complete)
+
+
+def _split(block: bytes) -> list[tuple[bytes, bytes]] | None:
+    """The fields of lines of which each is a field or goes on with the one before, as those of nearly all mail are.
+
+    None if one is neither, or there are too many: that is what the expression of `_block` is for, which takes as long
+    as this. Each line that does not begin with a blank must have been found as a field.
+    """
+    lines = block.count(b"\n")
+    if lines > MAX_FIELDS or block.startswith(_ODD):
+        return None
+    fields: list[tuple[bytes, bytes]] = _FIELDS.findall(block)
+    return fields if len(fields) == lines - block.count(b"\n ") - block.count(b"\n\t") else None
 
 
 class Glance(NamedTuple):

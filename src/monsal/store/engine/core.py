@@ -8,16 +8,15 @@ The connection and everything in `Data` has one owner at a time: the loop, or th
                                and the disk is quick (a hop to a thread costs more), else by the thread; what comes in
                                meanwhile is the next group (group commit)
     only turns were applied    nobody waits: they are flushed at once when the store was idle, or for a lone one with a
-                               reply while no other is under way; else when `window` old or `group_limit` many
+                               reply (early.py) while no other runs; else when `window` old or `group_limit` many
     an operation that reads    at length runs on the thread, so that it does not stop the sockets; a statement of an
                                application on another connection, so that it does not stop the writer (reading.py)
     a flush or the disk fails  everything in memory is thrown away; what is found on the disk decides what those who
                                wait are told (`_break`, and `opening.recover`)
 
 *Applied, then durable*: an applied operation answers at once; one that must be durable answers after COMMIT (P1).
-Statements are applied by the loop and not by the thread, because each of them gives up the interpreter lock and has
-to get it back: beside a busy loop a group took the thread twice as long (accept 25 us instead of 10, a turn 26 instead
-of 15), and an applied operation would have to cross to the thread and back for its answer.
+Statements are applied by the loop and not by the thread: each of them gives up the interpreter lock, and beside a busy
+loop a group took the thread twice as long (accept 25 us instead of 10, a turn 26 instead of 15).
 """
 
 from __future__ import annotations
@@ -35,6 +34,7 @@ from monsal.errors import StoreError, StoreUnavailable
 from monsal.store.engine.bell import Bell
 from monsal.store.engine.data import Data, Locked
 from monsal.store.engine.database import foreign_error
+from monsal.store.engine.early import Early
 from monsal.store.engine.gathering import Gathering
 from monsal.store.engine.hand import Checkpointer, Hand, checkpoint, flush
 from monsal.store.engine.opening import Lost, close_place, open_place, recover
@@ -52,6 +52,7 @@ from monsal.store.engine.operation import (
     deliver,
     fail,
     refuse,
+    unattended,
 )
 from monsal.store.engine.place import EngineSettings, Place
 from monsal.store.engine.reading import Reader, nothing, read_here
@@ -74,6 +75,7 @@ class Core:
         self.data: Data | None = None
         self.work = Bell()
         self.mail = Bell()
+        self.early = Early()
         self._place = place
         self._settings = settings
         self._threaded = threaded
@@ -228,7 +230,7 @@ class Core:
                 # The thread may wait for the other program; the loop has sockets to see to (P7).
                 how = ASIDE_DURABLE if how.durable else ASIDE
             else:
-                if not how.durable or not self._is_dirty():
+                if not how.durable or self.data is None or not self.data.dirty:
                     return value
                 waiter = self._loop.create_future()
                 self._waiting.append((waiter, value))
@@ -246,19 +248,11 @@ class Core:
         await self.run(DURABLE, nothing)
         return await reader.read(sql, params)
 
-    def _is_dirty(self) -> bool:
-        return self.data is not None and self.data.dirty
-
     def afterwards(self, function: Callable[..., Any], *arguments: Any) -> None:
         """Do an operation whose result nobody awaits, before all that queues."""
         if self.data is not None:
-            self._queue.appendleft(Operation(APPLIED, function, arguments, self._unattended()))
+            self._queue.appendleft(Operation(APPLIED, function, arguments, unattended(self._loop)))
             self._plan()
-
-    def _unattended(self) -> asyncio.Future[Any]:
-        waiter: asyncio.Future[Any] = self._loop.create_future()
-        waiter.add_done_callback(lambda done: done.cancelled() or done.exception())
-        return waiter
 
     def _apply(self, function: Callable[..., T], arguments: tuple[Any, ...]) -> T:
         """Do an operation on the loop, which owns the store. Raises what it raises, as ours."""
@@ -375,7 +369,7 @@ class Core:
         self._hand.do(lambda: data.run_patiently(operation.function, *operation.arguments), done)
 
     def _answer(self, operation: Operation, value: Any) -> None:
-        if operation.how.durable and self._is_dirty():
+        if operation.how.durable and self.data is not None and self.data.dirty:
             self._waiting.append((operation.waiter, value))
         elif not operation.waiter.done():
             operation.waiter.set_result(value)
@@ -392,9 +386,13 @@ class Core:
 
     def _flush_soon(self, data: Data) -> None:
         """Nobody waits: flush at once if the store was idle, else let others join."""
-        rest = self._group.rest(monotonic())
-        # A reply waits for this flush; where nobody else is about, the window would only make it late.
-        if rest <= 0.0 or (self._group.is_lone and data.has_undurable_mail and data.schedule.is_idle):
+        if self._group.is_lone and data.has_undurable_mail and data.schedule.is_idle:
+            # A reply waits for this flush; where nobody else is about, the window would only make it late.
+            self.early.take(data)
+            begin_flush = self._flush if self.early.offer is None else self._flush_there
+            begin_flush(data)
+            self.early.begin()
+        elif (rest := self._group.rest(monotonic())) <= 0.0:
             self._flush(data)
         elif self._timer is None:
             self._timer = self._loop.call_later(rest, self._window_ended)
@@ -435,11 +433,12 @@ class Core:
     def _flushed(self, data: Data, seconds: float) -> None:
         """The group is on the disk: now those may go on who waited for that (P1)."""
         self._group.flushed(seconds, monotonic())
+        self.early.end(data)
         self._answer_waiting()
         self._tell_mail(data)
         if self._checkpointer is not None and self._checkpointer.after_flush(data.wal_pages):
             # Before all that queues: it cannot be done while a transaction is open.
-            self._queue.appendleft(Operation(ASIDE, checkpoint, (), self._unattended()))
+            self._queue.appendleft(Operation(ASIDE, checkpoint, (), unattended(self._loop)))
             self._plan()
 
     def _answer_waiting(self) -> None:
@@ -456,6 +455,7 @@ class Core:
         cause = foreign_error(error, self._place.name)
         self._why = str(cause)
         self._busy = True
+        self.early.fail()
         self._stop_timer()  # or its end would pass for that of a wait of the recovery, which no close stops then
         self._group.forget()
         self._recoveries += 1

@@ -24,6 +24,7 @@ from monsal.store.contract import (
     StateValue,
     TurnCommit,
 )
+from monsal.store.early import Offer
 from monsal.store.engine import erasing, looking, operator, outbox, pruning, returned, spool, turns
 from monsal.store.engine.bodies import BodyFiles, BodyWriters, Filed
 from monsal.store.engine.codes import SOURCES
@@ -103,6 +104,9 @@ class SqlStore:
 
     def on_outgoing(self, callback: Callable[[], None]) -> None:
         self._core.mail.listeners.append(callback)
+
+    def on_early(self, offer: Offer) -> None:
+        self._core.early.offer = offer
 
     # -- the spool --------------------------------------------------------------------------------------------
 

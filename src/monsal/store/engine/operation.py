@@ -26,6 +26,7 @@ __all__ = [
     "deliver",
     "fail",
     "refuse",
+    "unattended",
 ]
 
 Undo = Callable[[Data, Any], None]
@@ -80,6 +81,13 @@ def fail(waiting: Waiting, error: Exception) -> None:
     """Give callers an error instead."""
     for waiter, _ in waiting:
         refuse(waiter, error)
+
+
+def unattended(loop: asyncio.AbstractEventLoop) -> asyncio.Future[Any]:
+    """A future that nobody waits for."""
+    waiter: asyncio.Future[Any] = loop.create_future()
+    waiter.add_done_callback(lambda done: done.cancelled() or done.exception())
+    return waiter
 
 
 def refuse(waiter: asyncio.Future[Any], error: Exception) -> None:

@@ -19,16 +19,19 @@ class LineHandler(logging.StreamHandler[TextIO]):
     """A handler that can do without a record."""
 
     @abstractmethod
-    def write_line(self, logger: str, text: str, facts: Mapping[str, Any]) -> bool:
-        """Write a line of level INFO as `handle` would; False, and nothing is done, if that needs a record."""
+    def write_line(self, logger: str, text: str, args: tuple[object, ...], facts: Mapping[str, Any]) -> bool:
+        """Write a line of level INFO as `handle` would, or soon; False, and nothing is done, if that needs a record."""
 
 
 def tell(log: logging.Logger, text: str, *args: object, facts: Mapping[str, Any]) -> None:
-    """The same as `log.info(text, *args, extra=facts)`; `facts` have no name that a record has by itself."""
+    """The same as `log.info(text, *args, extra=facts)`; `facts` have no name that a record has by itself.
+
+    Neither they nor `args` may change afterwards: the line may be made a moment later.
+    """
     if not log.isEnabledFor(logging.INFO):
         return
     handler = _only_handler(log)
-    if handler is None or not handler.write_line(log.name, text % args if args else text, facts):
+    if handler is None or not handler.write_line(log.name, text, args, facts):
         log.info(text, *args, extra=facts)
 
 

@@ -6,6 +6,7 @@ show all of it. `set_up_logging` is called once, by whoever runs the process; im
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import sys
 import time
@@ -129,32 +130,72 @@ def _plain(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode()
 
 
+#: When a line was said, where, its text with its arguments, and the facts behind it.
+_Line = tuple[float, str, str, tuple[object, ...], Mapping[str, Any]]
+
+#: Seconds for which lines of mails may wait, and how many of them at most. A server that has little to do has answered
+#: by then, and one that has much to do writes many lines at once.
+_PAUSE = 0.005
+_MOST = 1000
+
+
 class _Handler(LineHandler):
-    """Marks the handler that `set_up_logging` made, and gives each record the name of the process that wrote it."""
+    """Marks the handler that `set_up_logging` made, and gives each record the name of the process that wrote it.
+
+    On a loop, lines without a record are made and written together a moment later, or before the next record.
+    """
 
     def __init__(self, stream: TextIO, form: _Formatter, process: str) -> None:
         super().__init__(stream)
         self._form = form
         self._facts = {"worker": process} if process else {}
+        self._lines: list[_Line] = []
+        self._planned_on: asyncio.AbstractEventLoop | None = None
         self.setFormatter(form)
 
     def emit(self, record: logging.LogRecord) -> None:
         vars(record).update(self._facts)
+        self._write_lines()
         super().emit(record)
 
-    def write_line(self, logger: str, text: str, facts: Mapping[str, Any]) -> bool:
+    def flush(self) -> None:
+        """Write what waits, as at the end of the process."""
+        self._write_lines()
+        super().flush()
+
+    def write_line(self, logger: str, text: str, args: tuple[object, ...], facts: Mapping[str, Any]) -> bool:
         if self.formatter is not self._form or self.level > logging.INFO:
             return False
         self.acquire()
         try:
-            line = self._form.line(time.time(), "INFO", logger, text, {**facts, **self._facts})
-            self.stream.write(line + self.terminator)
-            self.flush()
-        except Exception:  # noqa: BLE001 - as `emit` does it: the log never stops what it tells of
-            self.handleError(logging.makeLogRecord({"name": logger, "msg": text, **facts}))
+            self._lines.append((time.time(), logger, text, args, facts))
+            loop = asyncio._get_running_loop()
+            if loop is None or len(self._lines) >= _MOST:
+                self._write_lines()
+            elif self._planned_on is not loop:
+                self._planned_on = loop
+                loop.call_later(_PAUSE, self._write_lines)
         finally:
             self.release()
         return True
+
+    def _write_lines(self) -> None:
+        self.acquire()
+        try:
+            lines, self._lines, self._planned_on = self._lines, [], None
+            if made := "".join([self._made(line) for line in lines]):
+                self.stream.write(made)
+                self.stream.flush()
+        except Exception:  # noqa: BLE001 - as `emit` does it: the log never stops what it tells of
+            for _, logger, text, args, facts in lines:
+                self.handleError(logging.makeLogRecord({"name": logger, "msg": text, "args": args, **facts}))
+        finally:
+            self.release()
+
+    def _made(self, line: _Line) -> str:
+        created, logger, text, args, facts = line
+        said = text % args if args else text
+        return self._form.line(created, "INFO", logger, said, {**facts, **self._facts}) + self.terminator
 
 
 def set_up_logging(form: str = "text", level: str = "info", stream: TextIO | None = None, *, process: str = "") -> None:

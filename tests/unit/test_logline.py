@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import logging
 import time
@@ -13,6 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from monsal import logs
 from monsal.logline import tell
 from monsal.logs import JsonFormatter, TextFormatter, set_up_logging
 
@@ -147,6 +149,69 @@ def test_records_of_the_applications_own_kind_are_made(monkeypatch: pytest.Monke
         tell(log, "it went", facts=FACTS)
         assert made == ["one"]
         assert "it went" in stream.getvalue()
+
+
+class Writes(io.StringIO):
+    """A stream that counts its writes."""
+
+    writes = 0
+
+    def write(self, text: str, /) -> int:
+        self.writes += bool(text)
+        return super().write(text)
+
+
+def test_on_a_loop_lines_are_written_together_a_moment_later() -> None:
+    async def body(log: logging.Logger, stream: Writes) -> None:
+        for number in range(3):
+            tell(log, "line %d", number, facts=FACTS)
+        assert stream.getvalue() == ""
+        async with asyncio.timeout(30):
+            while not stream.writes:
+                await asyncio.sleep(0.001)
+        assert [line.split()[3] for line in stream.getvalue().splitlines()] == ["0", "1", "2"]
+        assert stream.writes == 1
+        tell(log, "line %d", 3, facts=FACTS)
+        async with asyncio.timeout(30):
+            while stream.writes < 2:
+                await asyncio.sleep(0.001)
+
+    with a_logger() as log:
+        stream = Writes()
+        set_up_logging(stream=stream)
+        asyncio.run(body(log, stream))
+
+
+def test_a_record_comes_behind_the_lines_before_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(logs, "_PAUSE", 3600.0)
+
+    async def body(log: logging.Logger) -> None:
+        tell(log, "first", facts=FACTS)
+        log.error("second", extra=FACTS)
+        tell(log, "third", facts=FACTS)
+
+    with a_logger() as log:
+        stream = io.StringIO()
+        set_up_logging(stream=stream)
+        asyncio.run(body(log))
+        assert [line.split()[2] for line in stream.getvalue().splitlines()] == ["first", "second"]
+        # What is left when its loop has ended is written at the end of the process, or before what comes next.
+        logging.getLogger().handlers[0].flush()
+        assert [line.split()[2] for line in stream.getvalue().splitlines()] == ["first", "second", "third"]
+        asyncio.run(body(log))
+        assert len(stream.getvalue().splitlines()) == 5
+
+
+def test_no_more_lines_wait_than_may() -> None:
+    async def body(log: logging.Logger, stream: io.StringIO) -> None:
+        for _ in range(logs._MOST + 1):
+            tell(log, "line", facts=FACTS)
+        assert len(stream.getvalue().splitlines()) == logs._MOST
+
+    with a_logger() as log:
+        stream = io.StringIO()
+        set_up_logging(stream=stream)
+        asyncio.run(body(log, stream))
 
 
 def test_a_stream_that_takes_nothing_stops_nobody(capsys: pytest.CaptureFixture[str]) -> None:

@@ -436,7 +436,7 @@ class Core:
         self.early.end(data)
         self._answer_waiting()
         self._tell_mail(data)
-        if self._checkpointer is not None and self._checkpointer.after_flush(data.wal_pages):
+        if self._checkpointer is not None and self._checkpointer.after_flush(data.wal_pages, is_quiet=data.is_quiet):
             # Before all that queues: it cannot be done while a transaction is open.
             self._queue.appendleft(Operation(ASIDE, checkpoint, (), unattended(self._loop)))
             self._plan()

@@ -6,6 +6,7 @@ disk that takes 0.4 ms for that and a next hop on the same machine an answer lea
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 
 from monsal.errors import StoreUnavailable
@@ -15,6 +16,8 @@ from monsal.store.engine.data import Data
 from monsal.store.engine.fresh import FreshRow
 
 __all__ = ["Early"]
+
+log = logging.getLogger("monsal.store")
 
 
 class Early:
@@ -47,5 +50,9 @@ class Early:
 
     def _tell(self, error: Exception | None) -> None:
         told, self._told, self._rows = self._told, None, ()
-        if told is not None:
+        if told is None:
+            return
+        try:
             told(error)
+        except Exception:  # the flush is over for others, too, whatever became of this mail (P7)
+            log.exception("a mail that was prepared cannot leave", extra={"action": "early_error"})

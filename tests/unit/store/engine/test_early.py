@@ -137,6 +137,21 @@ def test_after_a_flush_that_failed_nothing_was_sent_and_nothing_is_lost(
     run(make_lab(vfs="faulty"), body)
 
 
+def test_an_error_of_who_takes_it_hurts_nobody_else(make_lab: MakeLab, caplog: pytest.LogCaptureFixture) -> None:
+    async def body(lab: Lab, taker: Taker) -> None:
+        def fail(error: Exception | None) -> None:
+            raise ValueError("no")
+
+        assert isinstance(lab.store, EarlyStore)
+        lab.store.on_early(lambda rows: taker.rows.extend(rows) or fail)
+        await lone_turn(lab, taker, "b@x")
+        await lab.durable()
+        assert "cannot leave" in caplog.text
+        assert (await lab.accept("bob@x")).ids
+
+    run(make_lab(), body)
+
+
 def test_turns_beside_others_are_not_offered(make_lab: MakeLab) -> None:
     async def body(lab: Lab, taker: Taker) -> None:
         for number in range(3):

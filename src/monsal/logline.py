@@ -22,13 +22,15 @@ class LineHandler(logging.StreamHandler[TextIO]):
     def write_line(self, logger: str, text: str, facts: Mapping[str, Any]) -> bool:
         """Write a line of level INFO as `handle` would; False, and nothing is done, if that needs a record.
 
-        On a loop it may be written when the loop's turn ends, together with the others of that turn; it comes before
-        all that is logged after it.
+        On a loop it may be made and written a moment later, but before all that is logged after it.
         """
 
 
 def tell(log: logging.Logger, text: str, *args: object, facts: Mapping[str, Any]) -> None:
-    """The same as `log.info(text, *args, extra=facts)`; `facts` have no name that a record has by itself."""
+    """The same as `log.info(text, *args, extra=facts)`; `facts` have no name that a record has by itself.
+
+    Neither they nor `args` may change afterwards: the line may be made a moment later.
+    """
     if not log.isEnabledFor(logging.INFO):
         return
     handler = _only_handler(log)

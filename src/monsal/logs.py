@@ -144,71 +144,84 @@ def _plain(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode()
 
 
+#: When a line was said, where, its text, and the facts behind it.
+_Line = tuple[float, str, str, Mapping[str, Any]]
+
+#: Seconds for which lines of mails may wait, and how many of them at most. A server that has little to do has answered
+#: by then, and one that has much to do writes many lines at once.
+_PAUSE = 0.005
+_MOST = 1000
+
+
 class _Handler(LineHandler):
-    """Marks the handler that `set_up_logging` made, and gives each record the name of the process that wrote it."""
+    """Marks the handler that `set_up_logging` made, and gives each record the name of the process that wrote it.
+
+    On a loop, lines without a record are made and written together a moment later, or before the next record.
+    """
 
     def __init__(self, stream: TextIO, form: _Formatter, process: str) -> None:
         super().__init__(stream)
         self._form = form
         self._facts = {"worker": process} if process else {}
-        #: Lines that were told in this turn of a loop: a call of the system for each took a fifth of their time.
-        self._lines: list[str] = []
+        self._lines: list[_Line] = []
         #: The loop that will write them.
         self._loop: asyncio.AbstractEventLoop | None = None
         self.setFormatter(form)
 
     def emit(self, record: logging.LogRecord) -> None:
-        self._write_out()
+        self._write_lines()
         vars(record).update(self._facts)
         super().emit(record)
 
     def flush(self) -> None:
-        """Write all that was told."""
-        self._write_out()
+        """Write what was told, as at the end of the process."""
+        self._write_lines()
         super().flush()
 
     def write_line(self, logger: str, text: str, facts: Mapping[str, Any]) -> bool:
         if self.formatter is not self._form or self.level > logging.INFO:
             return False
-        said = {**facts, **self._facts} if self._facts else facts
         self.acquire()
         try:
-            self._lines.append(self._form.line(time.time(), "INFO", logger, text, said))
-            self._plan()
+            self._lines.append((time.time(), logger, text, facts))
+            loop = asyncio._get_running_loop()
+            if loop is None or len(self._lines) >= _MOST:
+                self.flush()
+            elif loop is not self._loop:
+                self._loop = loop
+                loop.call_later(_PAUSE, self._write_later)
         except Exception:  # noqa: BLE001 - as `emit` does it: the log never stops what it tells of
             self.handleError(logging.makeLogRecord({"name": logger, "msg": text, **facts}))
         finally:
             self.release()
         return True
 
-    def _plan(self) -> None:
-        """Write when the turn of the loop ends; at once where no loop runs."""
-        try:
-            loop = asyncio.get_running_loop()
-        except RuntimeError:
-            self.flush()
-        else:
-            if loop is not self._loop:
-                loop.call_soon(self._turn_ended)
-                self._loop = loop
-
-    def _turn_ended(self) -> None:
+    def _write_later(self) -> None:
         self._loop = None
         try:
             self.flush()
         except Exception:  # noqa: BLE001 - see above
             self.handleError(logging.makeLogRecord({"name": "monsal", "msg": "the log cannot be written"}))
 
-    def _write_out(self) -> None:
+    def _write_lines(self) -> None:
         self.acquire()
         lines, self._lines = self._lines, []
         try:
             if lines:
-                self.stream.write(self.terminator.join([*lines, ""]))
+                self.stream.write("".join(map(self._made, lines)))
         except Exception:  # noqa: BLE001 - see above
-            self.handleError(logging.makeLogRecord({"name": "monsal", "msg": "\n".join(lines)}))
+            for _, logger, text, facts in lines:
+                self.handleError(logging.makeLogRecord({"name": logger, "msg": text, **facts}))
         finally:
             self.release()
+
+    def _made(self, line: _Line) -> str:
+        created, logger, text, facts = line
+        try:
+            return self._form.line(created, "INFO", logger, text, {**facts, **self._facts}) + self.terminator
+        except Exception:  # noqa: BLE001 - see above; others are in its company
+            self.handleError(logging.makeLogRecord({"name": logger, "msg": text, **facts}))
+            return ""
 
 
 def set_up_logging(form: str = "text", level: str = "info", stream: TextIO | None = None, *, process: str = "") -> None:

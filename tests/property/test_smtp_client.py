@@ -116,6 +116,20 @@ def test_every_mail_is_accounted_for_once(stream: list[bytes], lmtp: bool) -> No
 
 
 @settings(deadline=None, max_examples=200)
+@given(stream=ANY_STREAM, lmtp=st.booleans())
+def test_nothing_of_held_content_leaves_whatever_the_peer_says(stream: list[bytes], lmtp: bool) -> None:
+    client = ClientProtocol(ClientSettings(lmtp=lmtp, max_line=200))
+    sent = b""
+    for piece in stream:
+        client.receive_data(piece)
+        if client.wants_mail:
+            client.send(Transaction(sender="a@x", recipients=("b@x", "c@x"), body=b"body\r\n", held=True, token=1))
+        sent += client.data_to_send()
+    client.lost()
+    assert b"body" not in sent + client.data_to_send()
+
+
+@settings(deadline=None, max_examples=200)
 @given(body=st.binary(max_size=300), places=st.lists(st.integers(0, 300), max_size=8))
 def test_the_mail_data_ends_only_at_its_end(body: bytes, places: list[int]) -> None:
     stuffer = DotStuffer()

@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from monsal import logs
 from monsal.logline import tell
 from monsal.logs import JsonFormatter, TextFormatter, set_up_logging
 
@@ -151,6 +152,69 @@ def test_records_of_the_applications_own_kind_are_made(monkeypatch: pytest.Monke
         assert "it went" in stream.getvalue()
 
 
+class Writes(io.StringIO):
+    """A stream that counts its writes."""
+
+    writes = 0
+
+    def write(self, text: str, /) -> int:
+        self.writes += bool(text)
+        return super().write(text)
+
+
+def test_on_a_loop_lines_are_written_together_a_moment_later() -> None:
+    async def body(log: logging.Logger, stream: Writes) -> None:
+        for number in range(3):
+            tell(log, "line %d", number, facts=FACTS)
+        assert stream.getvalue() == ""
+        async with asyncio.timeout(30):
+            while not stream.writes:
+                await asyncio.sleep(0.001)
+        assert [line.split()[3] for line in stream.getvalue().splitlines()] == ["0", "1", "2"]
+        assert stream.writes == 1
+        tell(log, "line %d", 3, facts=FACTS)
+        async with asyncio.timeout(30):
+            while stream.writes < 2:
+                await asyncio.sleep(0.001)
+
+    with a_logger() as log:
+        stream = Writes()
+        set_up_logging(stream=stream)
+        asyncio.run(body(log, stream))
+
+
+def test_a_record_comes_behind_the_lines_before_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(logs, "_PAUSE", 3600.0)
+
+    async def body(log: logging.Logger) -> None:
+        tell(log, "first", facts=FACTS)
+        log.error("second", extra=FACTS)
+        tell(log, "third", facts=FACTS)
+
+    with a_logger() as log:
+        stream = io.StringIO()
+        set_up_logging(stream=stream)
+        asyncio.run(body(log))
+        assert [line.split()[2] for line in stream.getvalue().splitlines()] == ["first", "second"]
+        # What is left when its loop has ended is written at the end of the process, or before what comes next.
+        logging.getLogger().handlers[0].flush()
+        assert [line.split()[2] for line in stream.getvalue().splitlines()] == ["first", "second", "third"]
+        asyncio.run(body(log))
+        assert len(stream.getvalue().splitlines()) == 5
+
+
+def test_no_more_lines_wait_than_may() -> None:
+    async def body(log: logging.Logger, stream: io.StringIO) -> None:
+        for _ in range(logs._MOST + 1):
+            tell(log, "line", facts=FACTS)
+        assert len(stream.getvalue().splitlines()) == logs._MOST
+
+    with a_logger() as log:
+        stream = io.StringIO()
+        set_up_logging(stream=stream)
+        asyncio.run(body(log, stream))
+
+
 def test_a_stream_that_takes_nothing_stops_nobody(capsys: pytest.CaptureFixture[str]) -> None:
     with a_logger() as log:
         stream = io.StringIO()
@@ -217,16 +281,23 @@ def said(stream: io.StringIO) -> list[str]:
     return [line.split(" ", 2)[2].partition(" action=")[0].strip() for line in stream.getvalue().splitlines()]
 
 
-def test_lines_of_one_turn_of_a_loop_are_written_together() -> None:
+async def until(condition: Callable[[], bool]) -> None:
+    """Wait until it is so."""
+    async with asyncio.timeout(10):
+        while not condition():
+            await asyncio.sleep(0.001)
+
+
+def test_lines_of_a_loop_are_written_together() -> None:
     async def story(log: logging.Logger, stream: Counting) -> None:
         for number in range(3):
             tell(log, f"line {number}", facts=FACTS)
         assert not stream.writes
-        await asyncio.sleep(0)
+        await until(lambda: stream.writes > 0)
         assert stream.writes == 1
         tell(log, "line 3", facts=FACTS)
-        await asyncio.sleep(0)
-        assert stream.writes == 2
+        assert stream.writes == 1
+        await until(lambda: stream.writes > 1)
 
     with a_logger() as log:
         stream = Counting()
@@ -260,7 +331,7 @@ def test_a_line_that_a_loop_never_came_to_write_is_written_at_the_end() -> None:
         loop.run_forever()
         assert said(stream) == []
         # What the next loop tells is written, too, although the former never wrote.
-        asyncio.run(_told(log))
+        asyncio.run(_told(log, stream))
         assert said(stream) == ["the last", "again"]
         loop.call_soon(lambda: (tell(log, "over", facts=FACTS), loop.stop()))
         loop.run_forever()
@@ -269,23 +340,26 @@ def test_a_line_that_a_loop_never_came_to_write_is_written_at_the_end() -> None:
         loop.close()
 
 
-async def _told(log: logging.Logger) -> None:
+async def _told(log: logging.Logger, stream: Counting) -> None:
     tell(log, "again", facts=FACTS)
-    await asyncio.sleep(0)
+    await until(lambda: stream.writes > 0)
 
 
 def test_a_stream_that_takes_nothing_stops_no_loop(capsys: pytest.CaptureFixture[str]) -> None:
+    heard: list[str] = []
+
+    def hears(text: str) -> bool:
+        heard.append(capsys.readouterr().err)
+        return text in "".join(heard)
+
     async def story(log: logging.Logger, stream: io.StringIO) -> None:
         tell(log, "it went", facts=FACTS)
         stream.close()
-        await asyncio.sleep(0)
+        await until(lambda: hears("it went"))
         tell(log, "and went on", facts=FACTS)
-        await asyncio.sleep(0)
+        await until(lambda: hears("and went on"))
 
     with a_logger() as log:
         stream = io.StringIO()
         set_up_logging(stream=stream)
         asyncio.run(story(log, stream))
-        said = capsys.readouterr().err
-        assert "it went" in said
-        assert "and went on" in said

@@ -22,9 +22,20 @@ from monsal.clock import Clock
 from monsal.conversation.bounces import with_report
 from monsal.conversation.lanes import Lanes
 from monsal.conversation.pacing import Pacer
-from monsal.conversation.ports import Deferred, Delivered, Failed, LanedRelay, Outcome, Relay, RelayMail
+from monsal.conversation.ports import (
+    Begun,
+    Deferred,
+    Delivered,
+    EarlyRelay,
+    Failed,
+    LanedRelay,
+    Outcome,
+    Relay,
+    RelayMail,
+)
 from monsal.errors import StoreError
 from monsal.store.contract import Outgoing, Settled, Store
+from monsal.store.early import EarlyStore, Told
 
 __all__ = ["OutboxPump", "OutboxSettings", "OutboxStatistics"]
 
@@ -82,6 +93,7 @@ class OutboxPump:
         self._ran.set()  # `run` has ended, or was never begun
         self._batches: set[asyncio.Task[None]] = set()
         self._stopping = False
+        self._over = False
         self._held_until = 0.0  # nothing is taken before: the relay said that it would not even try
         self._outages = 0  # batches in a row of which nothing could be sent
         self._store_failures = 0
@@ -118,6 +130,8 @@ class OutboxPump:
     async def run(self) -> None:
         """Send until `stop`. Waits by events: an empty outbox costs nothing."""
         self._store.on_outgoing(self._wake.set)
+        if isinstance(self._store, EarlyStore) and isinstance(self._relay, EarlyRelay):
+            self._store.on_early(partial(self._prepare, self._relay))
         self._ran.clear()
         try:
             while not self._stopping:
@@ -128,6 +142,7 @@ class OutboxPump:
             self._ran.set()
             batches = list(self._batches)
             if not self._stopping:
+                self._over = True
                 for batch in batches:
                     batch.cancel()
                 await asyncio.gather(*batches, return_exceptions=True)
@@ -143,6 +158,7 @@ class OutboxPump:
         await self._ran.wait()
         await self._flush(grace, hurry)
         left = self._in_flight
+        self._over = True
         batches = list(self._batches)
         for batch in batches:
             batch.cancel()
@@ -221,8 +237,26 @@ class OutboxPump:
             self._begin(lane, part)
         await self._settle(late)
 
-    def _begin(self, lane: str, rows: Sequence[Outgoing]) -> None:
-        task = asyncio.get_running_loop().create_task(self._send(rows))
+    def _prepare(self, relay: EarlyRelay, rows: Sequence[Outgoing]) -> Told | None:
+        """Have the relay prepare the mail of a turn whose flush is still to come."""
+        if self._stopping or self._over or not self._room() or self._unsettled or self._pacer is not None:
+            return None
+        mails = _by_mail(rows)
+        if len(mails) > 1 or self._clock.now() < self._held_until:
+            return None
+        begun = relay.begin(_as_mail(mails[0]))
+        return None if begun is None else partial(self._prepared, begun, rows)
+
+    def _prepared(self, begun: Begun, rows: Sequence[Outgoing], error: Exception | None) -> None:
+        """The disk has it, so it leaves; or it never was, so it does not (P2)."""
+        if error is not None or self._over:
+            begun.abandon()
+        else:
+            begun.release()
+            self._begin("", rows, begun)
+
+    def _begin(self, lane: str, rows: Sequence[Outgoing], begun: Begun | None = None) -> None:
+        task = asyncio.get_running_loop().create_task(self._send(rows, begun))
         self._batches.add(task)
         task.add_done_callback(partial(self._batch_done, lane, len(rows)))
 
@@ -234,7 +268,7 @@ class OutboxPump:
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("a batch of outgoing mail broke", exc_info=error, extra={"action": "outbox_error"})
 
-    async def _send(self, rows: Sequence[Outgoing]) -> None:
+    async def _send(self, rows: Sequence[Outgoing], begun: Begun | None = None) -> None:
         self._in_flight += len(rows)
         count = len(rows)
         try:
@@ -242,8 +276,11 @@ class OutboxPump:
                 rows = await self._pace(rows, self._pacer)
                 if not rows:
                     return
-            groups = [list(group) for _, group in groupby(rows, key=lambda row: (row.mail, row.sender))]
-            outcomes = await self._ask_relay([_as_mail(group) for group in groups])
+            groups = _by_mail(rows)
+            if begun is not None:
+                outcomes = [await begun.outcomes()]
+            else:
+                outcomes = await self._ask_relay([_as_mail(group) for group in groups])
             pairs = [pair for group, row in zip(groups, outcomes, strict=True) for pair in zip(group, row, strict=True)]
             self._watch_relay([outcome for _, outcome in pairs], mails=len(groups))
             now = self._clock.now()
@@ -380,6 +417,11 @@ class OutboxPump:
             yield self._held_until - now
         elif (due := self._store.next_outgoing()) is not None:
             yield due - now
+
+
+def _by_mail(rows: Sequence[Outgoing]) -> list[list[Outgoing]]:
+    """The rows of each mail, which come next to each other."""
+    return [list(group) for _, group in groupby(rows, key=lambda row: (row.mail, row.sender))]
 
 
 def _as_mail(rows: Sequence[Outgoing]) -> RelayMail:

@@ -8,7 +8,7 @@ from typing import Protocol, runtime_checkable
 
 import msgspec
 
-__all__ = ["Deferred", "Delivered", "Failed", "LanedRelay", "Outcome", "Relay", "RelayMail"]
+__all__ = ["Begun", "Deferred", "Delivered", "EarlyRelay", "Failed", "LanedRelay", "Outcome", "Relay", "RelayMail"]
 
 
 class RelayMail(msgspec.Struct, frozen=True, kw_only=True):
@@ -55,6 +55,31 @@ class Relay(Protocol):
 
     async def close(self) -> None:
         """Give back all connections."""
+        ...
+
+
+class Begun(Protocol):
+    """A mail whose envelope the next hop was told. One of `release` and `abandon` follows, once."""
+
+    def release(self) -> None:
+        """Let its content leave."""
+        ...
+
+    def abandon(self) -> None:
+        """See to it that its content never leaves."""
+        ...
+
+    async def outcomes(self) -> list[Outcome]:
+        """After `release`: one outcome per recipient, in order. Raises nothing but cancellation."""
+        ...
+
+
+@runtime_checkable
+class EarlyRelay(Relay, Protocol):
+    """A relay that can be told of a mail before it may leave, so that it loses no time then."""
+
+    def begin(self, mail: RelayMail) -> Begun | None:
+        """Prepare the sending of a mail; None if it cannot. Nothing of its content leaves before `Begun.release`."""
         ...
 
 

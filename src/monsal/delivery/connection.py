@@ -89,10 +89,11 @@ class Job:
 
     `body` is a path if it lies in a file, of `size` octets. `first` says that it was the first on its connection,
     `retried` that a connection was found closed and it is tried once more. One that is `alone` has a connection to
-    itself while it is under way: it is suspected of making the peer hang up. `connection` has it, or had it last.
+    itself while it is under way: it is suspected of making the peer hang up. The content of one that is `held` waits
+    for `Connection.release`. `connection` has it, or had it last.
     """
 
-    __slots__ = ("alone", "body", "connection", "first", "recipients", "retried", "sender", "size")
+    __slots__ = ("alone", "body", "connection", "first", "held", "recipients", "retried", "sender", "size")
 
     def __init__(self, sender: str, recipients: tuple[str, ...], body: bytes | Path, size: int) -> None:
         self.sender = sender
@@ -102,6 +103,7 @@ class Job:
         self.first = False
         self.retried = False
         self.alone = False
+        self.held = False
         self.connection: Connection | None = None
 
 
@@ -190,6 +192,17 @@ class Connection(asyncio.Protocol):
         self._begin(job)
         self._go_on()
 
+    def release(self) -> None:
+        """Let the content of the job that is held leave."""
+        self._client.release()
+        self._go_on()
+
+    def break_off(self, reason: str) -> None:
+        """Leave without a word; what is under way ends as lost. The peer must throw a mail away whose end it does not
+        get (RFC 5321, section 4.1.1.4)."""
+        if not self._leaving:
+            self._break_off(reason)
+
     def part(self) -> None:
         """Take leave if nothing is under way, else break off; jobs under way end as lost."""
         if self._client.idle:
@@ -263,7 +276,9 @@ class Connection(asyncio.Protocol):
         self._used = True
         self._alone = job.alone
         body = None if isinstance(job.body, Path) else job.body
-        transaction = Transaction(sender=job.sender, recipients=job.recipients, body=body, size=job.size, token=job)
+        transaction = Transaction(
+            sender=job.sender, recipients=job.recipients, body=body, size=job.size, held=job.held, token=job
+        )
         self._handle(self._client.send(transaction))
 
     def _handle(self, events: list[ClientEvent]) -> None:
@@ -293,7 +308,7 @@ class Connection(asyncio.Protocol):
         elif client.idle:
             self._expect(self._settings.idle_timeout)
             self._owner.connection_idle(self)
-        elif client.streaming:
+        elif client.streaming or client.holding:
             self._expect(self._settings.block_timeout)
         elif (awaited := client.awaits) is not None:
             self._expect(self._times[awaited])
@@ -379,6 +394,7 @@ class Connection(asyncio.Protocol):
         else:
             awaited = self._client.awaits
             what = f"no answer to {awaited.value}" if awaited else "the peer does not read"
+            what = "what is to be sent was not given free" if self._client.holding else what
             self._break_off(f"{what} in time")
 
     def _leave(self) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
 import msgspec
@@ -12,8 +12,9 @@ import msgspec
 from monsal.conversation.ports import Deferred, Outcome, RelayMail
 from monsal.delivery.connection import Job
 from monsal.delivery.route import Target
+from monsal.smtp.transaction import RecipientResult
 
-__all__ = ["Batch", "MailJob", "RelayStatistics", "Suspects", "sizes_of"]
+__all__ = ["Batch", "Begun", "MailJob", "RelayStatistics", "Suspects", "sizes_of"]
 
 UNKNOWN = Deferred("not tried")
 
@@ -34,20 +35,38 @@ class RelayStatistics(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Batch:
-    """The mails of one call of `send`, and what is known of them."""
+    """The mails that are asked for together, and what is known of them. `left` of its jobs are not over; `counts` is
+    the relay's, of recipients by the kind of their outcome."""
 
-    __slots__ = ("future", "left", "outcomes")
+    __slots__ = ("_counts", "future", "left", "outcomes")
 
-    def __init__(self, mails: Sequence[RelayMail], future: asyncio.Future[None]) -> None:
+    def __init__(
+        self, mails: Sequence[RelayMail], future: asyncio.Future[None], counts: dict[type[Outcome], int]
+    ) -> None:
         self.outcomes: list[list[Outcome]] = [[UNKNOWN] * len(mail.recipients) for mail in mails]
         self.left = 0
         self.future = future
+        self._counts = counts
+
+    def record(self, mail: int, offset: int, outcomes: Sequence[Outcome]) -> None:
+        """Note what became of recipients of a mail."""
+        self.outcomes[mail][offset : offset + len(outcomes)] = outcomes
+        for outcome in outcomes:
+            self._counts[type(outcome)] += 1
+
+    def settle(self, job: MailJob, outcomes: Sequence[Outcome]) -> None:
+        """A job is over; tells who waits if it was the last one."""
+        self.record(job.mail, job.offset, outcomes)
+        self.left -= 1
+        if not self.left and not self.future.done():
+            self.future.set_result(None)
 
 
 class MailJob(Job):
-    """A job and its place in its batch. `refused_at` are the places that have refused it for now."""
+    """A job and its place in its batch. `refused_at` are the places that have refused it for now; `early` is what
+    became of one that is held, if that is known already."""
 
-    __slots__ = ("batch", "mail", "message_id", "offset", "refused_at")
+    __slots__ = ("batch", "early", "mail", "message_id", "offset", "refused_at")
 
     def __init__(self, mail: RelayMail, size: int, *, batch: Batch, number: int, part: slice) -> None:
         super().__init__(mail.sender, mail.recipients[part], mail.body, size)
@@ -56,6 +75,28 @@ class MailJob(Job):
         self.message_id = mail.message_id
         self.offset = part.start
         self.refused_at: set[Target] = set()
+        self.early: tuple[RecipientResult, ...] | None = None
+
+
+class Begun:
+    """A mail whose envelope the next hop was told: `release` or `abandon` it, and then ask for its `outcomes`."""
+
+    def __init__(
+        self, job: MailJob, release: Callable[[], None], outcomes: Callable[[], Awaitable[list[list[Outcome]]]]
+    ) -> None:
+        self._job = job
+        self.release = release
+        self._outcomes = outcomes
+
+    def abandon(self) -> None:
+        """The mail is not to be sent after all."""
+        connection = self._job.connection
+        if self._job.early is None and connection is not None:
+            connection.break_off("the turn was not committed")
+
+    async def outcomes(self) -> list[Outcome]:
+        """What became of each recipient, after `release`."""
+        return (await self._outcomes())[0]
 
 
 class Suspects:

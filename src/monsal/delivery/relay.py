@@ -29,12 +29,13 @@ import random
 import ssl
 from collections import deque
 from collections.abc import Sequence
+from functools import partial
 from typing import cast
 
 from monsal.backoff import exponential
 from monsal.conversation.ports import Deferred, Delivered, Failed, Outcome, RelayMail
 from monsal.delivery.connection import Connection, Job, RelaySettings
-from monsal.delivery.jobs import Batch, MailJob, RelayStatistics, Suspects, sizes_of
+from monsal.delivery.jobs import Batch, Begun, MailJob, RelayStatistics, Suspects, sizes_of
 from monsal.delivery.places import Places
 from monsal.delivery.route import FixedRoute, NoRoute, Route, Target
 from monsal.delivery.security import Security, security_of, why_not
@@ -92,7 +93,7 @@ class SmtpRelay:
         self._ends = 0  # first mails of connections at which the peer hung up, since one passed
         self._in_flight = 0
         self._opened = 0
-        self._counts = {Delivered: 0, Deferred: 0, Failed: 0}
+        self._counts: dict[type[Outcome], int] = {Delivered: 0, Deferred: 0, Failed: 0}
         self._closing = False
 
     @property
@@ -125,7 +126,7 @@ class SmtpRelay:
         """
         if not mails:
             return []
-        batch = Batch(mails, asyncio.get_running_loop().create_future())
+        batch = Batch(mails, asyncio.get_running_loop().create_future(), self._counts)
         sizes = await sizes_of(mails)
         jobs = [job for number, mail in enumerate(mails) for job in self._jobs(batch, number, mail, sizes.get(number))]
         if not jobs:
@@ -134,6 +135,9 @@ class SmtpRelay:
         for job in jobs:
             (self._alone if job.alone else self._waiting).append(job)
         self._dispatch()
+        return await self._outcomes(batch)
+
+    async def _outcomes(self, batch: Batch) -> list[list[Outcome]]:
         try:
             await batch.future
         except asyncio.CancelledError:
@@ -141,6 +145,31 @@ class SmtpRelay:
             self._alone = deque(job for job in self._alone if job.batch is not batch)
             raise
         return batch.outcomes
+
+    def begin(self, mail: RelayMail) -> Begun | None:
+        """Tell the next hop the envelope of a mail that may not leave yet, if a connection has nothing to do. What it
+        says to that has no effect before `Begun.release`."""
+        is_free = self._idle and self._mail_passes and not (self._in_flight or self._wanting() or self._closing)
+        is_usual = isinstance(mail.body, bytes) and 0 < len(mail.recipients) <= self._settings.max_recipients
+        if not is_free or not is_usual or mail.message_id in self._suspects:
+            return None
+        batch = Batch([mail], asyncio.get_running_loop().create_future(), self._counts)
+        (job,) = self._jobs(batch, 0, mail, None)
+        batch.left = 1
+        job.held = True
+        self._in_flight += 1
+        self._idle.pop().take(job)
+        return Begun(job, partial(self._release, job), partial(self._outcomes, batch))
+
+    def _release(self, job: MailJob) -> None:
+        job.held = False
+        if job.early is not None:
+            self._judge(job, job.early)
+        elif job.connection is not None:
+            job.connection.release()
+        else:  # nothing of it was sent: it goes like any other
+            self._waiting.append(job)
+            self._dispatch()
 
     async def close(self) -> None:
         """Take leave of the peer. Mails that wait or are under way are deferred."""
@@ -160,7 +189,7 @@ class SmtpRelay:
 
     def _jobs(self, batch: Batch, number: int, mail: RelayMail, size: int | OSError | None) -> list[MailJob]:
         if isinstance(size, OSError):
-            self._record(batch, number, 0, [Deferred(f"the stored body cannot be read: {size}")] * len(mail.recipients))
+            batch.record(number, 0, [Deferred(f"the stored body cannot be read: {size}")] * len(mail.recipients))
             return []
         suspect = bool(self._suspects) and mail.message_id in self._suspects
         step = 1 if suspect else self._settings.max_recipients
@@ -297,6 +326,14 @@ class SmtpRelay:
     def job_done(self, job: Job, results: tuple[RecipientResult, ...]) -> None:
         assert isinstance(job, MailJob)
         self._in_flight -= 1
+        if not job.held:
+            self._judge(job, results)
+        elif any(result.stage == "lost" for result in results):
+            job.connection = None
+        else:
+            job.early = results
+
+    def _judge(self, job: MailJob, results: tuple[RecipientResult, ...]) -> None:
         if self._goes_elsewhere(job, results):
             return
         # A reply that speaks of several recipients is one object, and is judged once.
@@ -306,7 +343,7 @@ class SmtpRelay:
                 judged[id(result)] = self._outcome(result)
                 if result.stage == "lost":
                     self._suspects.add(job.message_id)
-        self._settle(job, [judged[id(result)] for result in results])
+        job.batch.settle(job, [judged[id(result)] for result in results])
 
     def _goes_elsewhere(self, job: MailJob, results: tuple[RecipientResult, ...]) -> bool:
         """Whether another place gets a mail at once, because this one has said 4yz to MAIL; each is asked once."""
@@ -366,10 +403,13 @@ class SmtpRelay:
         for job in event.untouched:
             assert isinstance(job, MailJob)
             self._in_flight -= 1
+            if job.held:
+                job.connection = None
+                continue
             if job.retried or (passed and job.message_id in self._suspects):
                 failed = failed or (job.first and not passed)
                 self._suspects.add(job.message_id)
-                self._settle(job, [Deferred(event.reason, whole_relay=not passed)] * len(job.recipients))
+                job.batch.settle(job, [Deferred(event.reason, whole_relay=not passed)] * len(job.recipients))
                 continue
             if job.first:
                 self._ends += 1
@@ -451,19 +491,7 @@ class SmtpRelay:
         self._waiting.clear()
         self._alone.clear()
         for job in waiting:
-            self._settle(job, [outcome] * len(job.recipients))
-
-    def _settle(self, job: MailJob, outcomes: Sequence[Outcome]) -> None:
-        batch = job.batch
-        self._record(batch, job.mail, job.offset, outcomes)
-        batch.left -= 1
-        if not batch.left and not batch.future.done():
-            batch.future.set_result(None)
-
-    def _record(self, batch: Batch, mail: int, offset: int, outcomes: Sequence[Outcome]) -> None:
-        batch.outcomes[mail][offset : offset + len(outcomes)] = outcomes
-        for outcome in outcomes:
-            self._counts[type(outcome)] += 1
+            job.batch.settle(job, [outcome] * len(job.recipients))
 
 
 def _this_task() -> asyncio.Task[None]:

@@ -57,6 +57,7 @@ class _Progress:
     __slots__ = (
         "accepted",
         "answered",
+        "held",
         "next_recipient",
         "opened",
         "refused",
@@ -72,6 +73,7 @@ class _Progress:
         self.opened = False  # the peer took MAIL
         self.refused = False  # the peer refused MAIL
         self.next_recipient = 0  # in lock-step
+        self.held = transaction.held  # its content waits for `release`
 
     def settle(self, result: RecipientResult) -> None:
         """Give `result` to all recipients that have none yet."""
@@ -101,6 +103,7 @@ class ClientProtocol:
         self._awaited: deque[tuple[Awaited, _Progress | None, int]] = deque([(Awaited.GREETING, None, -1)])
         self._open: list[_Progress] = []  # at most two, in order
         self._envelope: _Progress | None = None  # the last one of them, until its content is written
+        self._holding: _Progress | None = None  # the same, when the peer waits for content that is held
         self._stuffer: DotStuffer | None = None  # while content comes in pieces
         self._output: list[bytes] = []
         self._events: list[ClientEvent] = []
@@ -126,6 +129,11 @@ class ClientProtocol:
     def streaming(self) -> bool:
         """Whether pieces of content are expected from us."""
         return self._stuffer is not None
+
+    @property
+    def holding(self) -> bool:
+        """Whether the peer waits for content that we hold back."""
+        return self._holding is not None
 
     @property
     def closed(self) -> bool:
@@ -209,6 +217,16 @@ class ClientProtocol:
         self._output.append(self._stuffer.finish())
         self._stuffer = None
         self._content_done(self._envelope)
+
+    def release(self) -> None:
+        """Let the content of a held transaction leave, now or when the peer wants it. Raises RuntimeError if there is
+        none whose envelope is under way."""
+        if self._envelope is None or not self._envelope.held:
+            raise RuntimeError("no content is held")
+        self._envelope.held = False
+        holding, self._holding = self._holding, None
+        if holding is not None:
+            self._give_content(holding)
 
     def quit(self) -> None:
         """Take leave. Raises RuntimeError unless `idle`."""
@@ -339,7 +357,13 @@ class ClientProtocol:
             self._output.append(b".\r\n")
             self._awaited.append((Awaited.DOT, None, -1))
             self._finish(progress)
-        elif progress.transaction.body is None:
+        elif progress.held:
+            self._holding = progress
+        else:
+            self._give_content(progress)
+
+    def _give_content(self, progress: _Progress) -> None:
+        if progress.transaction.body is None:
             self._stuffer = DotStuffer()
             self._events.append(BodyWanted(progress.transaction.token))
         else:
@@ -459,7 +483,7 @@ class ClientProtocol:
                 untouched.append(progress.transaction.token)
         self._open.clear()
         self._awaited.clear()
-        self._envelope = self._stuffer = None
+        self._envelope = self._holding = self._stuffer = None
         self._ready = False
         self._closed = True
         self._events.append(ConnectionGivenUp(reason, tuple(untouched), reply, error, clean))

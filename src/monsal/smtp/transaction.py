@@ -51,13 +51,15 @@ class Transaction(msgspec.Struct, frozen=True, kw_only=True):
     """One mail for one or more recipients (RFC 5321, section 3.3).
 
     `body` is the message; None if it comes in pieces after `BodyWanted`, then `size` says how long it is (in octets,
-    for the peer's SIZE; 0 if not known). `token` comes back in the events.
+    for the peer's SIZE; 0 if not known). Of one that is `held` the peer gets the envelope, and the content only after
+    `release`. `token` comes back in the events.
     """
 
     sender: str
     recipients: tuple[str, ...]
     body: bytes | None
     size: int = 0
+    held: bool = False
     token: Any = None
 
 

@@ -8,7 +8,7 @@ The connection and everything in `Data` has one owner at a time: the loop, or th
                                loop's own thread if the disk is quick and nothing else is to be done, else by the
                                thread; what comes in meanwhile is the next group (group commit)
     only turns were applied    nobody waits: they are flushed at once when the store was idle, or for a lone one with a
-                               reply while no other is under way; else when `window` old or `group_limit` many
+                               reply (early.py) while no other runs; else when `window` old or `group_limit` many
     an operation that reads    at length runs on the thread, so that it does not stop the sockets; a statement of an
                                application on another connection, so that it does not stop the writer (reading.py)
     a flush or the disk fails  everything in memory is thrown away; what is found on the disk decides what those who
@@ -34,6 +34,7 @@ from monsal.errors import StoreError, StoreUnavailable
 from monsal.store.engine.bell import Bell
 from monsal.store.engine.data import Data, Locked
 from monsal.store.engine.database import foreign_error
+from monsal.store.engine.early import Early
 from monsal.store.engine.gathering import Gathering
 from monsal.store.engine.hand import Checkpointer, Hand, checkpoint, flush
 from monsal.store.engine.opening import Lost, close_place, open_by, recover
@@ -73,7 +74,7 @@ class Core:
 
     def __init__(self, place: Place, settings: EngineSettings, *, threaded: bool) -> None:
         self.data: Data | None = None
-        self.work, self.mail = Bell(), Bell()
+        self.work, self.mail, self.early = Bell(), Bell(), Early()
         self._place = place
         self._settings = settings
         self._threaded = threaded
@@ -134,8 +135,7 @@ class Core:
             if self._busy and self._hand.given == given + 1:
                 # What was done before was told to somebody whom an interrupt kept from hearing it.
                 self._break(StoreUnavailable("interrupted"))
-        data = self._shut()
-        waiting, self._waiting = self._waiting, []
+        data, waiting = self._shut()
         try:
             await self._hand.ask(lambda: self._leave(data))
         except Exception as error:
@@ -149,24 +149,24 @@ class Core:
 
     async def abandon(self) -> None:
         """End as a process does that is killed: nothing more is flushed. For tests of crashes."""
-        data = self._shut()
-        waiting, self._waiting = self._waiting, []
+        data, waiting = self._shut()
         if data is not None:
             data.dirty = False
         await self._hand.ask(lambda: self._leave(data))
         self._hand.stop()
         fail(waiting, StoreUnavailable("the store was abandoned"))
 
-    def _shut(self) -> Data | None:
-        """Take no more operations; what there was to work on."""
+    def _shut(self) -> tuple[Data | None, Waiting]:
+        """Take no more operations; what there was to work on, and who waits for that."""
         data, self.data = self.data, None
+        waiting, self._waiting = self._waiting, []
         self._is_open, self._why = False, "it was closed"
         if self._reader is not None:
             self._reader.refuse()
         self._stop_timer()
         self._group.forget()
         self._refuse_queue(StoreUnavailable(self._why))
-        return data
+        return data, waiting
 
     def _stop_timer(self) -> None:
         for timer in (self._timer, self._alarm):
@@ -183,9 +183,8 @@ class Core:
         """Have the other connections leave: the writer's is then the only one."""
         others = self._checkpointer, self._reader
         self._checkpointer = self._reader = None
-        for other in others:
-            if other is not None:
-                other.stop()
+        for other in [each for each in others if each is not None]:
+            other.stop()
 
     # -- operations -------------------------------------------------------------------------------------------
 
@@ -220,7 +219,7 @@ class Core:
                 # The thread may wait for the other program; the loop has sockets to see to (P7).
                 how = ASIDE_DURABLE if how.durable else ASIDE
             else:
-                if not how.durable or not self._is_dirty():
+                if not how.durable or self.data is None or not self.data.dirty:
                     return value
                 waiter = waiter or self._loop.create_future()
                 self._waiting.append((waiter, value))
@@ -237,9 +236,6 @@ class Core:
             return await self.run(ASIDE, read_here, sql, params)
         await self.run(DURABLE, nothing)
         return await reader.read(sql, params)
-
-    def _is_dirty(self) -> bool:
-        return self.data is not None and self.data.dirty
 
     def afterwards(self, function: Callable[..., Any], *arguments: Any) -> None:
         """Do an operation whose result nobody awaits, before all that queues."""
@@ -371,7 +367,7 @@ class Core:
         self._hand.do(lambda: data.run_patiently(operation.function, *operation.arguments), done)
 
     def _answer(self, operation: Operation, value: Any) -> None:
-        if operation.how.durable and self._is_dirty():
+        if operation.how.durable and self.data is not None and self.data.dirty:
             self._waiting.append((operation.waiter, value))
         elif not operation.waiter.done():
             operation.waiter.set_result(value)
@@ -386,9 +382,12 @@ class Core:
 
     def _flush_soon(self, data: Data) -> None:
         """Nobody waits: flush at once if the store was idle, else let others join."""
-        rest = self._group.rest(monotonic())
-        # A reply waits for this flush; where nobody else is about, the window would only make it late.
-        if rest <= 0.0 or (self._group.is_lone and data.has_undurable_mail and data.schedule.is_idle):
+        if self._group.is_lone and data.has_undurable_mail and data.schedule.is_idle:
+            # A reply waits for this flush; where nobody else is about, the window would only make it late.
+            self.early.take(data)
+            (self._flush if self.early.offer is None else self._flush_there)(data)
+            self.early.begin()
+        elif (rest := self._group.rest(monotonic())) <= 0.0:
             self._flush(data)
         elif self._timer is None:
             self._timer = self._loop.call_later(rest, self._window_ended)
@@ -432,8 +431,9 @@ class Core:
     def _flushed(self, data: Data, seconds: float) -> None:
         """The group is on the disk: now those may go on who waited for that (P1)."""
         self._group.flushed(seconds, monotonic())
+        self.early.end(data)
         self._tell_mail(data)
-        if self._checkpointer is not None and self._checkpointer.after_flush(data.wal_pages):
+        if self._checkpointer is not None and self._checkpointer.after_flush(data.wal_pages, is_quiet=data.is_quiet):
             # Before all that queues or comes by an answer: it cannot be done while a transaction is open.
             self._queue.appendleft(Operation(ASIDE, checkpoint, (), unattended(self._loop)))
             self._plan()
@@ -456,6 +456,7 @@ class Core:
     def _give_up(self, data: Data, error: BaseException) -> None:
         self.data, self._busy = None, True
         self._why = str(foreign_error(error, self._place.name))
+        self.early.fail()
         self._stop_timer()  # or its end would pass for that of a wait of the recovery, which no close stops then
         self._group.forget()
         self._recoveries += 1
@@ -481,8 +482,7 @@ class Core:
         if data is None:
             assert error is not None
             self._why = str(foreign_error(error, self._place.name))
-            wait = exponential(lost.tries, first=0.05, limit=5.0)
-            self._timer = self._loop.call_later(wait, self._recover, lost)
+            self._timer = self._loop.call_later(exponential(lost.tries, first=0.05, limit=5.0), self._recover, lost)
             self._busy = False
             return
         self._install(data)

@@ -315,6 +315,11 @@ class Data:
         """Whether the open group has mail that may be sent once the disk has it."""
         return self.counters.mail > self.durable_mail
 
+    @property
+    def is_quiet(self) -> bool:
+        """Whether nothing is handled, sent or about to be: what is done to the disk now makes nobody wait."""
+        return self.schedule.is_idle and not self.sending and not self.fresh_mail
+
     def seal(self) -> None:
         """Write what pends, the counters and the number of the group: what is to be committed is then complete."""
         if self.pending.waits:

@@ -25,6 +25,7 @@ from monsal.store.contract import (
     StateValue,
     TurnCommit,
 )
+from monsal.store.early import Offer
 from monsal.store.engine import erasing, looking, operator, outbox, pruning, returned, spool, turns
 from monsal.store.engine.bodies import BodyFiles, BodyWriters, Filed
 from monsal.store.engine.codes import SOURCES
@@ -110,6 +111,9 @@ class SqlStore:
 
     def on_outgoing(self, callback: Callable[[], None]) -> None:
         self._core.mail.listeners.append(callback)
+
+    def on_early(self, offer: Offer) -> None:
+        self._core.early.offer = offer
 
     # -- the spool --------------------------------------------------------------------------------------------
 

@@ -116,20 +116,22 @@ class Checkpointer:
         self._moved = 0
         self._limit = settings.checkpoint_limit
 
-    def after_flush(self, pages: int) -> bool:
+    def after_flush(self, pages: int, *, is_quiet: bool) -> bool:
         """The WAL has `pages` now: have them moved if there are many new ones. Called on the loop.
 
         The WAL is begun anew only when all of it was moved, which never happens while the writer goes on. True says
-        that it has become so long that the writer should stop for the rest of it, which is short.
+        that it has become so long that the writer should stop for the rest of it, which is short. Both come a little
+        later where nobody waits for anything then (`is_quiet`): the disk is slower for whoever flushes beside it.
         """
+        grace = 0 if is_quiet else self._settings.checkpoint_pages // 4
         if pages < self._moved:
             self._moved, self._limit = 0, self._settings.checkpoint_limit
         if self._is_asked:
             return False
-        if pages >= self._limit:
+        if pages >= self._limit + grace:
             self._limit = pages + self._settings.checkpoint_pages
             return True
-        if pages - self._moved >= self._settings.checkpoint_pages:
+        if pages - self._moved >= self._settings.checkpoint_pages + grace:
             self._is_asked = True
             self._moved = pages
             self._hand.do(self._checkpoint, self._done)

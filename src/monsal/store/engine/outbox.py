@@ -15,17 +15,20 @@ import msgspec
 from monsal.store.contract import Outgoing, Recipient, Settled
 from monsal.store.engine.codes import OUT_DEFERRED, OUT_FAILED, OUT_SENT, OUT_WAITING
 from monsal.store.engine.data import Data
+from monsal.store.engine.fresh import FreshRow
 from monsal.store.engine.spool import accept
 from monsal.store.engine.text import load_text, store_text, store_time
 
 __all__ = [
     "cancel_outgoing",
     "counts",
+    "leave_early",
     "next_due",
     "open_status",
     "put_back",
     "retry_outgoing",
     "settle",
+    "take_early",
     "take_outgoing",
 ]
 
@@ -80,6 +83,23 @@ def _take_fresh(data: Data, limit: int, now: float) -> list[Outgoing]:
             data.sending[row.id] = OUT_WAITING
             taken.append(row)
     return taken
+
+
+def take_early(data: Data) -> list[FreshRow]:
+    """Take those in memory that are not on the disk yet; who gets them must wait for that."""
+    taken = [each for each in data.fresh_mail if each.row.id > data.durable_mail]
+    for row, _ in taken:
+        data.fresh_mail.pop(row.id)
+        data.sending[row.id] = OUT_WAITING
+    return taken
+
+
+def leave_early(data: Data, taken: Sequence[FreshRow]) -> None:
+    """Nobody got them. No others were added since."""
+    for row, due in taken:
+        del data.sending[row.id]
+        if not data.fresh_mail.put(row, due):
+            data.next_mail = min(data.next_mail, due)
 
 
 def next_due(data: Data) -> float:

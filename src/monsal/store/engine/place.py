@@ -36,7 +36,8 @@ class EngineSettings:
     for others before they are flushed. `group_limit`: operations in a group. `inline_below`: seconds that a flush
     may take to be made on the loop's own thread. `duplicates_for`: seconds in which a mail can be a duplicate.
     `timers_at_once`: timers that one claim makes rows of. `checkpoint_pages`: new pages in the WAL that are moved into
-    the database in the background; `checkpoint_limit`: pages at which the writer stops for the rest of them.
+    the database in the background; `checkpoint_limit`: pages at which the writer stops for the rest of them; both up to
+    a quarter of the former later, to find a moment in which nobody waits for the disk.
     `fresh_bytes`: memory for bodies that were just accepted, and as much for those of answers that wait to leave.
     `cached_states`: states kept in memory. `sweep_after`: seconds for which a large body may wait for its mail; 0 where
     no other process writes bodies. `vfs`: of SQLite, None for its own. `soft_limit` failures that are not hard, within

@@ -22,7 +22,7 @@ from monsal.store.engine.cache import StateCache
 from monsal.store.engine.codes import DEAD, DONE, DROPPED, HELD, WAITING
 from monsal.store.engine.database import PATIENCE, Guard, is_own_fault, select
 from monsal.store.engine.fresh import FreshMail
-from monsal.store.engine.pending import Pending
+from monsal.store.engine.pending import ROW, Pending
 from monsal.store.engine.place import EngineSettings, Place
 from monsal.store.engine.schedule import Head, Schedule
 from monsal.store.engine.suppressed import Suppressed
@@ -227,10 +227,9 @@ class Data:
         self.more_work = True
         pending = self.pending
         pending.waits = True
-        if arrival.raw is not None:
-            pending.octets += len(arrival.raw)
-            if pending.is_full:
-                self.write_pending()
+        pending.octets += len(arrival.raw or b"") + ROW * len(arrival.rows)
+        if pending.is_full:
+            self.write_pending()
 
     def write_arrivals(self) -> None:
         """Write the rows of mails that pend, and count them in. Raises what the disk says, as `write_pending`."""

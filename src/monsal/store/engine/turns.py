@@ -30,7 +30,7 @@ from monsal.store.engine.bodies import Filed
 from monsal.store.engine.codes import DEAD, DONE, DROPPED, HELD, OUT_FAILED, OUT_WAITING, WAITING
 from monsal.store.engine.data import Data
 from monsal.store.engine.identity import is_refused, plan_identity, remember_identity
-from monsal.store.engine.pending import Pending, Values
+from monsal.store.engine.pending import ROW, Pending, Values
 from monsal.store.engine.returned import note_bounced
 from monsal.store.engine.schedule import Head, Queue
 from monsal.store.engine.spool import KEEP_DETAIL
@@ -228,6 +228,7 @@ def _plan_outgoing(data: Data, turn: TurnCommit, mail: OutgoingMail, filing: Fil
         why = None if mail.forced else data.suppressed.why(recipient, turn.now)
         status, reason = (OUT_WAITING, "") if why is None else (OUT_FAILED, store_text(f"suppressed: {why}"))
         to = store_text(recipient)
+        rows.octets += ROW
         rows.mails.append((row, number, turn.message, body, token, message_id, sender, to, status, due, reason, now))
 
 

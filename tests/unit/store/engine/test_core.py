@@ -15,7 +15,7 @@ import pytest
 from monsal.errors import StoreUnavailable
 from monsal.store import MemoryStore, SqliteStore
 from monsal.store.coming import Rhythm
-from monsal.store.contract import StateKey, Statement
+from monsal.store.contract import Receipt, StateKey, Statement
 from monsal.testing.kit.lab import Lab
 
 MakeLab = Callable[..., Lab]
@@ -478,6 +478,54 @@ def test_a_store_that_is_closed_waits_for_nobody(make_lab: MakeLab, tmp_path: Pa
         assert on_disk(tmp_path / "monsal.db", "select count(*) from v_messages") == [(1,)]
 
     asyncio.run(body())
+
+
+class Bringing:
+    """Is told that its mail is stored, and brings the next one at once, as a client does that sends ahead."""
+
+    def __init__(self, lab: Lab, disk: Path, more: int) -> None:
+        self.lab, self.disk, self.more = lab, disk, more
+        self.seen: list[tuple[int, bool]] = []
+        self.over = asyncio.Event()
+        self._number = 0
+
+    def begin(self) -> None:
+        assert isinstance(self.lab.store, SqliteStore)
+        self._number += 1
+        found = self.lab.store.begin_accept(self.lab.mail(f"c{self._number}@x"), self)
+        assert found is self
+
+    def done(self) -> bool:
+        return False
+
+    def set_result(self, receipt: Receipt) -> None:
+        rows = on_disk(self.disk, f"select 1 from v_messages where id = {receipt.ids[0]}")
+        self.seen.append((self._number, bool(rows)))
+        if self._number < self.more:
+            self.begin()
+        else:
+            self.over.set()
+
+    def set_exception(self, error: Exception) -> None:
+        raise AssertionError from error
+
+
+@pytest.mark.rule("state.B11")
+def test_a_mail_that_is_brought_while_others_are_answered_waits_for_a_flush_of_its_own(
+    make_lab: MakeLab, tmp_path: Path
+) -> None:
+    async def body(lab: Lab) -> None:
+        bringing = Bringing(lab, tmp_path / "monsal.db", 5)
+        others = [asyncio.create_task(lab.accept(f"o{number}@x")) for number in range(3)]
+        await asyncio.sleep(0)
+        bringing.begin()
+        more = [asyncio.create_task(lab.accept(f"m{number}@x")) for number in range(3)]
+        await bringing.over.wait()
+        assert bringing.seen == [(number, True) for number in range(1, 6)]
+        await asyncio.gather(*others, *more)
+        assert statistics(lab).groups >= 5
+
+    run(make_lab(), body)
 
 
 def announced(lab: Lab) -> Rhythm:

@@ -53,6 +53,30 @@ def test_bodies_that_pend_take_a_bounded_memory(make_lab: MakeLab) -> None:
     asyncio.run(body())
 
 
+def test_rows_that_pend_are_not_too_many_for_one_pause(make_lab: MakeLab) -> None:
+    async def body() -> None:
+        lab = make_lab(window=1e9)
+        await lab.store.open()
+        data = data_of(lab)
+        most = 0
+        tasks = []
+        for _ in range(60):
+            tasks.append(asyncio.create_task(lab.store.accept(lab.mail(to=[f"a{to}@y" for to in range(100)]))))
+            await asyncio.sleep(0)
+            most = max(most, sum(len(arrival.rows) for arrival in data.arrivals))
+        assert 1_000 < most < 2_500
+        await asyncio.gather(*tasks)
+        row = await lab.claim_one()
+        to = [f"b{number}@y" for number in range(100)]
+        await lab.done(row, mails=[lab.outgoing(*to) for _ in range(60)])
+        assert not data.pending.mails
+        assert (await lab.store.outbox_counts())["waiting"] == 6_000
+        await lab.balanced()
+        await lab.store.close()
+
+    asyncio.run(body())
+
+
 def test_a_mail_of_the_open_group_is_work_and_can_be_claimed(make_lab: MakeLab) -> None:
     """Whoever is woken by it asks whether there is work, before the group is written."""
 

@@ -75,9 +75,7 @@ class Core:
     def __init__(self, place: Place, settings: EngineSettings, *, threaded: bool) -> None:
         self.data: Data | None = None
         self.work, self.mail, self.early = Bell(), Bell(), Early()
-        self._place = place
-        self._settings = settings
-        self._threaded = threaded
+        self._place, self._settings, self._threaded = place, settings, threaded
         self._loop: asyncio.AbstractEventLoop
         self._hand: Hand
         self._checkpointer: Checkpointer | None = None
@@ -118,8 +116,7 @@ class Core:
         self._install(data)
 
     def _install(self, data: Data) -> None:
-        self.data = data
-        self._lost = None
+        self.data, self._lost = data, None
         if self._threaded:
             self._checkpointer = Checkpointer(self._loop, self._place, self._settings)
             self._reader = Reader(self._loop, self._place)
@@ -350,6 +347,9 @@ class Core:
 
         def done(value: Any, error: Exception | None) -> None:
             self._operations += 1
+            if self.data is not data:  # there was an interrupt, and what was open then was undone
+                refuse(operation.waiter, StoreUnavailable(self._why))
+                return
             self._busy = False
             if error is None:  # told before the group may be flushed: who waits shares its fate
                 self._answer(operation, value)

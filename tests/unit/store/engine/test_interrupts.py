@@ -10,6 +10,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+import apsw
 import pytest
 
 from monsal.errors import StoreUnavailable
@@ -171,5 +172,36 @@ def test_a_store_whose_loop_never_heard_of_a_flush_can_be_closed(tmp_path: Path)
     finish(loop, store.open())
     stored, _ = finish(loop, store.read("select id from v_messages order by id"))
     assert [answer.ids for answer in answers] == stored
+    finish(loop, store.close())
+    loop.close()
+
+
+def test_what_an_interrupt_undid_on_the_thread_is_no_yes(tmp_path: Path) -> None:
+    """The mail waits on the thread for another program, and the interrupt comes right when it went there."""
+    loop = asyncio.new_event_loop()
+    store = SqliteStore(tmp_path / "monsal.db")
+    lab = Lab(lambda _: store, tmp_path, None)
+    finish(loop, store.open())
+    other = apsw.Connection(str(tmp_path / "monsal.db"))
+    do = store.core._hand.do
+
+    def interrupted(work: Callable[[], Any], done: Callable[..., Any]) -> None:
+        store.core._hand.do = do  # type: ignore[method-assign]
+        do(work, done)
+        raise KeyboardInterrupt
+
+    async def locked() -> Any:
+        store.core._hand.do = interrupted  # type: ignore[method-assign]  # the fault that is injected
+        other.execute("begin immediate")
+        loop.call_later(0.05, other.execute, "commit")
+        return await told(lab.accept("a@x"))
+
+    answer, interrupts = finish(loop, locked())
+    assert interrupts == 1
+    assert isinstance(answer, StoreUnavailable), "a false yes"
+    finish(loop, up_again(lab))
+    assert finish(loop, store.read("select id from v_messages"))[0] == []
+    assert isinstance(finish(loop, lab.accept("b@x"))[0], Receipt)
+    other.close()
     finish(loop, store.close())
     loop.close()

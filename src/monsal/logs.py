@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Any, TextIO
 
@@ -169,13 +170,13 @@ class _Handler(LineHandler):
         self.setFormatter(form)
 
     def emit(self, record: logging.LogRecord) -> None:
-        self._write_lines()
+        self.write_waiting()
         vars(record).update(self._facts)
         super().emit(record)
 
     def flush(self) -> None:
         """Write what was told, as at the end of the process."""
-        self._write_lines()
+        self.write_waiting()
         super().flush()
 
     def write_line(self, logger: str, text: str, facts: Mapping[str, Any]) -> bool:
@@ -196,6 +197,10 @@ class _Handler(LineHandler):
             self.release()
         return True
 
+    def begin_anew(self) -> None:
+        """In a forked child: the lines that wait are the parent's, which writes them."""
+        self._lines, self._loop = [], None
+
     def _write_later(self) -> None:
         self._loop = None
         try:
@@ -203,7 +208,8 @@ class _Handler(LineHandler):
         except Exception:  # noqa: BLE001 - see above
             self.handleError(logging.makeLogRecord({"name": "monsal", "msg": "the log cannot be written"}))
 
-    def _write_lines(self) -> None:
+    def write_waiting(self) -> None:
+        """Write the lines that wait."""
         self.acquire()
         lines, self._lines = self._lines, []
         try:
@@ -224,6 +230,16 @@ class _Handler(LineHandler):
             return ""
 
 
+#: What was registered for forked children; by the first call and not by an import (P9).
+_hooks: list[Callable[[], None]] = []
+
+
+def _begin_anew() -> None:
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler, _Handler):
+            handler.begin_anew()
+
+
 def set_up_logging(form: str = "text", level: str = "info", stream: TextIO | None = None, *, process: str = "") -> None:
     """Write log records from `level` on to `stream` (standard error), in the `form` "text" or "json".
 
@@ -234,9 +250,13 @@ def set_up_logging(form: str = "text", level: str = "info", stream: TextIO | Non
     root = logging.getLogger()
     for handler in [handler for handler in root.handlers if isinstance(handler, _Handler)]:
         root.removeHandler(handler)
+        handler.write_waiting()
     if not root.handlers:
         formatter = JsonFormatter() if form == "json" else TextFormatter()
         root.addHandler(_Handler(stream or sys.stderr, formatter, process))
+    if not _hooks:
+        _hooks.append(_begin_anew)
+        os.register_at_fork(after_in_child=_begin_anew)
     root.setLevel(level.upper())
     # Its debug lines are about selectors, not about mail.
     logging.getLogger("asyncio").setLevel(max(logging.INFO, root.level))

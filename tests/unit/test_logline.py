@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import logging
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -361,5 +362,43 @@ def test_a_stream_that_takes_nothing_stops_no_loop(capsys: pytest.CaptureFixture
 
     with a_logger() as log:
         stream = io.StringIO()
+        set_up_logging(stream=stream)
+        asyncio.run(story(log, stream))
+
+
+def test_a_forked_child_does_not_write_the_lines_of_its_parent() -> None:
+    async def story(log: logging.Logger, stream: Counting) -> None:
+        tell(log, "of the parent", facts=FACTS)
+        read, write = os.pipe()
+        if not os.fork():
+            try:
+                log.warning("of the child", extra=FACTS)
+                os.write(write, stream.getvalue().encode())
+            finally:
+                os._exit(0)
+        os.close(write)
+        with open(read, "rb") as pipe:
+            told = pipe.read().decode()
+        os.wait()
+        assert "of the child" in told
+        assert "of the parent" not in told
+        await until(lambda: stream.writes > 0)
+        assert said(stream) == ["of the parent"]
+
+    with a_logger() as log:
+        stream = Counting()
+        set_up_logging(stream=stream)
+        asyncio.run(story(log, stream))
+
+
+def test_setting_up_again_loses_no_line() -> None:
+    async def story(log: logging.Logger, stream: Counting) -> None:
+        tell(log, "before", facts=FACTS)
+        set_up_logging(stream=stream)
+        log.warning("after", extra=FACTS)
+        assert said(stream) == ["before", "after"]
+
+    with a_logger() as log:
+        stream = Counting()
         set_up_logging(stream=stream)
         asyncio.run(story(log, stream))

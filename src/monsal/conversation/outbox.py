@@ -251,8 +251,13 @@ class OutboxPump:
         """The disk has it, so it leaves; or it never was, so it does not (P2)."""
         if error is not None or self._over:
             begun.abandon()
-        else:
+            return
+        try:
             begun.release()
+        except Exception:  # as in `_ask_relay`
+            log.exception("the relay raised", extra={"action": "relay_error"})
+            self._begin("", rows)
+        else:
             self._begin("", rows, begun)
 
     def _begin(self, lane: str, rows: Sequence[Outgoing], begun: Begun | None = None) -> None:
@@ -277,10 +282,7 @@ class OutboxPump:
                 if not rows:
                     return
             groups = _by_mail(rows)
-            if begun is not None:
-                outcomes = [await begun.outcomes()]
-            else:
-                outcomes = await self._ask_relay([_as_mail(group) for group in groups])
+            outcomes = await self._ask_relay([_as_mail(group) for group in groups], begun)
             pairs = [pair for group, row in zip(groups, outcomes, strict=True) for pair in zip(group, row, strict=True)]
             self._watch_relay([outcome for _, outcome in pairs], mails=len(groups))
             now = self._clock.now()
@@ -302,9 +304,9 @@ class OutboxPump:
         await self._settle(late)
         return free
 
-    async def _ask_relay(self, mails: list[RelayMail]) -> list[list[Outcome]]:
+    async def _ask_relay(self, mails: list[RelayMail], begun: Begun | None) -> list[list[Outcome]]:
         try:
-            outcomes = await self._relay.send(mails)
+            outcomes = await self._relay.send(mails) if begun is None else [await begun.outcomes()]
         except Exception as error:  # a relay of somebody else: its error must not stop the outbox (P7)
             log.exception("the relay raised", extra={"action": "relay_error"})
             reason = f"the relay raised {type(error).__name__}: {error}"

@@ -227,7 +227,9 @@ class Connection(Visitor):
 
     def told(self, answer: Answer, recipients: int) -> None:
         """The intake has answered about a mail."""
-        self._rhythm.answered(monotonic())
+        if not self._smtp.closing:
+            # Who has gone meanwhile sends no other one.
+            self._rhythm.answered(monotonic())
         self._answer(*answer.replies(recipients, each=self._house.session.lmtp))
 
     # Within.

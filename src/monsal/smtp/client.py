@@ -391,7 +391,7 @@ class ClientProtocol:
         """The reply changes nothing."""
 
     def _turned_away(self, reply: Reply, progress: _Progress | None, number: int) -> None:
-        if self._stuffer is None:  # in the middle of the mail data it would be a part of them
+        if not (self.streaming or self.holding):  # in the middle of the mail data it would be a part of them
             self._output.append(b"QUIT\r\n")  # RFC 5321 section 3.1: even who is not let in says goodbye
         self._give_up(str(reply), reply=reply)
 

@@ -66,16 +66,21 @@ class Begun:
     def __init__(self, asked: RelayMail, found: list[Outcome]) -> None:
         self.mail = asked
         self.done: list[str] = []
+        self.breaks = ""
         self._found = found
 
     def release(self) -> None:
         self.done.append("released")
+        if self.breaks == "release":
+            raise ValueError("a fault of the relay")
 
     def abandon(self) -> None:
         self.done.append("abandoned")
 
     async def outcomes(self) -> list[Outcome]:
         assert self.done == ["released"]
+        if self.breaks == "outcomes":
+            raise ValueError("a fault of the relay")
         return self._found
 
 
@@ -200,6 +205,20 @@ def test_nothing_is_begun_while_outcomes_cannot_be_written() -> None:
             await asyncio.sleep(0)
         assert world.offer(row(2)) is None
         world.store.broken = False
+
+    World(OK).run(body)
+
+
+@pytest.mark.parametrize("breaks", ["release", "outcomes", "too few"])
+def test_a_relay_that_breaks_leaves_no_row_under_way(breaks: str) -> None:
+    async def body(world: World) -> None:
+        told = world.offer(row(1), *([row(2, recipient="c@x")] if breaks == "too few" else []))
+        assert told is not None
+        world.relay.begun[0].breaks = breaks
+        told(None)
+        await world.store.changed.wait()
+        assert {each.status for each in world.store.settled} == {"deferred"}
+        assert world.pump.statistics().in_flight == 0
 
     World(OK).run(body)
 

@@ -5,6 +5,7 @@ The clock stands still, so every client is quick.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -107,5 +108,36 @@ def test_nobody_stays_announced_who_went_away(run: Run, smtp: Any, fake_intake: 
             # Whoever connects and is greeted afterwards was read later than that.
             while ingress.coming.senders:
                 await (await client.connect(ingress.addresses[0])).reply()
+
+    run(test)
+
+
+def test_a_client_that_went_away_while_its_mail_was_stored_is_not_waited_for(
+    run: Run, smtp: Any, fake_intake: Any, client: Any
+) -> None:
+    async def test() -> None:
+        fake = fake_intake()
+        intake, stored = Intake(fake), asyncio.Event()
+        stored.set()
+
+        async def accept(envelope: Any, body: tuple[bytes, ...]) -> Any:
+            await stored.wait()
+            return await fake.accept(envelope, body)
+
+        intake.accept = accept
+        async with smtp(intake) as ingress:
+            found = await quick(client, ingress)
+            stored.clear()
+            await found.start_mail()
+            found.send(b"Subject: 3\r\n\r\nHello\r\n.\r\n")
+            while not ingress.statistics().busy:
+                await asyncio.sleep(0.001)
+            found.reset()
+            while ingress.statistics().connections:
+                await asyncio.sleep(0.001)
+            stored.set()
+            while ingress.statistics().accepted < 3:
+                await asyncio.sleep(0.001)
+            assert ingress.coming.senders == 0
 
     run(test)

@@ -100,6 +100,17 @@ def test_a_peer_that_wants_content_for_nobody_gets_none() -> None:
     assert client.data_to_send() == b".\r\n"
 
 
+def test_a_peer_that_closes_while_it_waits_for_content_is_told_nothing_that_would_be_content() -> None:
+    client = begun()
+    client.data_to_send()
+    client.receive_data(b"250 ok\r\n250 ok\r\n250 ok\r\n354 go\r\n")
+    done, over = client.receive_data(b"421 closing\r\n")
+    assert isinstance(done, TransactionDone)
+    assert [result.stage for result in done.results] == ["lost", "lost"]
+    assert isinstance(over, ConnectionGivenUp)
+    assert client.data_to_send() == b""
+
+
 def test_a_connection_that_ends_meanwhile_had_nothing_of_the_content() -> None:
     client = begun()
     client.data_to_send()

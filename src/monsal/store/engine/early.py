@@ -35,8 +35,12 @@ class Early:
 
     def begin(self) -> None:
         """Offer it."""
-        if self._rows and self.offer is not None:
+        if not self._rows or self.offer is None:
+            return
+        try:
             self._told = self.offer([each.row for each in self._rows])
+        except Exception:  # the flush is under way for others, too; the mail is taken as usual after it (P7)
+            log.exception("a mail cannot be prepared", extra={"action": "early_error"})
 
     def end(self, data: Data) -> None:
         """The disk has it (P2). What nobody wanted can be taken as usual."""

@@ -186,3 +186,21 @@ def test_a_store_that_closes_tells_before(make_lab: MakeLab) -> None:
         assert [each.recipient for each in await lab.store.take_outgoing(10, lab.now)] == ["b@x"]
 
     run(make_lab(), body)
+
+
+def test_an_error_of_whom_it_is_offered_to_hurts_nobody(make_lab: MakeLab, caplog: pytest.LogCaptureFixture) -> None:
+    async def body(lab: Lab, taker: Taker) -> None:
+        def offered(rows: Sequence[Outgoing]) -> Told | None:
+            taker.rows += rows
+            raise ValueError("no")
+
+        assert isinstance(lab.store, SqliteStore)
+        lab.store.on_early(offered)
+        await lone_turn(lab, taker, "b@x")
+        await lab.durable()
+        assert "cannot be prepared" in caplog.text
+        assert lab.store.statistics().recoveries == 0
+        # As if nobody had wanted it.
+        assert await lab.store.take_outgoing(10, lab.now) == taker.rows
+
+    run(make_lab(), body)

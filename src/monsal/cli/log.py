@@ -101,7 +101,9 @@ def command(
         else:
             _print(event)
     if empty and not as_json:
-        click.echo("nothing of that is in the store" if conversation or since else "nothing has happened yet")
+        click.echo(
+            "nothing of that is in the store" if conversation or since else "nothing is in the store of what happened"
+        )
     return OK
 
 

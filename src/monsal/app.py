@@ -88,7 +88,8 @@ class App:
 
     def settings(self, directory: Path, *, environ: Mapping[str, str] | None = None) -> Resolved:
         """The settings in force for `directory`, each with its origin. Raises ConfigError."""
-        return load_settings(self._given, directory, os.environ if environ is None else environ)
+        named = App.__init__.__kwdefaults__ or {}
+        return load_settings(self._given, directory, os.environ if environ is None else environ, beside=named)
 
     def expose(
         self,

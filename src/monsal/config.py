@@ -12,7 +12,7 @@ import ipaddress
 import os
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
 
@@ -175,10 +175,13 @@ class Resolved(msgspec.Struct, frozen=True):
         ]
 
 
-def load_settings(given: Mapping[str, Any], directory: Path, environ: Mapping[str, str]) -> Resolved:
+def load_settings(
+    given: Mapping[str, Any], directory: Path, environ: Mapping[str, str], *, beside: Collection[str] = ()
+) -> Resolved:
     """The settings of the application in `directory`.
 
     `given` is what `App` was given; `monsal.toml` in the directory overrides it, and `MONSAL_*` of `environ` both.
+    `beside` are what else `App` takes: no settings, but one of them may be what a wrong name should have been.
     Raises ConfigError for an unknown name (with the nearest valid one), a wrong type or a bad value.
     """
     values: dict[str, Any] = {}
@@ -190,7 +193,7 @@ def load_settings(given: Mapping[str, Any], directory: Path, environ: Mapping[st
     ):
         for name, value in layer.items():
             origin = origin_of(name)
-            values[name] = _value(name, value, origin, strict=strict)
+            values[name] = _value(name, value, origin, strict=strict, beside=beside if layer is given else ())
             origins[name] = origin
     settings = Settings(**values)
     _check(settings, origins)
@@ -247,19 +250,19 @@ def _environment_layer(environ: Mapping[str, str]) -> dict[str, Any]:
     return layer
 
 
-def _nearest(name: str) -> str | None:
+def _nearest(name: str, beside: Collection[str] = ()) -> str | None:
     # Not before: nearly always all names are right.
     import difflib
 
-    found = difflib.get_close_matches(name.lower().replace("-", "_"), _FIELDS, n=1, cutoff=0.7)
+    found = difflib.get_close_matches(name.lower().replace("-", "_"), [*_FIELDS, *beside], n=1, cutoff=0.7)
     return found[0] if found else None
 
 
-def _value(name: str, value: Any, origin: str, *, strict: bool) -> Any:
+def _value(name: str, value: Any, origin: str, *, strict: bool, beside: Collection[str] = ()) -> Any:
     field = _FIELDS.get(name)
     if field is None:
-        near = _nearest(name)
-        hint = f"did you mean {near}?" if near else f"there are {', '.join(_FIELDS)}"
+        near = _nearest(name, beside)
+        hint = f"did you mean {near}?" if near else f"there are {', '.join([*beside, *_FIELDS])}"
         raise ConfigError(f"{origin}: there is no setting {name!r}; {hint}")
     # TOML and the environment have no null; a word stands for it.
     if name in _OPTIONAL and isinstance(value, str) and value.lower() in ("none", ""):

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from monsal import App
 from monsal.config import Resolved, Settings, load_settings, mask_secrets
 from monsal.delivery import open_relay
 from monsal.errors import ConfigError
@@ -216,3 +217,14 @@ def test_lists_of_hosts_come_from_the_environment_too() -> None:
 
     assert resolve(environ=environ).proxy_from == ("192.0.2.1", "2001:db8::/32")
     assert resolve(environ=environ).xclient_from == ("unix",)
+
+
+def test_a_wrong_name_may_have_been_meant_for_the_application_itself(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"no setting 'capture'; did you mean captures"):
+        App("orders", capture={}).settings(tmp_path, environ={})
+    with pytest.raises(ConfigError, match="there are captures, states, tables, templates, actors, store, ingress"):
+        App("orders", xyzzy=1).settings(tmp_path, environ={})
+    # In the file they mean nothing.
+    (tmp_path / "monsal.toml").write_text("capture = 1")
+    with pytest.raises(ConfigError, match=r"monsal\.toml: there is no setting 'capture'; there are store, ingress"):
+        App("orders").settings(tmp_path, environ={})

@@ -322,7 +322,8 @@ def _routes(case: Case) -> Iterator[Finding]:
         advice = f"`{case.typed('routes', '--check')}` shows them all"
         yield Finding(check="routes", level="warning", text=text, advice=advice)
     else:
-        yield Finding(check="routes", level="ok", text=f"{len(case.table.routes)} routes, nothing odd")
+        count = len(case.table.routes)
+        yield Finding(check="routes", level="ok", text=f"{count} route{'s' * (count != 1)}, nothing odd")
 
 
 #: Name -> check, in the order in which they are told.

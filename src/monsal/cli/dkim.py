@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, cast
 
 import click
 
+from monsal.cli.called import typed
 from monsal.cli.exits import OK
 from monsal.cli.loading import resolve
 from monsal.cli.options import directory_option
@@ -36,7 +37,13 @@ def command() -> None:
 @command.command("new")
 @click.argument("selector")
 @click.option("--domain", default=None, help="The domain that signs (default: the setting dkim_domain, else hostname).")
-@click.option("--algorithm", type=click.Choice(["rsa", "ed25519"]), default="rsa", show_default=True)
+@click.option(
+    "--algorithm",
+    type=click.Choice(["rsa", "ed25519"]),
+    default="rsa",
+    show_default=True,
+    help="Of the key; all receivers know rsa, ed25519 is shorter (RFC 8463).",
+)
 @directory_option
 def new(selector: str, domain: str | None, algorithm: str, directory: Path) -> int:
     """Make a key and print the record that the DNS should have.
@@ -72,6 +79,9 @@ def list_(domain: str | None, directory: Path) -> int:
     from monsal.delivery.dkim import key_files
 
     settings = resolve(directory).settings
+    if not settings.dkim_key and not (directory / _DIRECTORY).exists():
+        click.echo(f"there are no keys; `{typed('dkim', 'new', 'SELECTOR', directory=directory)}` makes one")
+        return OK
     for path in key_files(directory / (settings.dkim_key or _DIRECTORY)):
         _print_record(path, domain or settings.dkim_domain or settings.hostname)
     return OK

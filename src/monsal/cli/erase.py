@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -49,16 +50,28 @@ def command(sender: str, directory: Path, as_json: bool, dry_run: bool, yes: boo
         _tell(sender, found, really=really, directory=directory)
     if really and found["running"]:
         return TRY_AGAIN
-    return OK if any(found[name] for name in ("messages", "mails", "states", "timers")) else FAILED
+    return OK if _is_something(found) else FAILED
+
+
+def _is_something(found: Mapping[str, Any]) -> bool:
+    return any(found[name] for name in ("messages", "mails", "states", "timers"))
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'s' * (number != 1)}"
 
 
 def _tell(sender: str, found: dict[str, Any], *, really: bool, directory: Path) -> None:
+    if not (_is_something(found) or found["running"] or found["elsewhere"]):
+        click.echo(f"nothing is stored of {clean(sender)}")
+        return
     click.echo(f"{'erased' if really else 'stored'} of {clean(sender)}:")
-    click.echo(f"  {found['messages']} messages ({found['unhandled']} not handled), {found['turns']} turns")
-    click.echo(f"  {found['mails']} mails to them ({found['unsent']} not sent)")
-    click.echo(f"  {found['states']} states, {found['timers']} timers")
+    messages, turns = _count(found["messages"], "message"), _count(found["turns"], "turn")
+    click.echo(f"  {messages} ({found['unhandled']} not handled), {turns}")
+    click.echo(f"  {_count(found['mails'], 'mail')} to them ({found['unsent']} not sent)")
+    click.echo(f"  {_count(found['states'], 'state')}, {_count(found['timers'], 'timer')}")
     if really:
-        click.echo(f"  {found['bodies']} contents of mail")
+        click.echo(f"  the content of {_count(found['bodies'], 'mail')}")
     click.echo("what stays:")
     if found["running"]:
         click.echo(f"  {found['running']} that are being handled or sent at this moment: do it again")

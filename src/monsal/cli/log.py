@@ -76,6 +76,8 @@ def command(
     that came. Times are in UTC. Lines that a server logs besides are on its standard error: with --daemon in
     run/monsal.log, under systemd in its journal.
 
+    A failure is shown while its message is held or a dead letter; after a replay or drop it is gone from here.
+
     Exit code 1: there is no such message.
 
     \b
@@ -101,7 +103,9 @@ def command(
         else:
             _print(event)
     if empty and not as_json:
-        click.echo("nothing of that is in the store" if conversation or since else "nothing has happened yet")
+        click.echo(
+            "nothing of that is in the store" if conversation or since else "nothing is in the store of what happened"
+        )
     return OK
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import click
 
-from monsal.cli.called import typed
+from monsal.cli.called import program, typed
 from monsal.cli.exits import FAILED, INTERRUPTED, USAGE, exit_code
 from monsal.errors import MonsalError, UsageError
 
@@ -75,6 +75,12 @@ class Actions(click.Group):
         if (not args or args[0].startswith("-")) and not {"--help", "-h"} & set(args):
             args = ["list", *args]
         return super().parse_args(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        # Whole sentences: click cuts them to the width that is left of one line.
+        with formatter.section("Commands"):
+            rows = [(name, self.commands[name].get_short_help_str(limit=1000)) for name in self.list_commands(ctx)]
+            formatter.write_dl(rows)
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -178,7 +184,9 @@ def _explain(error: MonsalError) -> None:
         details = "".join(_own_traceback(error.__cause__))
     if details:
         click.echo(details.rstrip("\n"), err=True)
-    click.echo(f"monsal: {error}" if str(error) else f"monsal: {type(error).__name__}", err=True)
+    # Errors of the library name commands by the bare name, which the shell may not find.
+    said = str(error).replace("`monsal ", f"`{program()} ") or type(error).__name__
+    click.echo(f"monsal: {said}", err=True)
 
 
 def _own_traceback(error: BaseException) -> Iterator[str]:

@@ -71,7 +71,8 @@ def _reaching(made: _Command) -> _Command:
         "--codec",
         metavar="NAME",
         default="jrpc:\n",
-        help="How it speaks: jrpc:, each object followed by NUL; lsp:, with a Content-Length; terse:. "
+        help="How it speaks: jrpc:, each object followed by NUL; lsp:, with a Content-Length; terse:, one line a call, "
+        "to be typed by hand. "
         "[default: JSON, one object a line]",
     )
     return directory_option(patience(speech(made)))

@@ -117,6 +117,9 @@ class _Talk:
         except Unreachable as error:
             raise not_running(self.directory) from error
         code = worst_code(answers)
+        if any(answer.code == 550 for answer in answers):
+            test = typed("routes", "--test", self.address, directory=self.directory)
+            click.echo(f"monsal: it was refused; `{test}` shows what takes this address", err=True)
         if code == OK and folder is not None:
             self._show_answers(folder, [row for answer in answers for row in stored_rows(answer.text)])
         return code

@@ -26,7 +26,7 @@ def command() -> None:
     """
 
 
-@command.command("backup")
+@command.command("backup", short_help="Copy the store to FILE while it is used, and verify the copy.")
 @click.argument("target", metavar="FILE", type=click.Path(path_type=Path))
 @directory_option
 @json_option

@@ -59,6 +59,11 @@ class ControlClient:
         except TimeoutError:
             connection.close()
             raise NoAnswer(f"the server at {self._path} takes no connection") from None
+        except PermissionError:
+            connection.close()
+            raise MonsalError(
+                f"{self._path} is only for the user that the server runs as, and root: call this as one of them"
+            ) from None
         except OSError as error:
             connection.close()
             raise MonsalError(f"cannot connect to {self._path}: {error.strerror or error}") from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
@@ -10,7 +11,7 @@ from urllib.parse import quote
 
 import apsw
 
-from monsal.errors import StoreUnavailable
+from monsal.errors import StoreError, StoreUnavailable
 from monsal.store.contract import Ledger, Source
 from monsal.store.engine.bodies import BodyFiles
 from monsal.store.engine.chronicle import Asked, Event, Marks, read_events, rows_of_message
@@ -47,7 +48,7 @@ class Inspector:
             check_layout(db, self._path)
         except Exception as error:
             self._leave()
-            raise foreign_error(error, self._path) from error
+            raise self._meaning(error) from error
         return self
 
     def __exit__(
@@ -93,4 +94,14 @@ class Inspector:
         try:
             return question(self._open())
         except apsw.Error as error:
-            raise foreign_error(error, self._path) from error
+            raise self._meaning(error) from error
+
+    def _meaning(self, error: Exception) -> StoreError:
+        place = self._path.parent
+        if isinstance(error, apsw.ReadOnlyError | apsw.CantOpenError) and not os.access(place, os.W_OK | os.X_OK):
+            # Also who only reads a WAL writes: SQLite notes its readers in a file beside the database.
+            return StoreUnavailable(
+                f"{self._path} cannot be read: this user may not write in {place}, which SQLite needs for reading, "
+                f"too; call this as the user that the server runs as"
+            )
+        return foreign_error(error, self._path)

@@ -136,3 +136,19 @@ def test_errors_have_their_codes(error: MonsalError, code: int) -> None:
 )
 def test_options_may_stand_before_the_command(given: list[str], ordered: list[str]) -> None:
     assert command_first(given, ["show", "list"]) == ordered
+
+
+@pytest.mark.parametrize("group", ["dead", "dkim", "keys", "outbox", "rpc", "states", "store", "suppressed"])
+def test_what_actions_do_is_said_in_whole_sentences(home: Path, invoke: Invoke, group: str) -> None:
+    listed = invoke(group, "--help").stdout.partition("Commands:")[2]
+    assert listed.rstrip().endswith(".")
+    assert "..." not in listed
+
+
+def test_without_keys_for_dkim_it_says_how_to_make_one(home: Path, invoke: Invoke) -> None:
+    (home / "app.py").write_text("")
+    said = invoke("dkim", "--dir", home)
+    assert (said.exit_code, said.stdout) == (
+        0,
+        f"there are no keys; `monsal dkim new SELECTOR --dir {home}` makes one\n",
+    )

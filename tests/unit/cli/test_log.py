@@ -103,7 +103,7 @@ def test_a_time_that_is_none(home: Path, invoke: Invoke) -> None:
 
 def test_a_store_that_was_never_opened_and_a_directory_that_is_none(home: Path, tmp_path: Path, invoke: Invoke) -> None:
     (home / "monsal.toml").touch()
-    assert invoke("log", "--dir", home).stdout == "nothing has happened yet\n"
+    assert invoke("log", "--dir", home).stdout == "nothing is in the store of what happened\n"
     assert invoke("log", "--message", "1", "--dir", home).exit_code == 1
     empty = tmp_path / "empty"
     empty.mkdir()

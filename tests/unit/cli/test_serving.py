@@ -58,6 +58,11 @@ def test_a_day_of_an_operator(server: Server) -> None:
     second = monsal("run", *where)
     assert second.returncode == 75
     assert str(server.ready["pid"]) in second.stderr
+    assert f" -m monsal.cli stop --dir {server.directory.resolve()}` ends it" in second.stderr
+    astray = monsal("say", "nobody@example.com", "Hello", *where)
+    assert astray.returncode == 65
+    assert "550 5.1.1" in astray.stdout
+    assert "routes --test nobody@example.com" in astray.stderr
     assert monsal("run", "--workers", "300", *where).returncode == 64
 
     assert monsal("stop", *where).returncode == 0

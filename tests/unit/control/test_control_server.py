@@ -15,7 +15,7 @@ import pytest
 
 from monsal.control.client import ControlClient
 from monsal.control.server import ControlLimits, ControlServer
-from monsal.errors import NoAnswer, NotRunning, RemoteFault, StoreLocked
+from monsal.errors import MonsalError, NoAnswer, NotRunning, RemoteFault, StoreLocked
 from monsal.rpc import RemoteAPI, incoming
 from monsal.transport import socket_name
 from monsal.wire import (
@@ -345,3 +345,13 @@ def test_a_server_that_hangs_up_or_says_nothing_is_told_apart(tmp_path: Path) ->
             with pytest.raises(NotRunning, match="about to end"):
                 client.call("api.echo")
             peer.close()
+
+
+def test_who_may_not_connect_is_told_who_may(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Barred(socket.socket):
+        def connect(self, address: object) -> None:
+            raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(socket, "socket", Barred)
+    with pytest.raises(MonsalError, match="only for the user that the server runs as"):
+        ControlClient(tmp_path / "control.sock").connect()

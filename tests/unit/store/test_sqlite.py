@@ -299,6 +299,22 @@ def test_the_inspector_names_what_is_no_store(tmp_path: Path) -> None:
         Inspector(tmp_path / "none.db").rows("dead")
 
 
+def test_the_inspector_says_what_a_user_who_may_only_read_has_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise apsw.ReadOnlyError("attempt to write a readonly database")
+
+    open_and_close(tmp_path / "monsal.db")
+    monkeypatch.setattr("monsal.store.inspect.check_layout", refuse)
+    with pytest.raises(StoreUnavailable, match="ReadOnlyError"), Inspector(tmp_path / "monsal.db"):
+        pass
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    advice = r"may not write in .* call this as the user that the server runs as"
+    with pytest.raises(StoreUnavailable, match=advice), Inspector(tmp_path / "monsal.db"):
+        pass
+
+
 ROW = {"id", "message_id", "sender", "recipient", "state", "attempts", "reason", "created", "due"}
 
 

@@ -171,3 +171,46 @@ def test_a_waiter_that_begins_its_next_mail_when_it_is_told(make_lab: MakeLab) -
         assert (await lab.balanced())["accepted"] == 300
 
     run(make_lab(checkpoint_pages=1, checkpoint_limit=1), body)
+
+
+def test_a_mail_that_an_answer_brings_and_that_breaks_the_store_hurts_no_other_answer(
+    make_lab: MakeLab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failures: list[str] = []
+
+    async def body(lab: Lab, store: SqliteStore) -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda _loop, what: failures.append(str(what)))
+        brought: list[Any] = []
+
+        def breaks() -> None:
+            data = store.core.data
+            assert data is not None
+
+            def broken(*_: Any) -> None:
+                data.is_sound = False
+                raise apsw.IOError("the disk is gone")
+
+            monkeypatch.setattr(data, "run", broken)
+            with pytest.raises(StoreUnavailable) as caught:
+                store.begin_accept(lab.mail("next@x"), Told())
+            brought.append(caught.value)
+
+        told = [Told(), Told(breaks), Told(), Told()]
+        for number, each in enumerate(told):
+            store.begin_accept(lab.mail(f"c{number}@x"), each)
+        await until(*told)
+        assert len(brought) == 1
+        assert [len(each.answers) for each in told] == [1] * 4
+        # All of them were on the disk when the first was told.
+        assert all(isinstance(each.answers[0], Receipt) for each in told)
+        async with asyncio.timeout(30):
+            while True:
+                try:
+                    await lab.accept("after@x")
+                    break
+                except StoreUnavailable:
+                    await asyncio.sleep(0.01)
+        assert store.statistics().recoveries == 1
+
+    run(make_lab(), body)
+    assert failures == []

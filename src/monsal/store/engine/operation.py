@@ -75,10 +75,13 @@ def deliver(waiting: Waiting) -> None:
     """Give callers their answers, as far as they still wait. Whoever interrupts this finds the others in the list."""
     waiting.reverse()
     while waiting:
-        waiter, value = waiting[-1]
+        first = waiting[-1]
+        waiter, value = first
         if not waiter.done():
             waiter.set_result(value)
-        waiting.pop()
+        # Whoever was told may have broken the store, and the recovery have told the rest.
+        if waiting and waiting[-1] is first:
+            waiting.pop()
 
 
 def fail(waiting: Waiting, error: Exception) -> None:

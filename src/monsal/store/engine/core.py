@@ -318,13 +318,13 @@ class Core:
         room = self._settings.group_limit
         while self._queue and room and not self._busy and self.data is not None:
             operation = self._queue.popleft()
-            if operation.waiter.done():
-                continue
-            room -= 1
-            if operation.how.aside and self._threaded:
-                self._do_aside(operation)
-            else:
-                self._do_here(operation)
+            try:
+                if not operation.waiter.done():
+                    room -= 1
+                    (self._do_aside if operation.how.aside and self._threaded else self._do_here)(operation)
+            except BaseException as error:  # an interrupt
+                refuse(operation.waiter, error)
+                raise
         if self._queue and not self._busy:
             self._plan()
 
@@ -333,10 +333,8 @@ class Core:
             value = self._apply(operation.function, operation.arguments)
         except Locked:
             self._do_aside(operation)
-        except BaseException as error:
+        except Exception as error:  # noqa: BLE001 - handed to the caller
             refuse(operation.waiter, error)
-            if not isinstance(error, Exception):
-                raise
         else:
             self._answer(operation, value)
 

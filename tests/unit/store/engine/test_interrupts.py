@@ -205,3 +205,38 @@ def test_what_an_interrupt_undid_on_the_thread_is_no_yes(tmp_path: Path) -> None
     other.close()
     finish(loop, store.close())
     loop.close()
+
+
+@pytest.mark.parametrize("when", ["_do_here", "_answer"])
+def test_who_queues_is_told_of_an_interrupt(tmp_path: Path, when: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It came right before the operation was begun, or right before its answer."""
+    loop = asyncio.new_event_loop()
+    store = SqliteStore(tmp_path / "monsal.db")
+    lab = Lab(lambda _: store, tmp_path, None)
+    finish(loop, store.open())
+
+    do_here = store.core._do_here
+
+    def interrupt(*_: Any) -> None:
+        monkeypatch.undo()
+        raise KeyboardInterrupt
+
+    def begun(operation: Any) -> None:
+        monkeypatch.setattr(store.core, "_answer", interrupt)
+        do_here(operation)
+
+    async def queued() -> Any:
+        monkeypatch.setattr(store.core, "_do_here", interrupt if when == "_do_here" else begun)
+        looking = asyncio.create_task(store.rows("queue"))  # on the thread, so that the mail queues
+        await asyncio.sleep(0)
+        storing = asyncio.create_task(told(lab.accept("a@x")))
+        assert await looking == []
+        return await storing
+
+    answer, interrupts = finish(loop, queued())
+    assert interrupts == 1
+    assert isinstance(answer, InDoubt)
+    finish(loop, up_again(lab))
+    assert isinstance(finish(loop, lab.accept("b@x"))[0], Receipt)
+    finish(loop, store.close())
+    loop.close()

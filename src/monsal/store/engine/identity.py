@@ -143,9 +143,11 @@ def _rejoin(data: Data, row: int) -> None:
 
 
 def _leave_aside(data: Data, row: int) -> None:
-    queue = data.schedule.queues.get(_own_queue(row))
-    if queue is not None:
-        data.schedule.settle(queue, removed=1, head=None)
+    key = _own_queue(row)
+    queue = data.schedule.queues.get(key)
+    # What came back for a mail that the row sent before waits there, too.
+    if queue is not None and data.schedule.settle(queue, removed=1, head=None if queue.count == 1 else data.head(key)):
+        data.more_work = True
 
 
 _TOO_LATE: Final = "not_authenticated: its sender did not confirm it in time"

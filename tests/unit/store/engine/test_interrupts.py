@@ -151,7 +151,7 @@ def _one_group(loop: asyncio.AbstractEventLoop, lab: Lab, number: int, step: int
 def test_a_store_whose_loop_never_heard_of_a_flush_can_be_closed(tmp_path: Path) -> None:
     """The interrupt came right when the loop was to be told that the thread is done."""
     loop = asyncio.new_event_loop()
-    store = SqliteStore(tmp_path / "monsal.db")
+    store = SqliteStore(tmp_path / "monsal.db", settings=EngineSettings(inline_below=0.0))
     lab = Lab(lambda _: store, tmp_path, None)
     finish(loop, store.open())
     do = store.core._hand.do

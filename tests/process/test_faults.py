@@ -330,8 +330,13 @@ def test_a_second_signal_leaves_a_running_handler_to_the_next_start(home: Path) 
         wait_until(lambda: "waiting up to 30 s for 1 message" in server.log(), "the drain")
         server.process.send_signal(signal.SIGINT)
         assert server.process.wait(60) == 0
-        assert "Traceback" not in server.log()
+        log = server.log()
+        assert "Traceback" not in log
         assert server.ledger()["waiting"] == 1
+        lines = [line for line in log.splitlines() if " message_id=" in line]
+        named = [line.partition(" message_id=")[2].split()[0] for line in lines]
+        assert [line.partition(" action=")[2].split()[0] for line in lines] == ["stored", "turn_abandoned"]
+        assert [line.count(name) for line, name in zip(lines, named, strict=True)] == [1, 1]
 
 
 def test_a_thread_that_a_handler_left_behind_does_not_keep_the_process(home: Path) -> None:

@@ -170,7 +170,8 @@ def _facts(event: Event) -> dict[str, Any]:
 
 
 def _print(event: Event) -> None:
-    line = clean(f"{iso(event.at)} {event.row:>6} {_sentence(event)}")
+    named = f"  {event.message_id}" if event.message_id and event.action in ("stored", "mail") else ""
+    line = clean(f"{iso(event.at)} {event.row:>6} {_sentence(event)}{named}")
     bad = event.action == "turn_failed" or event.status == "failed"
     click.echo(click.style(line, fg="red") if bad else line)
     for more in event.traceback.splitlines():
@@ -178,16 +179,16 @@ def _print(event: Event) -> None:
 
 
 def _sentence(event: Event) -> str:
-    """An event in words."""
+    """An event in words, without its Message-ID."""
     if event.action == "stored":
         whose = f"{event.source} of {event.conversation or 'nobody'} for {event.recipient}"
-        return f"stored: {whose}{_standing(event)}{f'  {event.message_id}' if event.message_id else ''}"
+        return f"stored: {whose}{_standing(event)}"
     if event.action == "turn":
         moved = f"{event.before} -> {event.after}" if event.after else "done"
         return f"{event.handler}: {moved}{f' ({event.reason})' if event.reason else ''}"
     if event.action == "turn_failed":
         return f"{'dead letter' if event.status == 'dead' else 'held'}: {event.reason or 'no reason was noted'}"
-    return f"mail to {event.recipient}: {_mail_standing(event)}  {event.message_id}"
+    return f"mail to {event.recipient}: {_mail_standing(event)}"
 
 
 def _standing(event: Event) -> str:

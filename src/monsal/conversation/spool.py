@@ -286,8 +286,7 @@ class Spool:
 def _tell_stored(envelope: Envelope, correspondent: str, message_id: str | None, receipt: Receipt) -> None:
     tell(
         log,
-        "stored %s from %s for %s%s",
-        message_id or "a message without id",
+        "stored mail from %s for %s%s",
         correspondent,
         ", ".join(envelope.recipients),
         " (seen before)" if all(receipt.duplicates) else "",

@@ -184,9 +184,13 @@ class Worker:
             await _wait_for_all(tasks, grace, hurry)
         for row, task in list(self._running.values()):
             log.warning(
-                "the turn of %s did not end; its message will be handled again after the next start",
-                row.message_id or row.id,
-                extra={"action": "turn_abandoned", "message_id": row.message_id, "conversation": row.correspondent},
+                "a turn did not end; its message will be handled again after the next start",
+                extra={
+                    "action": "turn_abandoned",
+                    "message_id": row.message_id,
+                    "conversation": row.correspondent,
+                    "row": row.id,
+                },
             )
             task.cancel()
         return len(self._running)

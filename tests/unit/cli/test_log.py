@@ -49,6 +49,7 @@ def test_the_names_of_the_servers_own_log_lines_come_first(stocked: Path, invoke
     for event in events(invoke, stocked):
         assert list(event)[:6] == ["time", "level", "action", "message_id", "conversation", "message"]
         assert event["level"] == ("error" if event["action"] == "turn_failed" else "info")
+        assert event["message_id"] not in event["message"]
 
 
 def test_people_read_a_line_for_each_and_the_traceback(stocked: Path, invoke: Invoke) -> None:

@@ -14,9 +14,14 @@ __all__ = ["clean", "print_json", "print_rows", "print_table"]
 
 
 def clean(value: object) -> str:
-    """A value as text in one line; control characters, which strangers may have sent, as their escapes."""
+    """A value as text in one line; control characters, which strangers may have sent, as their escapes.
+
+    True and False are the words of TOML and JSON.
+    """
     if value is None:
         return ""
+    if isinstance(value, bool):
+        return "true" if value else "false"
     if isinstance(value, tuple | list):
         return ", ".join(clean(item) for item in value)
     return "".join(char if char.isprintable() else repr(char)[1:-1] for char in str(value))

@@ -189,6 +189,24 @@ def test_config_says_where_each_value_comes_from(home: Path, invoke: Invoke, mon
     assert "smtp://127.0.0.1:8825" in text
 
 
+def test_config_shows_values_that_can_be_pasted_into_the_file(home: Path, invoke: Invoke) -> None:
+    written = (
+        'check_auth = true\nworkers = 2\ndrain = 1e300\nkeep_history = "none"\nproxy_from = ["unix", "::1"]\n'
+        'auth_users = "a \\"b\\\\\\u007f\\u2028\\U000e0001\\t"\ntls_cert = "c"\n'
+    )
+    (home / "monsal.toml").write_text(written)
+    head, *table = invoke("config", "--dir", home).stdout.splitlines()
+    value, origin = head.index("value"), head.index("origin")
+
+    def values() -> dict[str, Any]:
+        return {row["name"]: row["value"] for row in lines(invoke("config", "--json", "--dir", home).stdout)}
+
+    before = values()
+    (home / "monsal.toml").write_text("\n".join(f"{line[:value]} = {line[value:origin]}" for line in table))
+    assert values() == before
+    assert (before["check_auth"], before["auth_users"]) == (True, 'a "b\\\x7f\u2028\U000e0001\t')
+
+
 def test_a_wrong_setting_stops_a_command_with_64(home: Path, invoke: Invoke) -> None:
     (home / "monsal.toml").write_text("dran = 5\n")
     result = invoke("config", "--dir", home)

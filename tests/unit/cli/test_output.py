@@ -23,6 +23,7 @@ def test_cleaned_text_is_one_printable_line(text: str) -> None:
 
 def test_values_in_words() -> None:
     assert clean(None) == ""
+    assert (clean(True), clean(False), clean((True, 1))) == ("true", "false", "true, 1")
     assert clean(("a", 1)) == "a, 1"
     assert clean("a\nb\x1b") == r"a\nb\x1b"
     assert clean("für Ann") == "für Ann"

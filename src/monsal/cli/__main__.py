@@ -2,7 +2,7 @@
 
 import sys
 
-from monsal.cli.root import main
+from monsal.cli.entry import main
 
 __all__: list[str] = []
 

@@ -15,6 +15,7 @@ import click
 
 from monsal.cli.called import program, typed
 from monsal.cli.exits import FAILED, INTERRUPTED, USAGE, exit_code
+from monsal.cli.interrupts import loading
 from monsal.errors import MonsalError, UsageError
 
 __all__ = ["Actions", "Commands", "cli", "command_first", "main"]
@@ -100,7 +101,8 @@ class Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
-        found = import_module(f"monsal.cli.{cmd_name}").command
+        with loading():
+            found = import_module(f"monsal.cli.{cmd_name}").command
         assert isinstance(found, click.Command)
         return found
 
@@ -151,22 +153,35 @@ class Commands(click.Group):
             error.show()
             return FAILED
         except (click.Abort, KeyboardInterrupt):
-            click.echo("monsal: interrupted", err=True)
-            return INTERRUPTED
+            return _interrupted()
         except BrokenPipeError:
             # `monsal queue | head`: the reader has seen enough. What is left in the buffer has nowhere to go.
             with contextlib.suppress(OSError, ValueError):
                 os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return FAILED
-        except MonsalError as error:
-            _explain(error)
-            return exit_code(error)
-        except FileNotFoundError:
-            if _has_directory():
+        except Exception as error:
+            if _came_of_an_interrupt(error):
+                return _interrupted()
+            if isinstance(error, MonsalError):
+                _explain(error)
+                return exit_code(error)
+            if not isinstance(error, FileNotFoundError) or _has_directory():
                 raise
             click.echo("monsal: the current directory is gone; change to another one", err=True)
             return USAGE
         return result if isinstance(result, int) else 0
+
+
+def _interrupted() -> int:
+    click.echo("monsal: interrupted", err=True)
+    return INTERRUPTED
+
+
+def _came_of_an_interrupt(error: BaseException | None) -> bool:
+    """Whether it was made of a KeyboardInterrupt, as `__set_name__` makes a RuntimeError of each (Python 3.11)."""
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__cause__
+    return error is not None
 
 
 def _has_directory() -> bool:

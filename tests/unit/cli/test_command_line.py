@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ from cli_world import Invoke
 
 from monsal.cli.exits import exit_code
 from monsal.cli.root import COMMANDS, Commands, cli, command_first
+from monsal.cli.stop import command as stop
 from monsal.errors import (
     AddressError,
     ConfigError,
@@ -57,6 +59,60 @@ def test_as_a_process_it_ends_with_its_code(home: Path) -> None:
     none = monsal("stop", cwd=home)
     assert none.returncode == 75
     assert none.stderr.startswith(f"monsal: no server is running in {home.resolve()}: start it with `")
+
+
+#: Sends itself SIGINT when it is about to load the module of that name.
+INTERRUPTED_AT = """
+import os, signal, sys
+
+class Interrupts:
+    def find_spec(self, name, path=None, target=None):
+        if name == sys.argv[1]:
+            sys.meta_path.remove(self)
+            os.kill(os.getpid(), signal.SIGINT)
+
+sys.meta_path.insert(0, Interrupts())
+signal.signal(signal.SIGINT, {handler})
+from monsal.cli import main
+sys.exit(main(sys.argv[2:]))
+"""
+
+
+def interrupted_at(module: str, home: Path, handler: str = "signal.default_int_handler") -> tuple[int, str]:
+    (home / "monsal.toml").touch()
+    command = [sys.executable, "-c", INTERRUPTED_AT.format(handler=handler), module, "keys", "--dir", str(home)]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    return ended.returncode, ended.stderr.strip()
+
+
+@pytest.mark.parametrize("module", ["monsal.cli.root", "click", "uuid", "monsal.errors", "monsal.cli.keys"])
+def test_ctrl_c_while_the_command_is_loaded_ends_it_without_a_word(home: Path, module: str) -> None:
+    assert interrupted_at(module, home) == (-signal.SIGINT, "")
+
+
+@pytest.mark.parametrize("module", ["monsal.conversation", "monsal.conversation.keys"])
+def test_ctrl_c_while_the_command_runs_ends_it_with_a_word(home: Path, module: str) -> None:
+    assert interrupted_at(module, home) == (130, "monsal: interrupted")
+
+
+@pytest.mark.parametrize("module", ["click", "monsal.cli.keys", "monsal.conversation.keys"])
+def test_who_ignores_ctrl_c_goes_on_ignoring_it(home: Path, module: str) -> None:
+    assert interrupted_at(module, home, "signal.SIG_IGN") == (0, "")
+
+
+def test_an_interrupt_that_was_taken_for_another_error_is_one(
+    invoke: Invoke, monkeypatch: pytest.MonkeyPatch, home: Path
+) -> None:
+    def interrupted(**_: object) -> None:
+        class Field:
+            def __set_name__(self, owner: type, name: str) -> None:
+                raise KeyboardInterrupt
+
+        type("Owner", (), {"field": Field()})
+
+    monkeypatch.setattr(stop, "callback", interrupted)
+    result = invoke("stop", "--dir", home)
+    assert (result.exit_code, result.stderr) == (130, "monsal: interrupted\n")
 
 
 def test_a_reader_that_has_seen_enough_is_no_trouble(home: Path) -> None:

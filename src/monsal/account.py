@@ -15,8 +15,10 @@ from monsal.bus import Bus, Units, UnitStatistics
 from monsal.errors import StoreUnavailable
 from monsal.server import Server
 
-__all__ = ["Account"]
+__all__ = ["Account", "process_began"]
 
+#: Tells a fresh image of a process when it began: its id, and seconds since 1970.
+_BEGAN = "MONSAL_BEGAN"
 #: Seconds that the store has to give its figures: less than who asks for them waits.
 _STORE = 5.0
 
@@ -30,6 +32,7 @@ class Account:
         self._units = units
         self._ready_file = server.run_directory / "ready.json"
         self._announced = False
+        self._process_began = process_began(server.generation)
         #: When and why the last reload failed, in words; empty if it did not.
         self.failed_reload = ""
 
@@ -54,6 +57,14 @@ class Account:
             self._announced = False
             self._ready_file.unlink(missing_ok=True)
 
+    def blame(self) -> dict[str, Any]:
+        """What the start of this process took, from its very beginning, and its stop; see `Units.blame`."""
+        return self._units.blame(self._process_began)
+
+    def leave_word(self) -> None:
+        """Tell the image of the program that will replace this one when it began, for its `blame`."""
+        self._bus.execv_environ[_BEGAN] = f"{os.getpid()} {time.time():.6f}"
+
     def note_the_end(self) -> None:
         """Write down in `run/last-stop.json` how it went: nobody can ask any more."""
         report = self._server.service.report
@@ -63,7 +74,7 @@ class Account:
             "restart": self._bus.execv,
             "said": "" if report is None else str(report),
             "drain": None if report is None else msgspec.structs.asdict(report),
-            "blame": self._units.blame(),
+            "blame": self.blame(),
         }
         _write(self._server.run_directory / "last-stop.json", facts)
 
@@ -110,6 +121,23 @@ class Account:
 
 def _as_json(unit: UnitStatistics) -> dict[str, Any]:
     return {name: getattr(unit, name) for name in unit.__slots__}
+
+
+def process_began(generation: int = 1, stat: Path = Path("/proc/self/stat")) -> float | None:
+    """When this process began, or this image of its program, in seconds since 1970; None where nobody tells.
+
+    The system tells of the process; when a later generation of a server took its place is told by the one before.
+    """
+    pid, _, at = os.environ.get(_BEGAN, "").partition(" ")
+    try:
+        if generation > 1:
+            return float(at) if pid == str(os.getpid()) else None
+        # proc(5): the name in parentheses may hold anything; `starttime`, in ticks since boot, is the 20th word after.
+        ticks = int(stat.read_text("utf-8", "replace").rpartition(")")[2].split()[19])
+        age = time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")
+    except (AttributeError, IndexError, OSError, ValueError):
+        return None
+    return time.time() - age if ticks > 0 else None  # some that stand in for Linux say 0
 
 
 def _write(path: Path, facts: Mapping[str, Any]) -> None:

@@ -365,6 +365,8 @@ class _Life:
             except OSError as error:
                 # A directory may be gone or full; the end was clean all the same.
                 log.warning("how the stop went cannot be noted: %s", error, extra={"action": "stop"})
+        if self.bus.execv:
+            self.account.leave_word()
 
     def _have_an_end(self) -> None:
         """Have the process end soon, whatever a handler left running in threads, for which Python waits for ever.
@@ -405,7 +407,7 @@ class _Life:
         return self.units.why()
 
     def blame(self) -> dict[str, Any]:
-        return self.units.blame()
+        return self.account.blame()
 
     # The whole
 

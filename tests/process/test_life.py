@@ -13,6 +13,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -94,6 +95,37 @@ def test_what_a_server_says_of_its_units(home: Path) -> None:
         assert noted["drain"]["waiting"] == 0
         assert "ingress" in {step["name"] for step in noted["blame"]["stop"]["steps"]}
         assert "stop: " in monsal("blame", "--dir", home).stdout
+
+
+@pytest.mark.rule("bus.B17")
+def test_what_a_start_took_is_told_from_the_beginning_of_the_process(home: Path) -> None:
+    make_application(home, QUIET)
+    with Server(home) as server:
+        before = time.time()
+        server.spawn()
+        begun = time.time()
+        server.wait_ready()
+        ready = server.ready_file.stat().st_mtime
+        start, after = start_of(server)
+        # The system counts in hundredths of a second.
+        assert ready - begun - 0.02 <= start["seconds"] <= after - before + 0.02
+
+        before = time.time()
+        assert monsal("restart", "--dir", home).returncode == 0
+        assert status(server)["generation"] == 2
+        start, after = start_of(server)
+        assert start["seconds"] <= after - before
+
+
+def start_of(server: Server) -> tuple[dict[str, Any], float]:
+    """What `monsal blame` tells of a start that is over, and a time after it."""
+    wait_until(lambda: status(server)["phase"] == "started", "the end of the start")
+    after = time.time()
+    start: dict[str, Any] = json.loads(monsal("blame", "--json", "--dir", server.directory).stdout)["start"]
+    loading, first = start["steps"][:2]
+    assert (loading["name"], loading["kind"], start["chain"][0]) == ("loading", "process", "loading")
+    assert first["at"] >= loading["seconds"] > 0
+    return start, after
 
 
 @pytest.mark.rule("bus.B10", "bus.B6")

@@ -180,17 +180,20 @@ class Units:
             return []
         return unittexts.why_listener(call, turn.channel, call.end(self.bus, turn.rush))
 
-    def blame(self) -> dict[str, Any]:
+    def blame(self, since: float | None = None) -> dict[str, Any]:
         """What the last start and the stop after it took, and what waited for what, as plain values (B17).
 
-        `{"start": part, "stop": part or None}`. A part has `seconds`; `steps`, each with `name`, `kind` ("unit" or
-        "listener"), `channel`, `at` (seconds from the beginning of the part to that of the step), `seconds`,
-        `waited_for` (the name of the step that it had to wait for last, or None) and `cause` (its failure); and
-        `chain`, the names of the steps that made up the time, one after the other.
+        `{"start": part, "stop": part or None}`. A part has `seconds`; `steps`, each with `name`, `kind` ("unit",
+        "listener" or "process"), `channel`, `at` (seconds from the beginning of the part to that of the step),
+        `seconds`, `waited_for` (the name of the step that it had to wait for last, or None) and `cause` (its failure);
+        and `chain`, the names of the steps that made up the time, one after the other.
+
+        `since` is when the process began, in seconds since 1970: its first start is then told from there on, with a
+        step `loading` of kind "process" before all others.
         """
         with self._conductor.lock:
             done = tuple(self._conductor.done)
-        return blame.report(self.bus.history.last(), done, self.bus.phase.value, time.time())
+        return blame.report(self.bus.history.last(), done, self.bus.phase.value, time.time(), since)
 
     def _all(self) -> list[Member]:
         with self._conductor.lock:

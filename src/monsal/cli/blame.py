@@ -56,8 +56,9 @@ def command(directory: Path, as_json: bool) -> int:
     """Show what took how long at the start of the server; of one that is gone, at its last stop too.
 
     Each step is a bar from when it began to when it ended. Steps with a * are those that the whole was waiting for:
-    only they can make it faster. The start counts from when Python and the program are loaded; how long that takes
-    is shown by `time monsal run --check`. Exit code 75: no server ran here.
+    only they can make it faster. `loading` is what comes before all others: to start Python, and to load the program
+    and the application; it is left out where the system does not tell when a process began. Exit code 75: no server
+    ran here.
 
     \b
     monsal blame --dir desk

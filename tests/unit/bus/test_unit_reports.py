@@ -272,6 +272,35 @@ def test_blame_of_a_start_that_the_history_forgot_is_that_of_the_units() -> None
     assert told["stop"] is None
 
 
+def test_blame_from_the_beginning_of_the_process_tells_what_came_before_the_bus() -> None:
+    events = [
+        Event(10.0, "phase", "new", seconds=1.0),
+        Event(10.5, "call", "listener", "start", 0.25),
+        Event(14.0, "phase", "starting", seconds=4.0),
+    ]
+    units = [(Event(13.0, "unit", "store", "start", 2.0), None)]
+    told = report(events, units, "started", 60.0, 8.5)["start"]
+    assert told["seconds"] == 5.5
+    assert told["chain"] == ["loading", "listener", "store"]
+    assert [(step["name"], step["kind"], step["at"], step["seconds"]) for step in told["steps"]] == [
+        ("loading", "process", 0.0, 1.5),
+        ("listener", "listener", 1.75, 0.25),
+        ("store", "unit", 2.5, 2.0),
+    ]
+    assert [step["waited_for"] for step in told["steps"]] == [None, "loading", None]
+    # A clock that was set back meanwhile tells nothing.
+    assert report(events, units, "started", 60.0, 12.0) == report(events, units, "started", 60.0)
+
+
+def test_the_time_before_the_bus_belongs_to_the_first_start_alone(bus: LoggedBus, units: Units) -> None:
+    units.add(Unit("store", start=nothing))
+    bus.start()
+    assert units.blame(0.0)["start"]["chain"] == ["loading", "store"]
+    bus.stop()
+    bus.start()
+    assert units.blame(0.0) == units.blame()
+
+
 def test_units_of_a_bus_that_runs_are_told_from_any_thread(in_thread: Run) -> None:
     """Asking while a start is under way neither waits for it nor disturbs it."""
     bus, held = Bus(), Held()

@@ -1,14 +1,15 @@
 """Where the time of a start or stop went (B17), as a pure function of the events of the bus and of its units.
 
 Listeners are called one after the other, so each waits for the one before. Units start at the same time, so each has a
-note of the unit that it had to wait for last. The critical chain goes back from the last step along these.
+note of the unit that it had to wait for last. The critical chain goes back from the last step along these. Before all
+of them a process loads its code.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from monsal.bus.events import Event
 
@@ -36,7 +37,13 @@ class _Span:
     calls: tuple[Event, ...]
 
 
-def report(events: Sequence[Event], units: Sequence[UnitStep], phase: str, now: float) -> dict[str, Any]:
+#: The step that is what the process did before the bus began: to start Python, to load its code.
+_LOADING: Final = "loading"
+
+
+def report(
+    events: Sequence[Event], units: Sequence[UnitStep], phase: str, now: float, since: float | None = None
+) -> dict[str, Any]:
     """The last start and the stop after it, None if there was none or it is not over; see `Units.blame`.
 
     `phase` is that of the bus at `now`. If the events of the start are forgotten already, it is that of the units only.
@@ -46,8 +53,9 @@ def report(events: Sequence[Event], units: Sequence[UnitStep], phase: str, now: 
     start, after = spans[last : last + 1] if last >= 0 else [], spans[last + 1 :]
     stop = [span for span in after if span.phase in _STOP]
     border = start[0].ended if start else stop[0].began if stop else now
+    is_first = last > 0 and spans[last - 1].phase == "new"
     return {
-        "start": _part(start, [step for step in units if step[0].at <= border]),
+        "start": _part(start, [step for step in units if step[0].at <= border], since if is_first else None),
         "stop": _part(stop, [step for step in units if step[0].at > border])
         if stop and phase not in _UNDER_WAY
         else None,
@@ -66,12 +74,18 @@ def _spans(events: Iterable[Event], phase: str, now: float) -> Iterable[_Span]:
     yield _Span(phase, now if began is None else began, now, tuple(calls))
 
 
-def _part(spans: Sequence[_Span], units: Sequence[UnitStep]) -> dict[str, Any]:
+def _part(spans: Sequence[_Span], units: Sequence[UnitStep], since: float | None = None) -> dict[str, Any]:
     began = min([*(span.began for span in spans), *(event.at - event.seconds for event, _ in units)], default=0.0)
     ended = max((event.at for event, _ in units), default=began)
     steps: list[tuple[Event, str | None, str]] = []
     chain: list[str] = []
     before: str | None = None
+    loading = 0.0
+    if since is not None and since < began:
+        loading = began - since
+        steps.append((Event(began, "phase", _LOADING, "start", loading), None, "process"))
+        chain.append(_LOADING)
+        began, before = since, _LOADING
     for call in (call for span in spans for call in span.calls):
         if call.name in _UNITS:
             chain += _critical([step for step in units if call.at - call.seconds <= step[0].at <= call.at])
@@ -84,7 +98,7 @@ def _part(spans: Sequence[_Span], units: Sequence[UnitStep]) -> dict[str, Any]:
     chain += [name for name in _critical(units) if name not in chain]
     steps.sort(key=lambda step: step[0].at - step[0].seconds)
     return {
-        "seconds": round(sum(span.ended - span.began for span in spans) if spans else ended - began, 6),
+        "seconds": round(loading + sum(span.ended - span.began for span in spans) if spans else ended - began, 6),
         "steps": [_step(*step, began) for step in steps],
         "chain": chain,
     }

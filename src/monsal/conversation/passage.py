@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -301,7 +302,7 @@ class Passage:
             return TurnResult(NextState(key, name), stateful=True)
 
         return await self.around.runner.run(
-            lambda: handler.func(message, **arguments),
+            partial(handler.func, message, **arguments),
             turn=turn,
             is_async=handler.is_async,
             finish=finish,
@@ -427,7 +428,7 @@ class Passage:
             self.around.budget.add(correspondent, now)
         if bounce is not None and canonical(self.row.sender) != correspondent:
             self.around.budget.add(canonical(self.row.sender), now)
-        if log.isEnabledFor(logging.INFO) and (made := commit.turn) is not None:
+        if (made := commit.turn) is not None:
             note = f" ({made.note})" if made.note else ""
             tell(log, "%s: %s -> %s%s", made.handler, made.before, made.after, note, facts=self._ids("turn"))
         if not last:

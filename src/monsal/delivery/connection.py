@@ -84,7 +84,7 @@ class RelaySettings(msgspec.Struct, frozen=True, kw_only=True):
                 return self.mail_timeout
 
 
-class Job:
+class Job(msgspec.Struct, kw_only=True, eq=False):
     """One transaction to be done: a mail, or a part of its recipients.
 
     `body` is a path if it lies in a file, of `size` octets. `first` says that it was the first on its connection,
@@ -93,18 +93,15 @@ class Job:
     for `Connection.release`. `connection` has it, or had it last.
     """
 
-    __slots__ = ("alone", "body", "connection", "first", "held", "recipients", "retried", "sender", "size")
-
-    def __init__(self, sender: str, recipients: tuple[str, ...], body: bytes | Path, size: int) -> None:
-        self.sender = sender
-        self.recipients = recipients
-        self.body = body
-        self.size = size
-        self.first = False
-        self.retried = False
-        self.alone = False
-        self.held = False
-        self.connection: Connection | None = None
+    sender: str
+    recipients: tuple[str, ...]
+    body: bytes | Path
+    size: int
+    first: bool = False
+    retried: bool = False
+    alone: bool = False
+    held: bool = False
+    connection: Connection | None = None
 
 
 class Owner(Protocol):
@@ -303,15 +300,15 @@ class Connection(asyncio.Protocol):
         self._flush()
         if client.closed or self._leaving:
             return
-        if client.idle and self._winding_up:
+        if (awaited := client.awaits) is not None:
+            self._expect(self._times[awaited])
+        elif client.streaming or client.holding:
+            self._expect(self._settings.block_timeout)
+        elif client.idle and self._winding_up:
             self._leave()
         elif client.idle:
             self._expect(self._settings.idle_timeout)
             self._owner.connection_idle(self)
-        elif client.streaming or client.holding:
-            self._expect(self._settings.block_timeout)
-        elif (awaited := client.awaits) is not None:
-            self._expect(self._times[awaited])
 
     def _takes_more(self) -> bool:
         return self._client.wants_mail and not self._alone and not self._winding_up

@@ -85,17 +85,21 @@ def _in_state(matches: Sequence[Match], state_of: StateOf, table: Table, states:
 
     `states` are filled with those that were asked for.
     """
+    present: dict[str, str] = {}
     for match in matches:
         for handler in match.handlers:
-            module = None if handler.stateless else table.modules.get(handler.module)
-            if module is None:
+            if handler.stateless:
                 continue
-            if handler.module not in states:
-                states[handler.module] = state_of(handler.module)
-            state = module.present_name(states[handler.module])
-            if state == ERROR_STATE:
-                return None
-            if state == handler.name:
+            name = handler.module
+            if name not in present:
+                module = table.modules.get(name)
+                if module is None:
+                    continue
+                states[name] = state_of(name)
+                present[name] = module.present_name(states[name])
+                if present[name] == ERROR_STATE:
+                    return None
+            if present[name] == handler.name:
                 return Call(handler, match.captures)
     return None
 

@@ -28,6 +28,8 @@ from base64 import b64encode
 from collections import deque
 from typing import Any
 
+import msgspec
+
 from monsal.errors import ProtocolError
 from monsal.smtp.dialogue import CLASSES, TABLE, Answer, Awaited
 from monsal.smtp.replies import Reply
@@ -51,29 +53,18 @@ __all__ = ["ClientProtocol"]
 _UNSAFE = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
 
 
-class _Progress:
-    """How far a transaction has come."""
+class _Progress(msgspec.Struct, eq=False):
+    """How far a transaction has come: what became of each recipient, and which were taken; whether the peer said
+    anything about it, took MAIL or refused it; whether its content waits for `release`."""
 
-    __slots__ = (
-        "accepted",
-        "answered",
-        "held",
-        "next_recipient",
-        "opened",
-        "refused",
-        "results",
-        "transaction",
-    )
-
-    def __init__(self, transaction: Transaction) -> None:
-        self.transaction = transaction
-        self.results: list[RecipientResult | None] = [None] * len(transaction.recipients)
-        self.accepted: list[int] = []
-        self.answered = False  # the peer said something about it
-        self.opened = False  # the peer took MAIL
-        self.refused = False  # the peer refused MAIL
-        self.next_recipient = 0  # in lock-step
-        self.held = transaction.held  # its content waits for `release`
+    transaction: Transaction
+    results: list[RecipientResult | None]
+    held: bool
+    accepted: list[int] = []
+    answered: bool = False
+    opened: bool = False
+    refused: bool = False
+    next_recipient: int = 0  # in lock-step
 
     def settle(self, result: RecipientResult) -> None:
         """Give `result` to all recipients that have none yet."""
@@ -185,7 +176,7 @@ class ClientProtocol:
         """
         if not self.wants_mail:
             raise RuntimeError("this connection takes no mail now")
-        progress = _Progress(transaction)
+        progress = _Progress(transaction, [None] * len(transaction.recipients), transaction.held)
         parameters = self._check(progress)
         if parameters is None:
             self._events.append(TransactionDone(transaction.token, tuple(r for r in progress.results if r)))
@@ -419,9 +410,18 @@ class ClientProtocol:
                 parameters += " BODY=8BITMIME"
             elif body is not None:
                 progress.settle(RecipientResult("8bit", None, "the peer takes no 8-bit content (RFC 6152)"))
+        addresses = (transaction.sender, *transaction.recipients)
+        # One look at all of them: nearly all mail goes on from here.
+        together = "".join(addresses)
+        if not (together.isascii() and together.isprintable()) and not self._check_addresses(progress, addresses):
+            parameters = f"{parameters} SMTPUTF8"
+        return None if None not in progress.results else parameters
+
+    def _check_addresses(self, progress: _Progress, addresses: tuple[str, ...]) -> bool:
+        """Settle the recipients whose address, or whose sender's, cannot be sent; whether the others are plain."""
         utf8 = "SMTPUTF8" in self._extensions
         plain = True
-        for number, address in enumerate((transaction.sender, *transaction.recipients), -1):
+        for number, address in enumerate(addresses, -1):
             if address.isascii() and address.isprintable():
                 continue
             if _UNSAFE.search(address):
@@ -435,9 +435,7 @@ class ClientProtocol:
                 progress.settle(result)
             elif progress.results[number] is None:
                 progress.results[number] = result
-        if None not in progress.results:
-            return None
-        return parameters if plain else f"{parameters} SMTPUTF8"
+        return plain
 
     def _step(self, progress: _Progress) -> None:
         """In lock-step: the next command of the transaction."""

@@ -84,23 +84,19 @@ class RelaySettings(msgspec.Struct, frozen=True, kw_only=True):
                 return self.mail_timeout
 
 
-class Job(msgspec.Struct, kw_only=True, eq=False):
+class Job(Transaction, kw_only=True, eq=False):
     """One transaction to be done: a mail, or a part of its recipients.
 
-    `body` is a path if it lies in a file, of `size` octets. `first` says that it was the first on its connection,
-    `retried` that a connection was found closed and it is tried once more. One that is `alone` has a connection to
-    itself while it is under way: it is suspected of making the peer hang up. The content of one that is `held` waits
-    for `Connection.release`. `connection` has it, or had it last.
+    If its body lies in a file, `path` is that, and `size` its octets. `first` says that it was the first on its
+    connection, `retried` that a connection was found closed and it is tried once more. One that is `alone` has a
+    connection to itself while it is under way: it is suspected of making the peer hang up. The content of one that is
+    `held` waits for `Connection.release`. `connection` has it, or had it last.
     """
 
-    sender: str
-    recipients: tuple[str, ...]
-    body: bytes | Path
-    size: int
+    path: Path | None = None
     first: bool = False
     retried: bool = False
     alone: bool = False
-    held: bool = False
     connection: Connection | None = None
 
 
@@ -272,19 +268,15 @@ class Connection(asyncio.Protocol):
         job.connection = self
         self._used = True
         self._alone = job.alone
-        body = None if isinstance(job.body, Path) else job.body
-        transaction = Transaction(
-            sender=job.sender, recipients=job.recipients, body=body, size=job.size, held=job.held, token=job
-        )
-        self._handle(self._client.send(transaction))
+        self._handle(self._client.send(job))
 
     def _handle(self, events: list[ClientEvent]) -> None:
         for event in events:
             if isinstance(event, TransactionDone):
                 self._alone = False
-                self._owner.job_done(event.token, event.results)
+                self._owner.job_done(event.transaction, event.results)
             elif isinstance(event, BodyWanted):
-                self._streaming = self._loop.create_task(self._stream(event.token))
+                self._streaming = self._loop.create_task(self._stream(event.transaction))
             elif isinstance(event, ClientReady):
                 self.ready = True
             elif isinstance(event, TlsWanted):
@@ -346,10 +338,10 @@ class Connection(asyncio.Protocol):
 
     async def _stream(self, job: Job) -> None:
         """Send a body that lies in a file, as fast as the peer takes it."""
-        assert isinstance(job.body, Path)
+        assert job.path is not None
         run = self._loop.run_in_executor
         try:
-            file = await run(None, job.body.open, "rb")
+            file = await run(None, job.path.open, "rb")
             try:
                 while self._client.streaming and (piece := await run(None, file.read, PIECE)):
                     if self._client.streaming:

@@ -79,11 +79,13 @@ class MailJob(Job, kw_only=True, eq=False):
 
 def cut(mail: RelayMail, step: int, *, size: int, batch: Batch, number: int, alone: bool) -> list[MailJob]:
     """The jobs of a mail, each with at most `step` of its recipients; `number` is its place in the batch."""
+    body, path = (None, mail.body) if isinstance(mail.body, Path) else (mail.body, None)
     return [
         MailJob(
             sender=mail.sender,
             recipients=mail.recipients[offset : offset + step],
-            body=mail.body,
+            body=body,
+            path=path,
             size=size,
             alone=alone,
             batch=batch,

@@ -179,7 +179,7 @@ class ClientProtocol:
         progress = _Progress(transaction, [None] * len(transaction.recipients), transaction.held)
         parameters = self._check(progress)
         if parameters is None:
-            self._events.append(TransactionDone(transaction.token, tuple(r for r in progress.results if r)))
+            self._events.append(TransactionDone(transaction, tuple(filter(None, progress.results))))
             return self._take_events()
         self._open.append(progress)
         self._envelope = progress
@@ -319,7 +319,8 @@ class ClientProtocol:
 
     def _sender_taken(self, reply: Reply, progress: _Progress, number: int) -> None:
         progress.answered = progress.opened = True
-        self._step(progress)
+        if not self._pipelining:
+            self._step(progress)
 
     def _sender_refused(self, reply: Reply, progress: _Progress, number: int) -> None:
         progress.answered = progress.refused = True
@@ -332,12 +333,14 @@ class ClientProtocol:
             # A lone dot would now deliver an empty mail.
             raise ProtocolError(f"MAIL refused, but RCPT taken: {reply}")
         progress.accepted.append(number)
-        self._step(progress)
+        if not self._pipelining:
+            self._step(progress)
 
     def _recipient_refused(self, reply: Reply, progress: _Progress, number: int) -> None:
         if progress.results[number] is None:
             progress.results[number] = RecipientResult("rcpt", reply)
-        self._step(progress)
+        if not self._pipelining:
+            self._step(progress)
 
     def _send_content(self, reply: Reply, progress: _Progress, number: int) -> None:
         if not progress.accepted:
@@ -356,7 +359,7 @@ class ClientProtocol:
     def _give_content(self, progress: _Progress) -> None:
         if progress.transaction.body is None:
             self._stuffer = DotStuffer()
-            self._events.append(BodyWanted(progress.transaction.token))
+            self._events.append(BodyWanted(progress.transaction))
         else:
             stuffer = DotStuffer()
             self._output.append(stuffer.feed(progress.transaction.body))
@@ -439,8 +442,6 @@ class ClientProtocol:
 
     def _step(self, progress: _Progress) -> None:
         """In lock-step: the next command of the transaction."""
-        if self._pipelining:
-            return
         for number in range(progress.next_recipient, len(progress.results)):
             if progress.results[number] is None:
                 progress.next_recipient = number + 1
@@ -466,8 +467,7 @@ class ClientProtocol:
         self._open.remove(progress)
         if self._envelope is progress:
             self._envelope = None
-        results = tuple(result for result in progress.results if result is not None)
-        self._events.append(TransactionDone(progress.transaction.token, results))
+        self._events.append(TransactionDone(progress.transaction, tuple(filter(None, progress.results))))
 
     def _give_up(
         self, reason: str, *, reply: Reply | None = None, error: ProtocolError | None = None, clean: bool = False
@@ -478,7 +478,7 @@ class ClientProtocol:
                 progress.settle(RecipientResult("lost", reply, reason))
                 self._finish(progress)
             else:
-                untouched.append(progress.transaction.token)
+                untouched.append(progress.transaction)
         self._open.clear()
         self._awaited.clear()
         self._envelope = self._holding = self._stuffer = None

@@ -61,7 +61,7 @@ class _FencedError(Exception):
 def captures_of(matches: Sequence[Match], module: str) -> Mapping[str, Any]:
     """The captures of the first matching route that calls a handler of the module."""
     for match in matches:
-        if any(handler.module == module for handler in match.handlers):
+        if module in match.route.modules:
             return match.captures
     return {}
 
@@ -167,7 +167,7 @@ class Passage:
         False if a key generator failed; that is noted like the failure of a handler.
         """
         loaded, state_key = self.table.modules, self.around.router.state_key
-        modules = {handler.module: loaded.get(handler.module) for match in self.matches for handler in match.handlers}
+        modules = {name: loaded.get(name) for match in self.matches for name in match.route.modules}
 
         def keys() -> dict[str, StateKey]:
             return {module: StateKey(*state_key(module, self.message)) for module in modules}

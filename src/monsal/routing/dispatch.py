@@ -57,8 +57,8 @@ def next_call(
     has no function goes to `@otherwise` or to nobody.
     """
     for match in matches:
-        for handler in match.handlers:
-            if handler.stateless and handler.id not in done:
+        for handler in match.route.stateless:
+            if handler.id not in done:
                 return Call(handler, match.captures)
     if stateful_done:
         return None
@@ -71,8 +71,8 @@ def next_call(
 
     machines = _machines(matches, known, table)
     for match in matches:
-        for handler in match.handlers:
-            machine = None if handler.stateless else machines.get(handler.module)
+        for handler in match.route.stateful:
+            machine = machines.get(handler.module)
             taker = None if machine is None else machine.taker(handler)
             if taker is not None:
                 return Call(taker, match.captures)
@@ -87,9 +87,7 @@ def _in_state(matches: Sequence[Match], state_of: StateOf, table: Table, states:
     """
     present: dict[str, str] = {}
     for match in matches:
-        for handler in match.handlers:
-            if handler.stateless:
-                continue
+        for handler in match.route.stateful:
             name = handler.module
             if name not in present:
                 module = table.modules.get(name)
@@ -156,9 +154,7 @@ def _machines(matches: Sequence[Match], state_of: StateOf, table: Table) -> dict
     """The machines that have a stateful handler here, in order of the walk."""
     machines: dict[str, _Machine] = {}
     for match in matches:
-        for handler in match.handlers:
-            if handler.stateless:
-                continue
+        for handler in match.route.stateful:
             machine = machines.get(handler.module)
             if machine is None:
                 module = table.modules.get(handler.module)

@@ -11,8 +11,10 @@ import logging
 import os
 import sys
 import time
+from collections import deque
 from collections.abc import Callable, Mapping
 from functools import lru_cache
+from threading import get_ident
 from typing import Any, TextIO
 
 import msgspec
@@ -35,6 +37,7 @@ _ESCAPES = {
 }
 #: The same in JSON, which has escapes for the first 32 in any case.
 _JSON_ESCAPES = {code: f"\\u{code:04x}" for code in (*range(127, 160), *_STEERS)}
+_NONE = id(None)
 
 
 class _Formatter(logging.Formatter):
@@ -87,8 +90,8 @@ class TextFormatter(_Formatter):
     def line(
         self, created: float, level: str, logger: str, text: str, facts: Mapping[str, Any], *, trace: str = ""
     ) -> str:
-        # Not `None in ...`: that would ask the values of an application whether they are equal to it.
-        if [value for value in facts.values() if value is None]:
+        # By identity: to `None in ...` the values of an application would be asked whether they are equal to it.
+        if _NONE in map(id, facts.values()):
             facts = {name: value for name, value in facts.items() if value is not None}
         told = _form_of(tuple(facts)) % tuple(facts.values())
         more: list[str] = []
@@ -164,9 +167,11 @@ class _Handler(LineHandler):
         super().__init__(stream)
         self._form = form
         self._facts = {"worker": process} if process else {}
-        self._lines: list[_Line] = []
-        #: The loop that will write them.
+        #: Whoever tells a line puts it there without the lock; who writes them has that.
+        self._lines: deque[_Line] = deque()
+        #: The loop that will write them, and its thread.
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread = 0
         self.setFormatter(form)
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -182,24 +187,29 @@ class _Handler(LineHandler):
     def write_line(self, logger: str, text: str, facts: Mapping[str, Any]) -> bool:
         if self.formatter is not self._form or self.level > logging.INFO:
             return False
-        self.acquire()
+        self._lines.append((time.time(), logger, text, facts))
         try:
-            self._lines.append((time.time(), logger, text, facts))
-            loop = asyncio._get_running_loop()
-            if loop is None or len(self._lines) >= _MOST:
+            if len(self._lines) >= _MOST:
                 self.flush()
-            elif loop is not self._loop:
-                self._loop = loop
-                loop.call_later(_PAUSE, self._write_later)
+            elif self._loop is None or self._thread != get_ident() or not self._loop.is_running():
+                self._have_written()
         except Exception:  # noqa: BLE001 - as `emit` does it: the log never stops what it tells of
             self.handleError(logging.makeLogRecord({"name": logger, "msg": text, **facts}))
-        finally:
-            self.release()
         return True
 
     def begin_anew(self) -> None:
         """In a forked child: the lines that wait are the parent's, which writes them."""
-        self._lines, self._loop = [], None
+        self._lines, self._loop = deque(), None
+
+    def _have_written(self) -> None:
+        """Have what waits written, by the loop of this thread in a moment, or now if there is none."""
+        # Asked once for the lines of a moment: to know its loop, Python asks for the number of the process.
+        loop = asyncio._get_running_loop()
+        self._loop, self._thread = loop, get_ident()
+        if loop is None:
+            self.flush()
+        else:
+            loop.call_later(_PAUSE, self._write_later)
 
     def _write_later(self) -> None:
         self._loop = None
@@ -211,7 +221,7 @@ class _Handler(LineHandler):
     def write_waiting(self) -> None:
         """Write the lines that wait."""
         self.acquire()
-        lines, self._lines = self._lines, []
+        lines = [self._lines.popleft() for _ in range(len(self._lines))]
         try:
             if lines:
                 self.stream.write("".join(map(self._made, lines)))

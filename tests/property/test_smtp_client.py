@@ -38,6 +38,12 @@ ANY_STREAM = st.one_of(
 )
 
 
+class Numbered(Transaction):
+    """A transaction with a number."""
+
+    token: int
+
+
 def cut(data: bytes, places: list[int]) -> list[bytes]:
     """`data` in pieces that end at `places`."""
     edges = [0, *sorted(place % (len(data) + 1) for place in places), len(data)]
@@ -55,7 +61,7 @@ def talk(pieces: list[bytes], *, lmtp: bool) -> tuple[list[ClientEvent], bytes]:
         while client.wants_mail and (token := next(tokens, None)) is not None:
             body = b".body\r\n" * (20 if token == 2 else 1)
             recipients = ("b@x", "c@x") if token % 2 else ("b@x",)
-            events.extend(client.send(Transaction(sender="a@x", recipients=recipients, body=body, token=token)))
+            events.extend(client.send(Numbered(sender="a@x", recipients=recipients, body=body, token=token)))
         sent.extend(client.data_to_send())
 
     for piece in pieces:
@@ -73,7 +79,7 @@ def listen(pieces: list[bytes], *, lmtp: bool, recipients: int) -> tuple[list[Cl
     for part in HELLO:
         client.receive_data(part)
     addresses = tuple(f"{number}@x" for number in range(recipients))
-    events = client.send(Transaction(sender="a@x", recipients=addresses, body=b".body\r\n", token=1))
+    events = client.send(Transaction(sender="a@x", recipients=addresses, body=b".body\r\n"))
     sent = client.data_to_send()
     for piece in pieces:
         events += client.receive_data(piece)
@@ -107,10 +113,10 @@ def test_every_mail_is_accounted_for_once(stream: list[bytes], lmtp: bool) -> No
     assert isinstance(last, ConnectionGivenUp)
     assert not any(isinstance(event, ConnectionGivenUp) for event in events[:-1])
     done = [event for event in events if isinstance(event, TransactionDone)]
-    tokens = [event.token for event in done] + list(last.untouched)
+    tokens = [each.token for each in (*(event.transaction for event in done), *last.untouched)]
     assert sorted(tokens) == list(range(len(tokens)))
     for event in done:
-        assert len(event.results) == (2 if event.token % 2 else 1)
+        assert len(event.results) == (2 if event.transaction.token % 2 else 1)
         if any(result.stage == "body" for result in event.results):
             assert b"..body\r\n.\r\n" in sent
 
@@ -123,7 +129,7 @@ def test_nothing_of_held_content_leaves_whatever_the_peer_says(stream: list[byte
     for piece in stream:
         client.receive_data(piece)
         if client.wants_mail:
-            client.send(Transaction(sender="a@x", recipients=("b@x", "c@x"), body=b"body\r\n", held=True, token=1))
+            client.send(Transaction(sender="a@x", recipients=("b@x", "c@x"), body=b"body\r\n", held=True))
         sent += client.data_to_send()
     client.lost()
     assert b"body" not in sent + client.data_to_send()

@@ -300,7 +300,7 @@ def canonical(address: str) -> str:
 
 
 def _goes_to(draft: Draft, correspondent: str) -> bool:
-    return canonical(correspondent) in [canonical(address) for address in draft.recipients]
+    return canonical(correspondent) in map(canonical, draft.recipients)
 
 
 def current() -> Turn:

@@ -2,6 +2,8 @@
 
 To wake a thread costs as much as a short handler, and it then waits for the interpreter lock beside those that are
 awake. So a job that comes while a thread is awake waits for that one, which takes the next job as soon as it is done.
+If none is awake, one is woken after the steps of the loop that are already queued: in the middle of them the two would
+only fight for the lock, and by then there may be more for it to do.
 A thread that seems to wait for something (it has taken no other job for some milliseconds) holds nobody up: then one
 more is woken for each job that waits.
 """
@@ -48,6 +50,7 @@ class Crew:
         self._loop: asyncio.AbstractEventLoop
         self._timer: asyncio.TimerHandle | None = None
         self._seen = (0, 0)
+        self._will_ring = False
         self._threads: set[threading.Thread] = set()
         #: Guards what follows, which the threads change too.
         self._lock = threading.Lock()
@@ -66,6 +69,8 @@ class Crew:
 
     def close(self) -> None:
         """Let the threads end when nothing is left to do; one that is stuck is a daemon and ends with the process."""
+        if self._will_ring:
+            self._ring()  # the loop may end before it gets to it
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -86,10 +91,26 @@ class Crew:
         with self._lock:
             self._jobs.append(job)
             self._put += 1
-            is_attended = self._awake > 0 and time.monotonic() - self._last_step <= _PATIENCE
-        if not is_attended:
+            is_attended = self._is_attended()
+        if is_attended:
+            self._look_later()
+        elif not self._will_ring:
+            self._will_ring = True
+            self._loop.call_soon(self._ring)
+
+    def _is_attended(self) -> bool:
+        """Whether a thread is awake and seems to wait for nothing; under the lock."""
+        return self._awake > 0 and time.monotonic() - self._last_step <= _PATIENCE
+
+    def _ring(self) -> None:
+        """Jobs were put when nobody was awake: wake one for them, unless one that was has come back to the queue."""
+        self._will_ring = False
+        with self._lock:
+            waiting, is_attended = len(self._jobs), self._is_attended()
+        if waiting and not is_attended:
             self._wake(1)
-        else:
+            waiting -= 1
+        if waiting:
             self._look_later()
 
     def give_up(self, job: CrewJob) -> bool:

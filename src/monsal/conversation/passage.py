@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -60,7 +61,7 @@ class _FencedError(Exception):
 def captures_of(matches: Sequence[Match], module: str) -> Mapping[str, Any]:
     """The captures of the first matching route that calls a handler of the module."""
     for match in matches:
-        if any(handler.module == module for handler in match.handlers):
+        if module in match.route.modules:
             return match.captures
     return {}
 
@@ -166,7 +167,7 @@ class Passage:
         False if a key generator failed; that is noted like the failure of a handler.
         """
         loaded, state_key = self.table.modules, self.around.router.state_key
-        modules = {handler.module: loaded.get(handler.module) for match in self.matches for handler in match.handlers}
+        modules = {name: loaded.get(name) for match in self.matches for name in match.route.modules}
 
         def keys() -> dict[str, StateKey]:
             return {module: StateKey(*state_key(module, self.message)) for module in modules}
@@ -301,7 +302,7 @@ class Passage:
             return TurnResult(NextState(key, name), stateful=True)
 
         return await self.around.runner.run(
-            lambda: handler.func(message, **arguments),
+            partial(handler.func, message, **arguments),
             turn=turn,
             is_async=handler.is_async,
             finish=finish,
@@ -427,7 +428,7 @@ class Passage:
             self.around.budget.add(correspondent, now)
         if bounce is not None and canonical(self.row.sender) != correspondent:
             self.around.budget.add(canonical(self.row.sender), now)
-        if log.isEnabledFor(logging.INFO) and (made := commit.turn) is not None:
+        if (made := commit.turn) is not None:
             note = f" ({made.note})" if made.note else ""
             tell(log, "%s: %s -> %s%s", made.handler, made.before, made.after, note, facts=self._ids("turn"))
         if not last:

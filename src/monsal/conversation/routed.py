@@ -89,9 +89,8 @@ def _look(table: Table, address: str) -> Routed:
 def _order(table: Table, takers: list[Route], address: str) -> str:
     order = BY_ITSELF
     for route in takers:
-        for handler in route.handlers:
-            if not handler.stateless:
-                if table.modules[handler.module].shared:
-                    return "@" + fold(address)
-                order = BY_CORRESPONDENT
+        for handler in route.stateful:
+            if table.modules[handler.module].shared:
+                return "@" + fold(address)
+            order = BY_CORRESPONDENT
     return order

@@ -42,53 +42,28 @@ class RunnerStatistics(msgspec.Struct, frozen=True, kw_only=True):
     threads: int
 
 
-class _Job:
-    """One call on its way through a thread or the handlers' loop."""
+class _Job(msgspec.Struct, kw_only=True, eq=False):
+    """One call on its way through a thread or the handlers' loop.
 
-    __slots__ = (
-        "abandoned",
-        "deadline",
-        "expired",
-        "finish",
-        "function",
-        "future",
-        "home",
-        "outcome",
-        "row",
-        "slot",
-        "started",
-        "thread",
-        "turn",
-        "what",
-    )
+    `row` is the message that is accused if the process ends meanwhile, 0 for none. `started` is set when the call
+    begins: waiting for a free thread is not the handler's fault. Nobody waits any more for what is `abandoned`: if it
+    has not begun, it is not to begin.
+    """
 
-    def __init__(
-        self,
-        turn: Turn | None,
-        function: Callable[[], Any],
-        finish: Callable[[Any], Any],
-        deadline: float,
-        *,
-        what: str,
-        row: int,
-    ) -> None:
-        self.turn = turn
-        self.what = what
-        # The message that is accused if the process ends meanwhile; 0 for none.
-        self.row = row if turn is None else turn.message.id
-        # Nobody waits for it any more: if it has not begun, it is not to begin.
-        self.abandoned = False
-        self.function = function
-        self.finish = finish
-        self.deadline = deadline
-        self.expired = False
-        # Set when the call begins: waiting for a free thread is not the handler's fault.
-        self.started: float | None = None
-        self.future: asyncio.Future[Outcome]
-        self.outcome: Outcome | None = None
-        self.thread: threading.Thread | None = None
-        self.home: _HandlerLoop | None = None
-        self.slot = -1
+    turn: Turn | None
+    what: str
+    row: int
+    function: Callable[[], Any]
+    finish: Callable[[Any], Any]
+    deadline: float
+    future: asyncio.Future[Outcome]
+    abandoned: bool = False
+    expired: bool = False
+    started: float | None = None
+    outcome: Outcome | None = None
+    thread: threading.Thread | None = None
+    home: _HandlerLoop | None = None
+    slot: int = -1
 
     def let_go(self) -> None:
         """Let go of what the call was made of, once it has ended.
@@ -102,8 +77,12 @@ class _Job:
 
     @property
     def name(self) -> str:
-        turn = self.turn  # who describes what runs may be on another thread than who lets go of it
-        return turn.handler if turn is not None else self.what or "what a handler rests on"
+        return _name(self.turn, self.what)
+
+
+def _name(turn: Turn | None, what: str) -> str:
+    """What people call a call."""
+    return turn.handler if turn is not None else what or "what a handler rests on"
 
 
 def _nothing(*_: object) -> None:
@@ -186,10 +165,16 @@ class Runner:
         """
         loop = self._loop
         assert loop is not None
-        job = _Job(turn, function, finish, deadline, what=what, row=row)
         future: asyncio.Future[Outcome] = loop.create_future()
-        job.future = future
-        name = job.name
+        job = _Job(
+            turn=turn,
+            what=what,
+            row=row if turn is None else turn.message.id,
+            function=function,
+            finish=finish,
+            deadline=deadline,
+            future=future,
+        )
         self._running.add(job)
         if self._watch is None:
             self._watch = loop.call_later(min(1.0, deadline), self._check_deadlines)
@@ -204,7 +189,7 @@ class Runner:
                 self._abandon(job)
             raise
         if job.expired:
-            error = DeadlineExceeded(f"{name} ran longer than its deadline of {deadline:g} s")
+            error = DeadlineExceeded(f"{_name(turn, what)} ran longer than its deadline of {deadline:g} s")
             return Outcome(error=error, detail=f"{type(error).__name__}: {error}\n{outcome.detail}")
         return outcome
 

@@ -240,8 +240,8 @@ class Worker:
             )
             await self._put_off(row, error)
         finally:
-            self._running.pop(row.fence, None)
-            if self._by_key.get(row.lease_key) is asyncio.current_task():
+            _, task = self._running.pop(row.fence)
+            if self._by_key.get(row.lease_key) is task:
                 del self._by_key[row.lease_key]
             self._wake.set()
 

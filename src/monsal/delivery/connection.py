@@ -84,27 +84,20 @@ class RelaySettings(msgspec.Struct, frozen=True, kw_only=True):
                 return self.mail_timeout
 
 
-class Job:
+class Job(Transaction, kw_only=True, eq=False):
     """One transaction to be done: a mail, or a part of its recipients.
 
-    `body` is a path if it lies in a file, of `size` octets. `first` says that it was the first on its connection,
-    `retried` that a connection was found closed and it is tried once more. One that is `alone` has a connection to
-    itself while it is under way: it is suspected of making the peer hang up. The content of one that is `held` waits
-    for `Connection.release`. `connection` has it, or had it last.
+    If its body lies in a file, `path` is that, and `size` its octets. `first` says that it was the first on its
+    connection, `retried` that a connection was found closed and it is tried once more. One that is `alone` has a
+    connection to itself while it is under way: it is suspected of making the peer hang up. The content of one that is
+    `held` waits for `Connection.release`. `connection` has it, or had it last.
     """
 
-    __slots__ = ("alone", "body", "connection", "first", "held", "recipients", "retried", "sender", "size")
-
-    def __init__(self, sender: str, recipients: tuple[str, ...], body: bytes | Path, size: int) -> None:
-        self.sender = sender
-        self.recipients = recipients
-        self.body = body
-        self.size = size
-        self.first = False
-        self.retried = False
-        self.alone = False
-        self.held = False
-        self.connection: Connection | None = None
+    path: Path | None = None
+    first: bool = False
+    retried: bool = False
+    alone: bool = False
+    connection: Connection | None = None
 
 
 class Owner(Protocol):
@@ -275,19 +268,15 @@ class Connection(asyncio.Protocol):
         job.connection = self
         self._used = True
         self._alone = job.alone
-        body = None if isinstance(job.body, Path) else job.body
-        transaction = Transaction(
-            sender=job.sender, recipients=job.recipients, body=body, size=job.size, held=job.held, token=job
-        )
-        self._handle(self._client.send(transaction))
+        self._handle(self._client.send(job))
 
     def _handle(self, events: list[ClientEvent]) -> None:
         for event in events:
             if isinstance(event, TransactionDone):
                 self._alone = False
-                self._owner.job_done(event.token, event.results)
+                self._owner.job_done(event.transaction, event.results)
             elif isinstance(event, BodyWanted):
-                self._streaming = self._loop.create_task(self._stream(event.token))
+                self._streaming = self._loop.create_task(self._stream(event.transaction))
             elif isinstance(event, ClientReady):
                 self.ready = True
             elif isinstance(event, TlsWanted):
@@ -303,15 +292,15 @@ class Connection(asyncio.Protocol):
         self._flush()
         if client.closed or self._leaving:
             return
-        if client.idle and self._winding_up:
+        if (awaited := client.awaits) is not None:
+            self._expect(self._times[awaited])
+        elif client.streaming or client.holding:
+            self._expect(self._settings.block_timeout)
+        elif client.idle and self._winding_up:
             self._leave()
         elif client.idle:
             self._expect(self._settings.idle_timeout)
             self._owner.connection_idle(self)
-        elif client.streaming or client.holding:
-            self._expect(self._settings.block_timeout)
-        elif (awaited := client.awaits) is not None:
-            self._expect(self._times[awaited])
 
     def _takes_more(self) -> bool:
         return self._client.wants_mail and not self._alone and not self._winding_up
@@ -349,10 +338,10 @@ class Connection(asyncio.Protocol):
 
     async def _stream(self, job: Job) -> None:
         """Send a body that lies in a file, as fast as the peer takes it."""
-        assert isinstance(job.body, Path)
+        assert job.path is not None
         run = self._loop.run_in_executor
         try:
-            file = await run(None, job.body.open, "rb")
+            file = await run(None, job.path.open, "rb")
             try:
                 while self._client.streaming and (piece := await run(None, file.read, PIECE)):
                     if self._client.streaming:

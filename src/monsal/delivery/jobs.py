@@ -14,7 +14,7 @@ from monsal.delivery.connection import Job
 from monsal.delivery.route import Target
 from monsal.smtp.transaction import RecipientResult
 
-__all__ = ["Batch", "Begun", "MailJob", "RelayStatistics", "Suspects", "sizes_of"]
+__all__ = ["Batch", "Begun", "MailJob", "RelayStatistics", "Suspects", "cut", "sizes_of"]
 
 UNKNOWN = Deferred("not tried")
 
@@ -62,20 +62,39 @@ class Batch:
             self.future.set_result(None)
 
 
-class MailJob(Job):
-    """A job and its place in its batch. `refused_at` are the places that have refused it for now; `early` is what
-    became of one that is held, if that is known already."""
+class MailJob(Job, kw_only=True, eq=False):
+    """A job and its place in its batch: the recipients from `offset` on of the `mail` with that number.
 
-    __slots__ = ("batch", "early", "mail", "message_id", "offset", "refused_at")
+    `refused_at` are the places that have refused it for now; `early` is what became of one that is held, if that is
+    known already.
+    """
 
-    def __init__(self, mail: RelayMail, size: int, *, batch: Batch, number: int, part: slice) -> None:
-        super().__init__(mail.sender, mail.recipients[part], mail.body, size)
-        self.batch = batch
-        self.mail = number
-        self.message_id = mail.message_id
-        self.offset = part.start
-        self.refused_at: set[Target] = set()
-        self.early: tuple[RecipientResult, ...] | None = None
+    batch: Batch
+    mail: int
+    offset: int
+    message_id: str
+    refused_at: frozenset[Target] = frozenset()
+    early: tuple[RecipientResult, ...] | None = None
+
+
+def cut(mail: RelayMail, step: int, *, size: int, batch: Batch, number: int, alone: bool) -> list[MailJob]:
+    """The jobs of a mail, each with at most `step` of its recipients; `number` is its place in the batch."""
+    body, path = (None, mail.body) if isinstance(mail.body, Path) else (mail.body, None)
+    return [
+        MailJob(
+            sender=mail.sender,
+            recipients=mail.recipients[offset : offset + step],
+            body=body,
+            path=path,
+            size=size,
+            alone=alone,
+            batch=batch,
+            mail=number,
+            offset=offset,
+            message_id=mail.message_id,
+        )
+        for offset in range(0, len(mail.recipients), step)
+    ]
 
 
 class Begun:

@@ -35,12 +35,13 @@ from typing import cast
 from monsal.backoff import exponential
 from monsal.conversation.ports import Deferred, Delivered, Failed, Outcome, RelayMail
 from monsal.delivery.connection import Connection, Job, RelaySettings
-from monsal.delivery.jobs import Batch, Begun, MailJob, RelayStatistics, Suspects, sizes_of
+from monsal.delivery.jobs import Batch, Begun, MailJob, RelayStatistics, Suspects, cut, sizes_of
 from monsal.delivery.places import Places
 from monsal.delivery.route import FixedRoute, NoRoute, Route, Target
 from monsal.delivery.security import Security, security_of, why_not
 from monsal.errors import ConfigError
 from monsal.smtp.endpoint import Endpoint, parse_endpoint
+from monsal.smtp.replies import Reply
 from monsal.smtp.transaction import ConnectionGivenUp, RecipientResult
 
 __all__ = ["SmtpRelay"]
@@ -193,13 +194,7 @@ class SmtpRelay:
             return []
         suspect = bool(self._suspects) and mail.message_id in self._suspects
         step = 1 if suspect else self._settings.max_recipients
-        jobs = [
-            MailJob(mail, size or 0, batch=batch, number=number, part=slice(offset, offset + step))
-            for offset in range(0, len(mail.recipients), step)
-        ]
-        for job in jobs:
-            job.alone = suspect
-        return jobs
+        return cut(mail, step, size=size or 0, batch=batch, number=number, alone=suspect)
 
     def _dispatch(self, *, everywhere: bool = False) -> None:
         """Give waiting jobs to idle connections, and open more if that is not enough.
@@ -334,7 +329,7 @@ class SmtpRelay:
             job.early = results
 
     def _judge(self, job: MailJob, results: tuple[RecipientResult, ...]) -> None:
-        if self._goes_elsewhere(job, results):
+        if results[0].stage == "mail" and self._goes_elsewhere(job, results[0].reply):
             return
         # A reply that speaks of several recipients is one object, and is judged once.
         judged: dict[int, Outcome] = {}
@@ -345,10 +340,10 @@ class SmtpRelay:
                     self._suspects.add(job.message_id)
         job.batch.settle(job, [judged[id(result)] for result in results])
 
-    def _goes_elsewhere(self, job: MailJob, results: tuple[RecipientResult, ...]) -> bool:
+    def _goes_elsewhere(self, job: MailJob, reply: Reply | None) -> bool:
         """Whether another place gets a mail at once, because this one has said 4yz to MAIL; each is asked once."""
-        connection, reply = job.connection, results[0].reply
-        if connection is None or results[0].stage != "mail" or reply is None or reply.is_permanent or self._closing:
+        connection = job.connection
+        if connection is None or reply is None or reply.is_permanent or self._closing:
             return False
         place = connection.target
         again, job.refused_at = place in job.refused_at, job.refused_at | {place}

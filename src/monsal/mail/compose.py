@@ -51,7 +51,7 @@ _UNRESERVED = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz01
 
 def _is_plain(value: str) -> bool:
     """Whether a value can stand in a header as it is, but for its length."""
-    return value.isascii() and value.isprintable() and not value.startswith(" ") and not value.endswith(" ")
+    return value.isascii() and value.isprintable() and value.strip(" ") == value
 
 
 def text_field(name: str, value: str) -> str:

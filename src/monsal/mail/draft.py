@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from copy import copy
 from typing import Literal
 
 import msgspec
@@ -164,7 +163,7 @@ class Draft(msgspec.Struct, frozen=True, kw_only=True):
 
     def stamped(self, name: str, value: str) -> Draft:
         """The same with a field of our own, which needs no check; to make the Draft anew would check all of it."""
-        other = copy(self)
+        other: Draft = self.__copy__()  # type: ignore[attr-defined]  # the stubs of msgspec lack it
         force_setattr(other, "headers", {**self.headers, name: value})
         return other
 

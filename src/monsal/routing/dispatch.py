@@ -57,8 +57,8 @@ def next_call(
     has no function goes to `@otherwise` or to nobody.
     """
     for match in matches:
-        for handler in match.handlers:
-            if handler.stateless and handler.id not in done:
+        for handler in match.route.stateless:
+            if handler.id not in done:
                 return Call(handler, match.captures)
     if stateful_done:
         return None
@@ -71,8 +71,8 @@ def next_call(
 
     machines = _machines(matches, known, table)
     for match in matches:
-        for handler in match.handlers:
-            machine = None if handler.stateless else machines.get(handler.module)
+        for handler in match.route.stateful:
+            machine = machines.get(handler.module)
             taker = None if machine is None else machine.taker(handler)
             if taker is not None:
                 return Call(taker, match.captures)
@@ -85,17 +85,19 @@ def _in_state(matches: Sequence[Match], state_of: StateOf, table: Table, states:
 
     `states` are filled with those that were asked for.
     """
+    present: dict[str, str] = {}
     for match in matches:
-        for handler in match.handlers:
-            module = None if handler.stateless else table.modules.get(handler.module)
-            if module is None:
-                continue
-            if handler.module not in states:
-                states[handler.module] = state_of(handler.module)
-            state = module.present_name(states[handler.module])
-            if state == ERROR_STATE:
-                return None
-            if state == handler.name:
+        for handler in match.route.stateful:
+            name = handler.module
+            if name not in present:
+                module = table.modules.get(name)
+                if module is None:
+                    continue
+                states[name] = state_of(name)
+                present[name] = module.present_name(states[name])
+                if present[name] == ERROR_STATE:
+                    return None
+            if present[name] == handler.name:
                 return Call(handler, match.captures)
     return None
 
@@ -152,9 +154,7 @@ def _machines(matches: Sequence[Match], state_of: StateOf, table: Table) -> dict
     """The machines that have a stateful handler here, in order of the walk."""
     machines: dict[str, _Machine] = {}
     for match in matches:
-        for handler in match.handlers:
-            if handler.stateless:
-                continue
+        for handler in match.route.stateful:
             machine = machines.get(handler.module)
             if machine is None:
                 module = table.modules.get(handler.module)

@@ -8,6 +8,7 @@ from types import MappingProxyType
 from typing import Any, Literal
 
 import msgspec
+from msgspec.structs import force_setattr
 
 from monsal.address import is_address
 from monsal.routing.index import TokenIndex
@@ -103,10 +104,22 @@ class Module(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Route(msgspec.Struct, frozen=True):
-    """A format and the functions it calls, in the order they were added (R5)."""
+    """A format and the functions it calls, in the order they were added (R5).
+
+    `stateless` and `stateful` are these by their kind, `modules` where they are from: asked for each message, so they
+    are found when the route is made.
+    """
 
     pattern: Pattern
     handlers: tuple[Handler, ...]
+    stateless: tuple[Handler, ...] = ()
+    stateful: tuple[Handler, ...] = ()
+    modules: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        force_setattr(self, "stateless", tuple(handler for handler in self.handlers if handler.stateless))
+        force_setattr(self, "stateful", tuple(handler for handler in self.handlers if not handler.stateless))
+        force_setattr(self, "modules", tuple(dict.fromkeys(handler.module for handler in self.handlers)))
 
 
 class Match(msgspec.Struct, frozen=True):

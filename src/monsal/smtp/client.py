@@ -28,6 +28,8 @@ from base64 import b64encode
 from collections import deque
 from typing import Any
 
+import msgspec
+
 from monsal.errors import ProtocolError
 from monsal.smtp.dialogue import CLASSES, TABLE, Answer, Awaited
 from monsal.smtp.replies import Reply
@@ -51,29 +53,18 @@ __all__ = ["ClientProtocol"]
 _UNSAFE = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
 
 
-class _Progress:
-    """How far a transaction has come."""
+class _Progress(msgspec.Struct, eq=False):
+    """How far a transaction has come: what became of each recipient, and which were taken; whether the peer said
+    anything about it, took MAIL or refused it; whether its content waits for `release`."""
 
-    __slots__ = (
-        "accepted",
-        "answered",
-        "held",
-        "next_recipient",
-        "opened",
-        "refused",
-        "results",
-        "transaction",
-    )
-
-    def __init__(self, transaction: Transaction) -> None:
-        self.transaction = transaction
-        self.results: list[RecipientResult | None] = [None] * len(transaction.recipients)
-        self.accepted: list[int] = []
-        self.answered = False  # the peer said something about it
-        self.opened = False  # the peer took MAIL
-        self.refused = False  # the peer refused MAIL
-        self.next_recipient = 0  # in lock-step
-        self.held = transaction.held  # its content waits for `release`
+    transaction: Transaction
+    results: list[RecipientResult | None]
+    held: bool
+    accepted: list[int] = []
+    answered: bool = False
+    opened: bool = False
+    refused: bool = False
+    next_recipient: int = 0  # in lock-step
 
     def settle(self, result: RecipientResult) -> None:
         """Give `result` to all recipients that have none yet."""
@@ -185,10 +176,10 @@ class ClientProtocol:
         """
         if not self.wants_mail:
             raise RuntimeError("this connection takes no mail now")
-        progress = _Progress(transaction)
+        progress = _Progress(transaction, [None] * len(transaction.recipients), transaction.held)
         parameters = self._check(progress)
         if parameters is None:
-            self._events.append(TransactionDone(transaction.token, tuple(r for r in progress.results if r)))
+            self._events.append(TransactionDone(transaction, tuple(filter(None, progress.results))))
             return self._take_events()
         self._open.append(progress)
         self._envelope = progress
@@ -328,7 +319,8 @@ class ClientProtocol:
 
     def _sender_taken(self, reply: Reply, progress: _Progress, number: int) -> None:
         progress.answered = progress.opened = True
-        self._step(progress)
+        if not self._pipelining:
+            self._step(progress)
 
     def _sender_refused(self, reply: Reply, progress: _Progress, number: int) -> None:
         progress.answered = progress.refused = True
@@ -341,12 +333,14 @@ class ClientProtocol:
             # A lone dot would now deliver an empty mail.
             raise ProtocolError(f"MAIL refused, but RCPT taken: {reply}")
         progress.accepted.append(number)
-        self._step(progress)
+        if not self._pipelining:
+            self._step(progress)
 
     def _recipient_refused(self, reply: Reply, progress: _Progress, number: int) -> None:
         if progress.results[number] is None:
             progress.results[number] = RecipientResult("rcpt", reply)
-        self._step(progress)
+        if not self._pipelining:
+            self._step(progress)
 
     def _send_content(self, reply: Reply, progress: _Progress, number: int) -> None:
         if not progress.accepted:
@@ -365,7 +359,7 @@ class ClientProtocol:
     def _give_content(self, progress: _Progress) -> None:
         if progress.transaction.body is None:
             self._stuffer = DotStuffer()
-            self._events.append(BodyWanted(progress.transaction.token))
+            self._events.append(BodyWanted(progress.transaction))
         else:
             stuffer = DotStuffer()
             self._output.append(stuffer.feed(progress.transaction.body))
@@ -419,9 +413,18 @@ class ClientProtocol:
                 parameters += " BODY=8BITMIME"
             elif body is not None:
                 progress.settle(RecipientResult("8bit", None, "the peer takes no 8-bit content (RFC 6152)"))
+        addresses = (transaction.sender, *transaction.recipients)
+        # One look at all of them: nearly all mail goes on from here.
+        together = "".join(addresses)
+        if not (together.isascii() and together.isprintable()) and not self._check_addresses(progress, addresses):
+            parameters = f"{parameters} SMTPUTF8"
+        return None if None not in progress.results else parameters
+
+    def _check_addresses(self, progress: _Progress, addresses: tuple[str, ...]) -> bool:
+        """Settle the recipients whose address, or whose sender's, cannot be sent; whether the others are plain."""
         utf8 = "SMTPUTF8" in self._extensions
         plain = True
-        for number, address in enumerate((transaction.sender, *transaction.recipients), -1):
+        for number, address in enumerate(addresses, -1):
             if address.isascii() and address.isprintable():
                 continue
             if _UNSAFE.search(address):
@@ -435,14 +438,10 @@ class ClientProtocol:
                 progress.settle(result)
             elif progress.results[number] is None:
                 progress.results[number] = result
-        if None not in progress.results:
-            return None
-        return parameters if plain else f"{parameters} SMTPUTF8"
+        return plain
 
     def _step(self, progress: _Progress) -> None:
         """In lock-step: the next command of the transaction."""
-        if self._pipelining:
-            return
         for number in range(progress.next_recipient, len(progress.results)):
             if progress.results[number] is None:
                 progress.next_recipient = number + 1
@@ -468,8 +467,7 @@ class ClientProtocol:
         self._open.remove(progress)
         if self._envelope is progress:
             self._envelope = None
-        results = tuple(result for result in progress.results if result is not None)
-        self._events.append(TransactionDone(progress.transaction.token, results))
+        self._events.append(TransactionDone(progress.transaction, tuple(filter(None, progress.results))))
 
     def _give_up(
         self, reason: str, *, reply: Reply | None = None, error: ProtocolError | None = None, clean: bool = False
@@ -480,7 +478,7 @@ class ClientProtocol:
                 progress.settle(RecipientResult("lost", reply, reason))
                 self._finish(progress)
             else:
-                untouched.append(progress.transaction.token)
+                untouched.append(progress.transaction)
         self._open.clear()
         self._awaited.clear()
         self._envelope = self._holding = self._stuffer = None

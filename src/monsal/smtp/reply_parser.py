@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import deque
 from functools import lru_cache
 
 from monsal.errors import ProtocolError
@@ -24,46 +25,46 @@ class ReplyParser:
     ones) and `max_lines` lines.
     """
 
-    __slots__ = ("_at", "_buffer", "_lines", "_max_line", "_max_lines")
+    __slots__ = ("_lines", "_max_line", "_max_lines", "_rest", "_waiting")
 
     def __init__(self, *, max_line: int = 2048, max_lines: int = 128) -> None:
-        self._buffer = b""
-        self._at = 0
+        self._rest = b""  # a line that has no end yet
+        self._waiting: deque[bytes] = deque()  # lines that are whole, without their LF
         self._lines: list[tuple[bytes, bytes]] = []
         self._max_line = max_line
         self._max_lines = max_lines
 
     def feed(self, data: bytes) -> None:
         """Take bytes from the peer."""
-        # What a peer sends nearly always begins with a new line.
-        self._buffer = self._buffer[self._at :] + data if self._at < len(self._buffer) else data
-        self._at = 0
+        *whole, self._rest = (self._rest + data).split(b"\n")
+        self._waiting.extend(whole)
 
     @property
     def is_empty(self) -> bool:
         """Whether nothing is left of what was fed."""
-        return not self._lines and self._at == len(self._buffer)
+        return not (self._lines or self._waiting or self._rest)
 
     def next_reply(self) -> Reply | None:
         """The next whole reply, or None if more bytes are needed.
 
         Raises ProtocolError for what is no reply or is longer than the bounds; the parser is of no use after that.
         """
-        while True:
-            start = self._at
-            end = self._buffer.find(b"\n", start)
-            if (len(self._buffer) if end < 0 else end + 1) - start > self._max_line:
-                raise ProtocolError(f"a reply line is longer than {self._max_line} octets")
-            if end < 0:
-                return None
-            self._at = end + 1
-            line = self._buffer[start:end]
+        while self._waiting:
+            line = self._waiting.popleft()
+            if len(line) >= self._max_line:
+                raise self._too_long()
             if not self._lines and (single := _single(line)) is not None:
                 return single
             code, mark, text = _parts(line)
             self._continue(code, text)
             if mark != b"-":
                 return self._finish(code)
+        if len(self._rest) > self._max_line:
+            raise self._too_long()
+        return None
+
+    def _too_long(self) -> ProtocolError:
+        return ProtocolError(f"a reply line is longer than {self._max_line} octets")
 
     def _continue(self, code: bytes, text: bytes) -> None:
         if self._lines and self._lines[0][0] != code:

@@ -8,6 +8,8 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Final
 
+import msgspec
+
 from monsal.errors import UsageError
 from monsal.smtp import commands, replies
 from monsal.smtp.content import ContentReader
@@ -81,17 +83,14 @@ _START_MAIL_INPUT: Final = replies.START_MAIL_INPUT.to_bytes()
 _OPENED: Final = replies.SENDER_OK.to_bytes() + replies.RECIPIENT_OK.to_bytes() + _START_MAIL_INPUT
 
 
-class _Transaction:
+class _Transaction(msgspec.Struct, eq=False):
     """A mail between its MAIL and the answer to its content; `asked` is the recipient to be decided on."""
 
-    __slots__ = ("asked", "body", "recipients", "sender", "smtputf8")
-
-    def __init__(self, sender: str, recipients: list[str], body: str | None = None, smtputf8: bool = False) -> None:
-        self.sender = sender
-        self.recipients = recipients
-        self.body = body
-        self.smtputf8 = smtputf8
-        self.asked = ""
+    sender: str
+    recipients: list[str]
+    body: str | None = None
+    smtputf8: bool = False
+    asked: str = ""
 
 
 class Session(Guest):

@@ -47,12 +47,12 @@ class ClientSettings(msgspec.Struct, frozen=True, kw_only=True):
     max_lines: int = 128
 
 
-class Transaction(msgspec.Struct, frozen=True, kw_only=True):
-    """One mail for one or more recipients (RFC 5321, section 3.3).
+class Transaction(msgspec.Struct, kw_only=True, eq=False):
+    """One mail for one or more recipients (RFC 5321, section 3.3), to be extended by what its owner knows of it.
 
     `body` is the message; None if it comes in pieces after `BodyWanted`, then `size` says how long it is (in octets,
     for the peer's SIZE; 0 if not known). Of one that is `held` the peer gets the envelope, and the content only after
-    `release`. `token` comes back in the events.
+    `release`. The client changes nothing of it, and names it in its events.
     """
 
     sender: str
@@ -60,7 +60,6 @@ class Transaction(msgspec.Struct, frozen=True, kw_only=True):
     body: bytes | None
     size: int = 0
     held: bool = False
-    token: Any = None
 
 
 class RecipientResult(msgspec.Struct, frozen=True):
@@ -87,22 +86,21 @@ class TlsWanted(msgspec.Struct, frozen=True):
 class BodyWanted(msgspec.Struct, frozen=True):
     """The peer waits for the content of this transaction: call `send_body` for each piece, then `end_body`."""
 
-    token: Any
+    transaction: Any
 
 
 class TransactionDone(msgspec.Struct, frozen=True):
     """A transaction is over; `results` has one entry per recipient, in order."""
 
-    token: Any
+    transaction: Any
     results: tuple[RecipientResult, ...]
 
 
 class ConnectionGivenUp(msgspec.Struct, frozen=True):
     """The last event: send what `data_to_send` still gives and close.
 
-    `untouched` lists the tokens of transactions of which the peer answered nothing and got no content, so that they
-    may be sent over another connection without risk; `error` is set if the peer broke the protocol; `clean` after
-    our QUIT.
+    `untouched` lists the transactions of which the peer answered nothing and got no content, so that they may be sent
+    over another connection without risk; `error` is set if the peer broke the protocol; `clean` after our QUIT.
     """
 
     reason: str

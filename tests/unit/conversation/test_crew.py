@@ -75,6 +75,32 @@ def test_a_job_that_waits_for_another_one_does_not_hold_it_up() -> None:
     run(2, story)
 
 
+def test_one_thread_is_woken_for_jobs_that_come_in_one_turn_of_the_loop_and_after_it() -> None:
+    async def story(crew: Crew) -> None:
+        jobs = [Job(lambda: None) for _ in range(3)]
+        for job in jobs:
+            crew.put(job)
+        assert crew.threads == 0
+        await asyncio.sleep(0)
+        assert crew.threads == 1
+        await ended(*jobs)
+
+    run(4, story)
+
+
+def test_jobs_are_done_though_the_crew_is_closed_in_the_same_turn_of_the_loop() -> None:
+    jobs = [Job(lambda: None) for _ in range(3)]
+
+    async def story(crew: Crew) -> None:
+        for job in jobs:
+            crew.put(job)
+        crew.close()
+        # The loop does nothing more meanwhile, as if it had ended.
+        assert all(job.done.wait(PATIENCE) for job in jobs)
+
+    run(4, story)
+
+
 def test_there_are_no_more_threads_than_may_be() -> None:
     async def story(crew: Crew) -> None:
         gate = threading.Event()

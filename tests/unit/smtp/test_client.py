@@ -38,10 +38,16 @@ def ready(hello: bytes = PIPELINING, **settings: Any) -> ClientProtocol:
     return client
 
 
+class Named(Transaction):
+    """A transaction that is known by a name."""
+
+    token: object
+
+
 def mail(
     *recipients: str, body: bytes | None = BODY, token: object = "one", sender: str = "a@me.example"
 ) -> Transaction:
-    return Transaction(sender=sender, recipients=recipients or ("b@x.example",), body=body, token=token)
+    return Named(sender=sender, recipients=recipients or ("b@x.example",), body=body, token=token)
 
 
 def done(events: list[ClientEvent]) -> TransactionDone:
@@ -129,7 +135,7 @@ class TestPipelined:
         assert client.data_to_send() == SENT
         assert client.awaits is Awaited.BODY
         event = done(client.receive_data(b"250 2.0.0 queued as 1\r\n"))
-        assert event.token == "one"
+        assert event.transaction.token == "one"
         assert texts(event) == [("body", "250 2.0.0 queued as 1")] * 2
         assert client.idle
 
@@ -145,10 +151,10 @@ class TestPipelined:
             b"MAIL FROM:<a@me.example> SIZE=29\r\nRCPT TO:<b@x.example>\r\nDATA\r\n"
         )
         first = done(client.receive_data(b"451 no\r\n250 ok\r\n250 ok\r\n354 go\r\n"))
-        assert (first.token, texts(first)) == (1, [("body", "451 no")])
+        assert (first.transaction.token, texts(first)) == (1, [("body", "451 no")])
         assert client.data_to_send() == SENT
         second = done(client.receive_data(b"250 yes\r\n"))
-        assert (second.token, texts(second)) == (2, [("body", "250 yes")])
+        assert (second.transaction.token, texts(second)) == (2, [("body", "250 yes")])
 
     def test_one_of_three_recipients_refused(self) -> None:
         client = ready()
@@ -285,9 +291,10 @@ class TestLmtp:
 class TestContentInPieces:
     def test_pieces_are_stuffed_over_their_borders(self) -> None:
         client = ready()
-        client.send(Transaction(sender="a@b", recipients=("c@d",), body=None, size=500, token="big"))
+        big = Transaction(sender="a@b", recipients=("c@d",), body=None, size=500)
+        client.send(big)
         assert client.data_to_send().startswith(b"MAIL FROM:<a@b> SIZE=500 BODY=8BITMIME\r\n")
-        assert client.receive_data(b"250 ok\r\n250 ok\r\n354 go\r\n") == [BodyWanted("big")]
+        assert client.receive_data(b"250 ok\r\n250 ok\r\n354 go\r\n") == [BodyWanted(big)]
         assert client.streaming
         assert not client.wants_mail
         for piece in (b"a\r", b"\n", b".b\r\n"):
@@ -473,14 +480,16 @@ class TestTheEnd:
 
     def test_a_kept_connection_found_closed_leaves_the_mail_untouched(self) -> None:
         client = ready()
-        client.send(mail(token=7))
-        assert given_up(client.lost()).untouched == (7,)
+        seven = mail(token=7)
+        client.send(seven)
+        assert given_up(client.lost()).untouched == (seven,)
 
     def test_421_to_mail_leaves_it_untouched(self) -> None:
         client = ready()
-        client.send(mail(token=7))
+        seven = mail(token=7)
+        client.send(seven)
         (event,) = client.receive_data(b"421 4.4.2 timeout\r\n")
-        assert given_up([event]).untouched == (7,)
+        assert given_up([event]).untouched == (seven,)
 
     def test_421_to_rcpt_keeps_what_was_refused(self) -> None:
         client = ready()
@@ -495,12 +504,13 @@ class TestTheEnd:
         client = ready()
         client.send(mail(token=1))
         client.receive_data(b"250 ok\r\n250 ok\r\n354 go\r\n")
-        client.send(mail(token=2))
+        second = mail(token=2)
+        client.send(second)
         event, last = client.receive_data(b"421 4.3.0 full\r\n")
         assert isinstance(event, TransactionDone)
-        assert (event.token, texts(event)) == (1, [("lost", "421 4.3.0 full")])
+        assert (event.transaction.token, texts(event)) == (1, [("lost", "421 4.3.0 full")])
         assert isinstance(last, ConnectionGivenUp)
-        assert last.untouched == (2,)
+        assert last.untouched == (second,)
 
     @pytest.mark.parametrize("rubbish", [b"hello\r\n", b"250 to nothing\r\n", b"x" * 3000])
     def test_what_was_right_before_a_breach_counts(self, rubbish: bytes) -> None:

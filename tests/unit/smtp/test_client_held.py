@@ -25,7 +25,7 @@ def begun(*, pipelining: bool = True, lmtp: bool = False) -> ClientProtocol:
     client.data_to_send()
     hello = b"250-mx\r\n250 PIPELINING\r\n" if pipelining else b"250 mx\r\n"
     assert isinstance(client.receive_data(hello)[0], ClientReady)
-    mail = Transaction(sender="a@me", recipients=("b@x", "c@x"), body=BODY, held=True, token="one")
+    mail = Transaction(sender="a@me", recipients=("b@x", "c@x"), body=BODY, held=True)
     assert client.send(mail) == []
     return client
 

@@ -182,8 +182,8 @@ def settle(data: Data, results: Sequence[Settled]) -> None:
         for sql, params in writes:
             data.write(sql, params)
     for row, (before, after, due) in moved.items():
-        data.sending.pop(row, None)
-        data.fresh_mail.pop(row)
+        if data.sending.pop(row, None) is None:  # else it was taken from there
+            data.fresh_mail.pop(row)
         data.outgoing_moved(before, after)
         if after == OUT_DEFERRED:
             data.next_mail = min(data.next_mail, due)

@@ -432,7 +432,7 @@ def _as_mail(rows: Sequence[Outgoing]) -> RelayMail:
     first = rows[0]
     return RelayMail(
         sender=first.sender,
-        recipients=tuple(row.recipient for row in rows),
+        recipients=tuple([row.recipient for row in rows]),
         message_id=first.message_id,
         body=first.body,
     )

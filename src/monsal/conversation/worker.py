@@ -202,7 +202,8 @@ class Worker:
             log.error("cannot claim: %s", error, extra={"action": "claim_failed"})
             await asyncio.sleep(1.0)
             return True
-        loop = asyncio.get_running_loop()
+        loop = self._loop
+        assert loop is not None
         for row in rows:
             # After a recovery of the store, or a jump of the clock, its former turn may still be running (P3).
             former = self._by_key.get(row.lease_key)

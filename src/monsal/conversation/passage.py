@@ -186,7 +186,7 @@ class Passage:
 
     async def _read_view(self, extra: Sequence[StateKey] = ()) -> None:
         """Read the states of all conversations of this message, once for each machine (rule routing.B18)."""
-        wanted = [*{*self.keys.values(), *extra}] if extra or len(self.keys) > 1 else [*self.keys.values()]
+        wanted = [*{*self.keys.values(), *extra}]
         self.view = dict(await self.around.store.read_states(wanted))
         if self.committed:
             self._resume()

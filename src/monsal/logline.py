@@ -15,6 +15,15 @@ from typing import Any, TextIO
 __all__ = ["LineHandler", "tell"]
 
 
+def _plain_way() -> object:
+    """How Python sends records on; None if whoever watches this program has put in a way of its own already."""
+    way = logging.Logger.callHandlers
+    return way if getattr(way, "__globals__", None) is vars(logging) else None
+
+
+_SENDS = _plain_way()
+
+
 class LineHandler(logging.StreamHandler[TextIO]):
     """A handler that can do without a record."""
 
@@ -49,7 +58,9 @@ def _filled(text: str, args: tuple[object, ...]) -> str | None:
 
 def _only_handler(log: logging.Logger) -> LineHandler | None:
     """The one handler that hears of all that is logged there, if it is one for lines and nobody filters."""
-    if log.filters or logging.getLogRecordFactory() is not logging.LogRecord or not _is_plain(log):
+    if log.filters or type(log) is not logging.Logger or logging.Logger.callHandlers is not _SENDS:
+        return None
+    if logging.getLogRecordFactory() is not logging.LogRecord:
         return None
     while (parent := log.parent) is not None:
         if log.handlers or not log.propagate:
@@ -60,8 +71,3 @@ def _only_handler(log: logging.Logger) -> LineHandler | None:
         return None
     handler = handlers[0]
     return handler if isinstance(handler, LineHandler) and not handler.filters else None
-
-
-def _is_plain(log: logging.Logger) -> bool:
-    """Whether records go the way that Python sends them: who watches a program may have put in a class or a method."""
-    return type(log) is logging.Logger and getattr(logging.Logger.callHandlers, "__globals__", None) is vars(logging)

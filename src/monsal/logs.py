@@ -94,13 +94,13 @@ class TextFormatter(_Formatter):
         if _NONE in map(id, facts.values()):
             facts = {name: value for name, value in facts.items() if value is not None}
         told = _form_of(tuple(facts)) % tuple(facts.values())
-        more: list[str] = []
-        if not text.isprintable():
-            text, *more = text.rstrip("\r\n").replace("\r\n", "\n").split("\n")
+        begun = f"{self.time_of(created)} {level:<7} "
+        if text.isprintable() and not trace:
+            return begun + _one_line(text + told)
+        text, *more = text.rstrip("\r\n").replace("\r\n", "\n").split("\n")
         if trace:
             more += trace.replace("\r\n", "\n").split("\n")
-        line = f"{self.time_of(created)} {level:<7} {_one_line(text + told)}"
-        return "".join([line, *(f"\n    {_one_line(each)}" for each in more)]) if more else line
+        return "".join([begun, _one_line(text + told), *(f"\n    {_one_line(each)}" for each in more)])
 
 
 @lru_cache(maxsize=256)  # the lines of each mail have the same few

@@ -119,8 +119,10 @@ def _noted(recipient: BouncedRecipient, bounce: Bounce) -> Bounced:
 
 def with_report(row: Outgoing, settled: Settled, now: float) -> Settled:
     """The result of a row that failed for good, with the report to its own envelope sender; others as they are."""
+    if settled.status != "failed":
+        return settled
     match = BOUNCE_ADDRESS.match(row.sender)
-    if settled.status != "failed" or match is None or not is_address(row.sender):
+    if match is None or not is_address(row.sender):
         return settled
     body = delivery_report(
         sender=row.sender,

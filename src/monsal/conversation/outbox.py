@@ -99,8 +99,9 @@ class OutboxPump:
         self._store_failures = 0
         self._reason = ""
         self._unsettled: list[Settled] = []
+        self._laned = relay if isinstance(relay, LanedRelay) else None
         self._lanes: Lanes | None = None
-        if isinstance(relay, LanedRelay):
+        if self._laned is not None:
             total = self._settings.batch * self._settings.concurrency
             self._lanes = Lanes(total=total, each=self._settings.per_lane)
         self._pacer = None if self._settings.per_minute is None else Pacer(self._settings.per_minute)
@@ -110,7 +111,7 @@ class OutboxPump:
     @property
     def reason(self) -> str:
         """Why nothing can be sent at the moment; empty if something can."""
-        return self._reason or (self._relay.reason if isinstance(self._relay, LanedRelay) else "")
+        return self._reason or ("" if self._laned is None else self._laned.reason)
 
     @property
     def healthy(self) -> bool:
@@ -222,12 +223,12 @@ class OutboxPump:
     async def _begin_lanes(self, rows: Sequence[Outgoing], lanes: Lanes) -> None:
         """Send the rows of each lane by themselves. Those that find no room in theirs wait, which is no try of them:
         here they would take the room of others."""
-        assert isinstance(self._relay, LanedRelay)
+        assert self._laned is not None
         now = self._clock.now()
         parts: dict[str, list[Outgoing]] = defaultdict(list)
         late: list[Settled] = []
         for row in rows:
-            lane = self._relay.lane(row.recipient)
+            lane = self._laned.lane(row.recipient)
             if due := lanes.admit(lane, now):
                 reason = "as many mails as may be are under way for that domain"
                 late.append(Settled(id=row.id, status="deferred", reason=reason, due=due, tried=False))
@@ -431,7 +432,7 @@ def _as_mail(rows: Sequence[Outgoing]) -> RelayMail:
     first = rows[0]
     return RelayMail(
         sender=first.sender,
-        recipients=tuple(row.recipient for row in rows),
+        recipients=tuple([row.recipient for row in rows]),
         message_id=first.message_id,
         body=first.body,
     )

@@ -6,7 +6,7 @@ Every way out of here is a commit, or an exception after which the row is claime
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -32,9 +32,9 @@ from monsal.logline import tell
 from monsal.routing import ERROR_STATE, Call, Handler, Match, next_call
 from monsal.store.contract import (
     Ack,
+    Applied,
     Claimed,
     Conflict,
-    Fenced,
     OutgoingMail,
     StateKey,
     StateValue,
@@ -102,6 +102,7 @@ class Passage:
             log.warning("a turn came too late: its lease was lost", extra=self._ids("fenced"))
         finally:
             self.failures.clear()  # their errors have frames, and these may have this passage
+            self.around.circles.may_hold(self.message.held)
 
     # -- the kinds of rows --------------------------------------------------------------------------------------
 
@@ -185,7 +186,7 @@ class Passage:
 
     async def _read_view(self, extra: Sequence[StateKey] = ()) -> None:
         """Read the states of all conversations of this message, once for each machine (rule routing.B18)."""
-        wanted = [*{*self.keys.values(), *extra}] if extra or len(self.keys) > 1 else [*self.keys.values()]
+        wanted = [*{*self.keys.values(), *extra}]
         self.view = dict(await self.around.store.read_states(wanted))
         if self.committed:
             self._resume()
@@ -283,7 +284,7 @@ class Passage:
         """What a handler is given beside the message and its captures."""
         return {}
 
-    async def _call(self, handler: Handler, turn: Turn, captures: Mapping[str, Any]) -> Outcome:
+    def _call(self, handler: Handler, turn: Turn, captures: Mapping[str, Any]) -> Coroutine[Any, Any, Outcome]:
         router, message = self.around.router, self.message
         arguments = handler.arguments(captures)
         arguments |= self._given(handler)
@@ -301,7 +302,7 @@ class Passage:
                 key = StateKey(*router.state_key(module, message))
             return TurnResult(NextState(key, name), stateful=True)
 
-        return await self.around.runner.run(
+        return self.around.runner.run(
             partial(handler.func, message, **arguments),
             turn=turn,
             is_async=handler.is_async,
@@ -435,9 +436,9 @@ class Passage:
             await self._read_view()
         return last
 
-    async def _ask(self, function: Callable[[], Any]) -> Outcome:
+    def _ask(self, function: Callable[[], Any]) -> Coroutine[Any, Any, Outcome]:
         """Call what is no turn, but may wait, fail or kill like one."""
-        return await self.around.runner.run(function, deadline=self.around.deadline, row=self.row.id)
+        return self.around.runner.run(function, deadline=self.around.deadline, row=self.row.id)
 
     def _final_ack(self, *, called: int = 0, stateful_done: bool = False) -> Ack:
         if stateful_done and not self.failures and self.chosen + called:
@@ -484,10 +485,8 @@ class Passage:
 
     async def _commit(self, commit: TurnCommit) -> None:
         result = await self.around.store.commit(commit)
-        if isinstance(result, Conflict):
-            raise ConflictError
-        if isinstance(result, Fenced):
-            raise _FencedError
+        if not isinstance(result, Applied):
+            raise ConflictError if isinstance(result, Conflict) else _FencedError
 
     def _ids(self, action: str) -> dict[str, Any]:
         return {

@@ -114,6 +114,8 @@ class Spool:
         self._begin = store.begin_accept if isinstance(store, Begins) else None
         self.coming = store.coming if isinstance(store, Waits) else Coming()
         self._messages = self._rows = self._duplicates = self._loops = 0
+        #: What was stored in this turn of the loop.
+        self._untold: list[tuple[Envelope, str, str | None, Receipt]] = []
 
     def statistics(self) -> SpoolStatistics:
         return SpoolStatistics(messages=self._messages, rows=self._rows, duplicates=self._duplicates, loops=self._loops)
@@ -240,9 +242,15 @@ class Spool:
         self._rows += len(receipt.ids) - duplicates
         self._duplicates += duplicates
         if log.isEnabledFor(logging.INFO):
-            # The client waits for its 250, not for a line of the log: that is written in the next turn of the loop.
-            loop = asyncio.get_running_loop()
-            loop.call_soon(_tell_stored, envelope, mail.correspondent, mail.message_id, receipt)
+            # The client waits for its 250, not for a line of the log: those of a group are told in the next turn.
+            if not self._untold:
+                asyncio.get_running_loop().call_soon(self._tell)
+            self._untold.append((envelope, mail.correspondent, mail.message_id, receipt))
+
+    def _tell(self) -> None:
+        untold, self._untold = self._untold, []
+        for stored in untold:
+            _tell_stored(*stored)
 
     def _loop(self, head: Glance, envelope: Envelope) -> Refused:
         """Count a message in a loop; its refusal."""

@@ -206,7 +206,8 @@ class Worker:
             log.error("cannot claim: %s", error, extra={"action": "claim_failed"})
             await asyncio.sleep(1.0)
             return True
-        loop = asyncio.get_running_loop()
+        loop = self._loop
+        assert loop is not None
         for row in rows:
             # After a recovery of the store, or a jump of the clock, its former turn may still be running (P3).
             former = self._by_key.get(row.lease_key)
@@ -224,7 +225,7 @@ class Worker:
             if row.kills:
                 await self._process_suspect(row)
             else:
-                await self._pass(row)
+                await passage_of(row, self._around).run()
         except StoreError as error:
             # Nothing was committed: the row is still in the store and is claimed again.
             log.error(
@@ -245,13 +246,6 @@ class Worker:
                 del self._by_key[row.lease_key]
             self._wake.set()
 
-    async def _pass(self, row: Claimed) -> None:
-        passage = passage_of(row, self._around)
-        try:
-            await passage.run()
-        finally:
-            self._around.circles.may_hold(passage.message.held)
-
     async def _process_suspect(self, row: Claimed) -> None:
         """Handle a row that ran when a process was killed: one such at a time, so that the next kill names its cause.
 
@@ -260,10 +254,10 @@ class Worker:
         try:
             await asyncio.wait_for(self._suspects.acquire(), self._settings.deadline + 5.0)
         except TimeoutError:
-            await self._pass(row)
+            await passage_of(row, self._around).run()
             return
         try:
-            await self._pass(row)
+            await passage_of(row, self._around).run()
         finally:
             self._suspects.release()
 

@@ -287,7 +287,9 @@ class Connection(asyncio.Protocol):
     def _go_on(self) -> None:
         """Take what there is to do, write once, and watch the clock."""
         client = self._client
-        while self._takes_more() and (job := self._owner.next_job(empty=client.idle)) is not None:
+        while client.wants_mail and not (self._alone or self._winding_up):
+            if (job := self._owner.next_job(empty=client.idle)) is None:
+                break
             self._begin(job)
         self._flush()
         if client.closed or self._leaving:
@@ -301,9 +303,6 @@ class Connection(asyncio.Protocol):
         elif client.idle:
             self._expect(self._settings.idle_timeout)
             self._owner.connection_idle(self)
-
-    def _takes_more(self) -> bool:
-        return self._client.wants_mail and not self._alone and not self._winding_up
 
     def _flush(self) -> None:
         data = self._client.data_to_send()

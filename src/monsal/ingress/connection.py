@@ -123,10 +123,11 @@ class Connection(Visitor):
         opening = smtp.opening(data)
         if opening is not None:
             self._open(opening, data)
-        elif events := smtp.receive_data(data):
-            self._act(events)
-        if smtp.stored or self._content:
-            self._account_content()
+        else:
+            if events := smtp.receive_data(data):
+                self._act(events)
+            if smtp.stored or self._content:
+                self._account_content()
         self._flush()
 
     def eof_received(self) -> bool:

@@ -6,6 +6,8 @@ import asyncio
 import logging
 from typing import Final, Protocol
 
+import msgspec
+
 from monsal.ingress.answers import Answer, failed, hand_over, stored
 from monsal.ingress.house import House
 from monsal.mail.envelope import Envelope
@@ -29,21 +31,18 @@ class Caller(Protocol):
         ...
 
 
-class Handover:
+class Handover(msgspec.Struct, eq=False):
     """A mail whose octets were taken from the budget, which has them back when it is over.
 
     Order of use: `begin`; if that gives no answer, the caller is `told` later. It is a `Waiter` of the store.
     `cancel` gives it up: what becomes of it then is told nobody.
     """
 
-    __slots__ = ("_caller", "_envelope", "_house", "_is_over", "_message")
-
-    def __init__(self, house: House, envelope: Envelope, message: MessageReceived, caller: Caller) -> None:
-        self._house = house
-        self._envelope = envelope
-        self._message = message
-        self._caller = caller
-        self._is_over = False
+    _house: House
+    _envelope: Envelope
+    _message: MessageReceived
+    _caller: Caller
+    _is_over: bool = False
 
     def begin(self) -> Answer | None:
         """Give the mail to the intake; the answer if it is known at once."""

@@ -89,15 +89,16 @@ def _in_state(matches: Sequence[Match], state_of: StateOf, table: Table, states:
     for match in matches:
         for handler in match.route.stateful:
             name = handler.module
-            if name not in present:
+            state = present.get(name)
+            if state is None:
                 module = table.modules.get(name)
                 if module is None:
                     continue
                 states[name] = state_of(name)
-                present[name] = module.present_name(states[name])
-                if present[name] == ERROR_STATE:
+                state = present[name] = module.present_name(states[name])
+                if state == ERROR_STATE:
                     return None
-            if present[name] == handler.name:
+            if state == handler.name:
                 return Call(handler, match.captures)
     return None
 

@@ -13,7 +13,7 @@ from monsal.late import late
 
 if TYPE_CHECKING:
     from monsal.smtp.client import ClientProtocol as ClientProtocol
-    from monsal.smtp.dialogue import CLASSES as CLASSES
+    from monsal.smtp.dialogue import ANSWERS as ANSWERS
     from monsal.smtp.dialogue import TABLE as TABLE
     from monsal.smtp.dialogue import Answer as Answer
     from monsal.smtp.dialogue import Awaited as Awaited
@@ -114,6 +114,7 @@ _HOME = {
     "ABORTED": "monsal.smtp.replies",
     "ALREADY_ENCRYPTED": "monsal.smtp.replies",
     "ALREADY_LOGGED_IN": "monsal.smtp.replies",
+    "ANSWERS": "monsal.smtp.dialogue",
     "ASKED_STATES": "monsal.smtp.states",
     "BAD_ADDRESS": "monsal.smtp.replies",
     "BAD_BASE64": "monsal.smtp.replies",
@@ -126,7 +127,6 @@ _HOME = {
     "BINARY_NEEDS_BDAT": "monsal.smtp.replies",
     "CANNOT_VERIFY": "monsal.smtp.replies",
     "CHUNK_STATES": "monsal.smtp.states",
-    "CLASSES": "monsal.smtp.dialogue",
     "COMMANDS": "monsal.smtp.states",
     "COMMAND_STATES": "monsal.smtp.states",
     "CONTENT_STATES": "monsal.smtp.states",

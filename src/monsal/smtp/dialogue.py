@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from enum import Enum
 
-__all__ = ["CLASSES", "TABLE", "Answer", "Awaited"]
+__all__ = ["ANSWERS", "TABLE", "Answer", "Awaited"]
 
 
 class Awaited(Enum):
@@ -86,5 +86,9 @@ TABLE: dict[tuple[Awaited, Answer], str] = {
     **{(awaited, Answer.BYE): "_turned_away" for awaited in Awaited if awaited is not Awaited.QUIT},
     (Awaited.QUIT, Answer.BYE): "_part",
 }
-#: The first digit of a code, and the class it stands for (421 apart).
-CLASSES = {2: Answer.YES, 3: Answer.MORE, 4: Answer.LATER, 5: Answer.NEVER}
+#: The class of each code: that of its first digit, but for 421.
+ANSWERS: dict[int, Answer] = {
+    first * 100 + rest: answer
+    for first, answer in ((2, Answer.YES), (3, Answer.MORE), (4, Answer.LATER), (5, Answer.NEVER))
+    for rest in range(100)
+} | {421: Answer.BYE}

@@ -113,7 +113,8 @@ class Reply(msgspec.Struct, frozen=True):
 
     def __str__(self) -> str:
         enhanced = f"{self.enhanced} " if self.enhanced else ""
-        return f"{self.code} {enhanced}{' '.join(self.lines)}".rstrip()
+        text = self.text if isinstance(self.text, str) else " ".join(self.text)
+        return f"{self.code} {enhanced}{text}".rstrip()
 
 
 def _line(text: str) -> bytes:

@@ -109,7 +109,7 @@ class Account:
 
 
 def _as_json(unit: UnitStatistics) -> dict[str, Any]:
-    return {name: getattr(unit, name) for name in unit.__slots__}
+    return unit._asdict()
 
 
 def _write(path: Path, facts: Mapping[str, Any]) -> None:

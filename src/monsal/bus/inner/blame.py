@@ -7,8 +7,7 @@ note of the unit that it had to wait for last. The critical chain goes back from
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from monsal.bus.events import Event
 
@@ -26,8 +25,7 @@ _STOP = ("draining", "stopping", "exiting")
 _UNDER_WAY = ("draining", "stopping")
 
 
-@dataclass(frozen=True, slots=True)
-class _Span:
+class _Span(NamedTuple):
     """A phase with what happened in it, in seconds since 1970."""
 
     phase: str

@@ -526,11 +526,3 @@ def test_the_door_is_light() -> None:
     loaded = {line.split()[0] for line in _fresh(_LOADED.format(name="monsal")).splitlines()}
     heavy = loaded & {"apsw", "asyncio", "click", "jinja2", "logging", "msgspec", "rich", "ssl", "uvloop"}
     report([f"import monsal loads {name}; names are handed out when they are first asked for" for name in heavy])
-
-
-def test_a_server_loads_no_tables_that_it_may_never_need() -> None:
-    """Each is half a megabyte of every process; what needs them loads them at their first use."""
-    loaded = _fresh("import sys, monsal.server, monsal.store.sqlite, monsal.mail.message; print(*sys.modules)").split()
-    assert "monsal.mail.htmltext" in loaded
-    heavy = {"html.entities", "importlib.resources", "encodings.idna", "jinja2", "starlette"} & set(loaded)
-    report([f"a server loads {name} before anything needs it" for name in heavy])

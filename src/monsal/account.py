@@ -120,7 +120,7 @@ class Account:
 
 
 def _as_json(unit: UnitStatistics) -> dict[str, Any]:
-    return {name: getattr(unit, name) for name in unit.__slots__}
+    return unit._asdict()
 
 
 def process_began(generation: int = 1, stat: Path = Path("/proc/self/stat")) -> float | None:

@@ -5,13 +5,12 @@ Pure: randomness is an argument.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import msgspec
 
 __all__ = ["HANDLER_RETRIES", "OUTBOX_RETRIES", "Schedule", "exponential"]
 
 
-@dataclass(frozen=True, slots=True)
-class Schedule:
+class Schedule(msgspec.Struct, frozen=True):
     """A fixed list of waits, in seconds.
 
     `delay(n)` is the wait after the n-th failure (n from 1), or None when the list is used up;

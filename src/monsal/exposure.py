@@ -19,9 +19,11 @@ import ipaddress
 import logging
 from collections.abc import Callable, Sequence
 from contextvars import copy_context
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, cast
+
+import msgspec
+from msgspec.structs import replace
 
 from monsal.conversation import Entrance, Runner, TurnPage
 from monsal.errors import Busy, ConfigError, DeadlineExceeded, RemoteError, UsageError
@@ -40,8 +42,7 @@ log = logging.getLogger("monsal.api")
 IN_FLIGHT: Final = 1024
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Exposure:
+class Exposure(msgspec.Struct, frozen=True, kw_only=True):
     """One API at one address. `security` is None for that of the API itself; `slow_reader` is in seconds."""
 
     api: RemoteAPI
@@ -104,8 +105,7 @@ def _open_to_all(address: Address) -> str:
     return "others than this host could call it, and nothing asks who they are"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ApisStatistics:
+class ApisStatistics(msgspec.Struct, frozen=True, kw_only=True):
     """Programs that are connected, calls that run and those past their deadline; since the start: calls that were run
     and calls that were told to come later."""
 

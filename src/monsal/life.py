@@ -18,10 +18,11 @@ import os
 import shlex
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 from monsal.account import Account
 from monsal.bus import Bus, ChannelFailures, Limits, Phase, TransitionError, Unit, Units
@@ -61,8 +62,7 @@ _STARTING = 150.0
 _PATIENCE = 3.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Options:
+class Options(msgspec.Struct, frozen=True, kw_only=True):
     """How a server lives, apart from what it serves.
 
     `prepare` is called on the main thread before anything is opened, with the privileges that were left: it loads the
@@ -83,7 +83,7 @@ class Options:
     plugins: tuple[Callable[[Bus, Callable[[], None]], Any], ...] = ()
     target: str = TARGET
     overrides: Overrides = ()
-    made: dict[str, Interpreter] = field(default_factory=dict)
+    made: dict[str, Interpreter] = msgspec.field(default_factory=dict)
 
 
 class _LoopThread:

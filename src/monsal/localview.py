@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -74,7 +73,7 @@ class LocalView:
             "spool": msgspec.structs.asdict(engine.spool.statistics()),
             "relay": msgspec.structs.asdict(engine.pump.statistics()),
             "http": msgspec.structs.asdict(self._service.web.statistics()),
-            "rpc": asdict(engine.apis.statistics()),
+            "rpc": msgspec.structs.asdict(engine.apis.statistics()),
         }
 
     def progress(self) -> tuple[int, float] | None:

@@ -6,7 +6,6 @@ The supervisor of a server with workers needs no more: it loads neither engine n
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,16 +24,14 @@ __all__ = ["Doing", "DrainReport", "OnFailure", "Parts"]
 OnFailure = Callable[[BaseException], None]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Doing:
+class Doing(msgspec.Struct, frozen=True, kw_only=True):
     """A part of the service in a few words: what it is doing now, and what is wrong with it (None: nothing)."""
 
     doing: str = ""
     health: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Parts:
+class Parts(msgspec.Struct, frozen=True, kw_only=True):
     """What an App is made of, as far as running it is concerned.
 
     `entrances` are those of its engines that are open here: the application's own code asks them. `actors` are its own,

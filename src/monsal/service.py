@@ -16,9 +16,10 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
+
+from msgspec.structs import replace
 
 from monsal.clock import Clock
 from monsal.config import Settings
@@ -32,10 +33,8 @@ from monsal.ingress import (
     Doors,
     Ingress,
     IngressSettings,
-    MaildirIngress,
     MemoryBudget,
     SmtpIngress,
-    parse_maildir,
 )
 from monsal.localview import LocalView
 from monsal.outline import Doing, DrainReport, OnFailure, Parts
@@ -45,6 +44,7 @@ from monsal.store import open as open_store
 from monsal.web import Web
 
 if TYPE_CHECKING:
+    from monsal.ingress import MaildirIngress
     from monsal.troupe import Troupe
 
 __all__ = ["LocalService", "Service", "ServiceOfWeb", "View"]
@@ -343,6 +343,9 @@ class LocalService:
             self.ingresses.append(ingress)
         for url in settings.ingress:
             if url.startswith("maildir:"):
+                # Not before: most applications have none, and are ready sooner.
+                from monsal.ingress import MaildirIngress, parse_maildir
+
                 size = settings.max_message_size
                 maildir = MaildirIngress(parse_maildir(url), engine.spool, base=self._directory, max_size=size)
                 await maildir.start()

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import os
 import signal
-from dataclasses import dataclass
 from enum import StrEnum
+
+import msgspec
 
 __all__ = ["Exit", "ExitKind", "Knowledge", "Status", "cause_of"]
 
@@ -44,8 +45,7 @@ class ExitKind(StrEnum):
 _ORDERLY = frozenset({ExitKind.NORMAL, ExitKind.SHUTDOWN})
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Exit:
+class Exit(msgspec.Struct, frozen=True, kw_only=True):
     """The cause of an end.
 
     `code` is the exit code if it ended by itself, `signal` the number of the signal if one ended it; at most one of
@@ -94,8 +94,7 @@ def _signal_name(number: int | None) -> str:
         return f"signal {number}"
 
 
-@dataclass(frozen=True, slots=True)
-class Status:
+class Status(msgspec.Struct, frozen=True):
     """How a process ended: its exit code, or the signal that ended it; the other one is None."""
 
     code: int | None = None
@@ -112,8 +111,7 @@ class Status:
         return cls(code=returncode) if returncode >= 0 else cls(signal=-returncode)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Knowledge:
+class Knowledge(msgspec.Struct, frozen=True, kw_only=True):
     """What the parent of an actor knew when it ended.
 
     was_ready: it had said that it is ready. asked_to_stop: the parent had asked it to end. killed: the parent had sent

@@ -14,9 +14,10 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, Final, Protocol, TypeVar
+
+import msgspec
 
 from monsal.actors.errors import CommandNotFound
 from monsal.errors import UsageError
@@ -35,8 +36,7 @@ class Runnable(Protocol):
     def __call__(self, actor: Any, /, *args: Any, **kwargs: Any) -> Any: ...
 
 
-@dataclass(frozen=True, slots=True)
-class Command:
+class Command(msgspec.Struct, frozen=True):
     """One command: its function, whether that is a method of the actor, and whether it answers.
 
     Those with `control` overtake the messages of users.
@@ -49,8 +49,7 @@ class Command:
     control: bool
 
 
-@dataclass(frozen=True, slots=True)
-class _Mark:
+class _Mark(msgspec.Struct, frozen=True):
     ack: bool
     control: bool
     name: str

@@ -7,10 +7,10 @@ import logging
 import random
 import time
 from collections.abc import Callable, Coroutine, Iterable
-from dataclasses import replace
 from typing import Any, Final, Protocol
 
 import msgspec
+from msgspec.structs import replace
 
 from monsal.actors.causes import Exit, ExitKind
 from monsal.actors.errors import SpawnFailed

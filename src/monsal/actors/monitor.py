@@ -14,10 +14,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from dataclasses import replace
 from typing import Any, Protocol
 
 import msgspec
+from msgspec.structs import replace
 
 from monsal.actors.actor import Actor
 from monsal.actors.errors import ActorStopping, SpawnFailed

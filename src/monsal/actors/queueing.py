@@ -8,9 +8,10 @@ one another. System messages overtake control messages, those overtake the user'
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
 from enum import Enum, IntEnum
 from typing import Generic, Literal, TypeVar
+
+import msgspec
 
 __all__ = ["Bounds", "MessageQueue", "Priority", "Put", "QueueStatistics", "Taken"]
 
@@ -39,8 +40,7 @@ class Put(Enum):
     WAIT = "wait"
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Bounds:
+class Bounds(msgspec.Struct, frozen=True, kw_only=True):
     """How much may wait in a mailbox, for each priority on its own.
 
     A message is taken as long as fewer than `count` wait and they are together below `octets` bytes: so one that is
@@ -61,8 +61,7 @@ class Bounds:
             )
 
 
-@dataclass(slots=True, eq=False)
-class Taken(Generic[T]):
+class Taken(msgspec.Struct, Generic[T], eq=False):
     """A message that may run now. Give `ticket` to `done` when it has."""
 
     item: T
@@ -74,8 +73,7 @@ class Taken(Generic[T]):
     place: _Place | None
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class QueueStatistics:
+class QueueStatistics(msgspec.Struct, frozen=True, kw_only=True):
     """What waits and runs, and what became of all that came."""
 
     waiting: int

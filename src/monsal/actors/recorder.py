@@ -9,8 +9,9 @@ from __future__ import annotations
 import mmap
 import os
 import struct
-from dataclasses import dataclass
 from typing import Final
+
+import msgspec
 
 __all__ = ["PAGE", "Doing", "Recorder", "new_page"]
 
@@ -34,8 +35,7 @@ _LATELY: Final = 2.0
 PAGE: Final = -(-(_GIVEN_UP_AT + _GIVEN_UP * (_SLOT.size + 8)) // mmap.PAGESIZE) * mmap.PAGESIZE
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Doing:
+class Doing(msgspec.Struct, frozen=True, kw_only=True):
     """A turn that runs: what, under which key and for whom, since when (CLOCK_MONOTONIC), and whom it asks itself."""
 
     command: str

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any, Literal
+
+import msgspec
 
 from monsal.actors.queueing import Bounds
 from monsal.actors.supervision import BOOT_FAILURES, Backoff, Child, Policy, Restart, Strategy
@@ -20,8 +21,7 @@ _HOOKS = frozenset({"boot", "start", "stopping", "periodic_task", "on_info", "on
 _PATH = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ActorSpec:
+class ActorSpec(msgspec.Struct, frozen=True, kw_only=True):
     """One actor. All times are in seconds.
 
     name: how it is asked for. actor: the import path of its class, `package.module:Class`. args: keyword arguments of
@@ -37,18 +37,18 @@ class ActorSpec:
 
     name: str
     actor: str
-    args: Mapping[str, Any] = field(default_factory=dict)
+    args: Mapping[str, Any] = msgspec.field(default_factory=dict)
     kind: Kind | Literal["subprocess"] = "process"
     restart: Restart = "permanent"
     shutdown: float | None = 5.0
     ready_within: float = 60.0
     timeout: float = 30.0
-    mailbox: Bounds = field(default_factory=Bounds)
+    mailbox: Bounds = msgspec.field(default_factory=Bounds)
     serial: bool = True
-    hooks: Mapping[str, str] = field(default_factory=dict)
+    hooks: Mapping[str, str] = msgspec.field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "kind", _ALIASES.get(self.kind, self.kind))
+        msgspec.structs.force_setattr(self, "kind", _ALIASES.get(self.kind, self.kind))
         if self.kind not in ("process", "thread"):
             raise ValueError(f"there is no kind {self.kind!r}; there are process, subprocess and thread")
         if not self.name:
@@ -69,8 +69,7 @@ class ActorSpec:
         return Child(place or self.name, restart=self.restart, shutdown=self.shutdown)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class GroupSpec:
+class GroupSpec(msgspec.Struct, frozen=True, kw_only=True):
     """A group of `count` like actors, supervised together.
 
     spare: how many booted ones are kept beside, ready to take the place of one that dies (0 or 1). strategy,
@@ -86,7 +85,7 @@ class GroupSpec:
     strategy: Strategy = "one_for_one"
     intensity: int | None = None
     period: float = 5.0
-    backoff: Backoff | None = field(default_factory=Backoff)
+    backoff: Backoff | None = msgspec.field(default_factory=Backoff)
     recycle_after: int = 0
 
     def __post_init__(self) -> None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from enum import Enum
 from typing import Literal
+
+import msgspec
 
 from monsal.actors.causes import Exit, ExitKind
 from monsal.backoff import exponential
@@ -43,8 +44,7 @@ Reason = Literal["intensity", "start_failed", "auto_shutdown"]
 BOOT_FAILURES = frozenset({ExitKind.IMPORT_ERROR, ExitKind.START_FAILED})
 
 
-@dataclass(frozen=True, slots=True)
-class Child:
+class Child(msgspec.Struct, frozen=True):
     """One child: its id, and what becomes of it when it ends.
 
     restart: it is started again always (`permanent`), after an abnormal end (`transient`), or never (`temporary`; then
@@ -67,8 +67,7 @@ class Child:
             raise ValueError(f"{self.id}: a permanent child never ends for good, so it cannot be significant")
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Backoff:
+class Backoff(msgspec.Struct, frozen=True, kw_only=True):
     """How long to wait before a child is started again, in seconds.
 
     The first time it is at once. Then the wait is `first` and grows by `factor` up to `limit`, until the child has
@@ -93,8 +92,7 @@ class Backoff:
         return exponential(failures - 1, first=self.first, factor=self.factor, limit=self.limit, jitter=jitter)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Policy:
+class Policy(msgspec.Struct, frozen=True, kw_only=True):
     """How children are supervised.
 
     strategy: who is started again with a child: nobody else, all, or those after it. intensity, period: more than so
@@ -110,7 +108,7 @@ class Policy:
     intensity: int | None = 1
     period: float = 5.0
     backoff: Backoff | None = None
-    forgiven: frozenset[ExitKind] = field(default_factory=frozenset)
+    forgiven: frozenset[ExitKind] = msgspec.field(default_factory=frozenset)
     auto_shutdown: AutoShutdown = "never"
     at_once: bool = False
 
@@ -151,15 +149,13 @@ class ChildPhase(Enum):
     STOPPING = "stopping"
 
 
-@dataclass(frozen=True, slots=True)
-class Start:
+class Start(msgspec.Struct, frozen=True):
     """Start this child now; report `started`, `start_failed` or `ignored`."""
 
     id: str
 
 
-@dataclass(frozen=True, slots=True)
-class Stop:
+class Stop(msgspec.Struct, frozen=True):
     """Stop this child, by force after `within` seconds (None: never); report `died` when it is gone.
 
     It may still be starting; then `start_failed` says the same. If its end was reported before this could be carried
@@ -170,16 +166,14 @@ class Stop:
     within: float | None
 
 
-@dataclass(frozen=True, slots=True)
-class Wait:
+class Wait(msgspec.Struct, frozen=True):
     """Nothing to do: this child will be started again at `until`, unless something else happens before."""
 
     id: str
     until: float
 
 
-@dataclass(frozen=True, slots=True)
-class Refused:
+class Refused(msgspec.Struct, frozen=True):
     """A call was in vain: `add`, `restart`, `delete` or `terminate`. `cause` is there if a start failed."""
 
     id: str
@@ -187,18 +181,15 @@ class Refused:
     cause: Exit | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Up:
+class Up(msgspec.Struct, frozen=True):
     """All children have started for the first time."""
 
 
-@dataclass(frozen=True, slots=True)
-class Stopped:
+class Stopped(msgspec.Struct, frozen=True):
     """All children are stopped, as was asked for by `stop`."""
 
 
-@dataclass(frozen=True, slots=True)
-class Escalate:
+class Escalate(msgspec.Struct, frozen=True):
     """The supervisor gave up, and all its children are stopped. To its own supervisor it has ended with `exit`.
 
     `id` is the child with which it began, `cause` how that one ended.
@@ -213,8 +204,7 @@ class Escalate:
 Action = Start | Stop | Wait | Refused | Up | Stopped | Escalate
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ChildStatistics:
+class ChildStatistics(msgspec.Struct, frozen=True, kw_only=True):
     """One child. `restarts` counts how often it was started again, `failures` those in a row (see `Backoff`)."""
 
     id: str
@@ -225,8 +215,7 @@ class ChildStatistics:
     last: Exit | None
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class SupervisorStatistics:
+class SupervisorStatistics(msgspec.Struct, frozen=True, kw_only=True):
     """A supervisor and its children in order; `recent` restarts counted in the period of the last one."""
 
     phase: Phase

@@ -8,15 +8,15 @@ keys do not wait for one another (B7).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+import msgspec
 
 from monsal.errors import RemoteError
 
 __all__ = ["Chain", "Hop", "Probe", "WaitingCircle", "Waits", "extend", "find_circle"]
 
 
-@dataclass(frozen=True, slots=True)
-class Hop:
+class Hop(msgspec.Struct, frozen=True):
     """One turn that waits: the id of the actor, and the key of the turn."""
 
     actor: str
@@ -59,8 +59,7 @@ def extend(chain: Sequence[Hop], asker: Hop, target: Hop) -> Chain:
     return longer
 
 
-@dataclass(frozen=True, slots=True)
-class Probe:
+class Probe(msgspec.Struct, frozen=True):
     """A question on its way along those who wait: `chain` waits, in the end, for `target`."""
 
     chain: Chain

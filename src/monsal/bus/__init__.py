@@ -23,21 +23,12 @@ from monsal.bus.events import BusStatistics, Event, History
 from monsal.bus.hub import Hub
 from monsal.bus.limits import Hurry, Limits
 from monsal.bus.plugins import (
-    Autoreloader,
-    BackgroundTask,
-    Daemonizer,
     DropPrivileges,
-    Monitor,
-    PeriodicTask,
-    PerpetualTimer,
     PIDFile,
     PIDFileHeld,
     PIDLock,
-    PollingWatcher,
     SignalHandler,
     SimplePlugin,
-    ThreadManager,
-    Watcher,
     blocked_for,
     drop_privileges,
     find_gid,
@@ -54,13 +45,22 @@ if TYPE_CHECKING:
     from monsal.bus.launching import Launched, LaunchFailed, launch
     from monsal.bus.manager import ManagerSocket, notify
     from monsal.bus.plugins import (
+        Autoreloader,
+        BackgroundTask,
+        Daemonizer,
         FileLogger,
+        Monitor,
         Notifier,
+        PeriodicTask,
+        PerpetualTimer,
+        PollingWatcher,
         ServerAdapter,
         StderrLogger,
         StdoutLogger,
         StreamLogger,
         Successor,
+        ThreadManager,
+        Watcher,
     )
 
     bus: Bus
@@ -129,18 +129,28 @@ __all__ = [
     "states",
 ]
 
-#: What needs sockets or processes is loaded when it is first asked for: importing the bus stays cheap (PEP 562).
+#: What needs sockets or processes, or no server needs to start, is loaded when it is first asked for: importing the bus
+#: stays cheap (PEP 562).
 _HOME = {
+    "Autoreloader": "monsal.bus.plugins.autoreload",
+    "BackgroundTask": "monsal.bus.plugins.tasks",
+    "Daemonizer": "monsal.bus.plugins.daemonizer",
     "FileLogger": "monsal.bus.plugins.loggers",
     "LaunchFailed": "monsal.bus.launching",
     "Launched": "monsal.bus.launching",
     "ManagerSocket": "monsal.bus.manager",
+    "Monitor": "monsal.bus.plugins.tasks",
     "Notifier": "monsal.bus.plugins.systemd",
+    "PeriodicTask": "monsal.bus.plugins.tasks",
+    "PerpetualTimer": "monsal.bus.plugins.tasks",
+    "PollingWatcher": "monsal.bus.plugins.autoreload",
     "ServerAdapter": "monsal.bus.plugins.servers",
     "StderrLogger": "monsal.bus.plugins.loggers",
     "StdoutLogger": "monsal.bus.plugins.loggers",
     "StreamLogger": "monsal.bus.plugins.loggers",
     "Successor": "monsal.bus.plugins.successor",
+    "ThreadManager": "monsal.bus.plugins.threads",
+    "Watcher": "monsal.bus.plugins.autoreload",
     "hand_over": "monsal.bus.inherited",
     "hand_over_by_exec": "monsal.bus.inherited",
     "launch": "monsal.bus.launching",

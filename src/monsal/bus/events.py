@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from monsal.bus.inner.outcomes import attribute_of, text_of
 
@@ -17,8 +16,7 @@ KEPT = 256
 Kind = Literal["phase", "call", "unit", "log"]
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
+class Event(NamedTuple):
     """One thing that happened.
 
     `kind` is "phase" (`name` is the phase that ended, `cause` who asked for the next), "call" (`name` is the listener,
@@ -35,8 +33,7 @@ class Event:
     cause: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class BusStatistics:
+class BusStatistics(NamedTuple):
     """What a bus says about itself: where it stands, for how long, its listeners by channel, its last events."""
 
     state: str

@@ -18,10 +18,9 @@ import struct
 import subprocess
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from monsal.bus.inherited import hand_over
 from monsal.bus.inner.launched import child_environ
@@ -37,8 +36,7 @@ _LONGEST = 3600.0
 _CREDENTIALS = struct.Struct("3i")
 
 
-@dataclass(frozen=True, slots=True)
-class Launched:
+class Launched(NamedTuple):
     """A process that is ready: how long that took, the last STATUS= it sent, and what it said on standard error."""
 
     pid: int

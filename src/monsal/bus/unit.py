@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import KW_ONLY, dataclass
 from enum import Enum
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 
 __all__ = ["UNIT_WAYS", "Unit", "UnitError", "UnitPhase", "UnitStatistics"]
 
@@ -105,8 +105,7 @@ UNIT_WAYS: Mapping[UnitPhase, frozenset[UnitPhase]] = MappingProxyType(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class UnitStatistics:
+class UnitStatistics(NamedTuple):
     """What a unit says about itself.
 
     `seconds` is how long it has been in `phase`, `started_in` and `stopped_in` how long its start and stop took (None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shlex
-import shutil
 import sys
 from pathlib import Path
 
@@ -25,7 +24,7 @@ def program(seen_from: Path | None = None) -> str:
         return f"{shlex.quote(_seen(interpreter, seen_from))} -m monsal.cli"
     if called.name != NAME or not called.is_file():
         return NAME
-    found = shutil.which(NAME)
+    found = _on_path()
     if found is not None and os.path.isabs(found) and os.path.samefile(found, called):
         return NAME
     # Without a slash the shell would look for it on its path, where it is not.
@@ -42,6 +41,12 @@ def interpreter(seen_from: Path | None = None) -> str:
     if called.name == NAME and beside.exists() and os.path.samefile(beside, sys.executable):
         return shlex.quote(_seen(str(beside), seen_from))
     return shlex.quote(_seen(sys.orig_argv[0] if called.name != NAME else sys.executable, seen_from))
+
+
+def _on_path() -> str | None:
+    """What the shell finds by the bare name. `shutil.which` does the same, and loads three archive formats for it."""
+    places = (os.path.join(place, NAME) for place in os.get_exec_path())
+    return next((place for place in places if os.path.isfile(place) and os.access(place, os.X_OK)), None)
 
 
 def _seen(path: str, seen_from: Path | None) -> str:

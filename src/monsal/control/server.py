@@ -15,8 +15,9 @@ import asyncio
 import errno
 import os
 import socket
-from dataclasses import dataclass
 from pathlib import Path
+
+import msgspec
 
 from monsal.errors import StoreLocked
 from monsal.rpc import RemoteAPI
@@ -30,8 +31,7 @@ __all__ = ["Control", "ControlLimits", "ControlServer"]
 _LOOKS = 4
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ControlLimits:
+class ControlLimits(msgspec.Struct, frozen=True, kw_only=True):
     """What one peer, and all of them, may use. Times are in seconds, sizes in bytes.
 
     `slow_reader` is how long a peer may leave its answers unread, `idle` how long it may say nothing.

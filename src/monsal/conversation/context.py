@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextvars import ContextVar
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, NoReturn
 from urllib.parse import urlencode
@@ -30,8 +29,7 @@ _current: ContextVar[Turn] = ContextVar("monsal_turn")
 _accepting: ContextVar[bool] = ContextVar("monsal_accepting", default=False)
 
 
-@dataclass(frozen=True, slots=True)
-class TurnTools:
+class TurnTools(msgspec.Struct, frozen=True):
     """What the engine lends to a turn.
 
     `state_key(module, message)` names a conversation; `named_state(function, said)` gives the module and state that a
@@ -57,8 +55,7 @@ class TurnTools:
     public_url: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class PendingTimer:
+class PendingTimer(msgspec.Struct, frozen=True):
     """A timer that the turn sets (`after` seconds from its commit) or takes away (`after` None)."""
 
     state: StateKey
@@ -69,8 +66,7 @@ class PendingTimer:
     lease_key: str
 
 
-@dataclass(frozen=True, slots=True)
-class _Addressee:
+class _Addressee(msgspec.Struct, frozen=True):
     """Stands for a message when the key of a conversation is asked for that has had none yet."""
 
     recipient: str

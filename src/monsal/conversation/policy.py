@@ -5,9 +5,10 @@ Pure: time and what is known are arguments.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from traceback import format_exception_only
 from typing import Literal
+
+import msgspec
 
 from monsal.backoff import HANDLER_RETRIES, Schedule
 from monsal.errors import Reject, Retry
@@ -21,8 +22,7 @@ MAX_HOPS = 8
 MAX_KILLS = 3
 
 
-@dataclass(frozen=True, slots=True)
-class Failure:
+class Failure(msgspec.Struct, frozen=True):
     """A handler call that did not end well.
 
     `transient` says whether another try may help, `wait` the seconds until then (None when the tries are used up

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
 from typing import Any
+
+import msgspec
 
 from monsal.clock import Clock
 from monsal.conversation.capabilities import Capabilities
@@ -22,8 +23,7 @@ from monsal.store.contract import Store
 __all__ = ["Counts", "Surroundings"]
 
 
-@dataclass(slots=True)
-class Counts:
+class Counts(msgspec.Struct):
     """What happened since the start of the worker."""
 
     turns: int = 0
@@ -34,8 +34,7 @@ class Counts:
     orphans: int = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Surroundings:
+class Surroundings(msgspec.Struct, frozen=True, kw_only=True):
     """What every passage of one worker uses. `states` is a foreign storage of states, given beside the store.
 
     `checker` finds out about a message what the pinned upstream has not said, None if that is not wanted; it may wait.
@@ -53,10 +52,10 @@ class Surroundings:
     capabilities: Capabilities
     confirming: Confirming
     unknown_state: UnknownState = "start"
-    upstream: Upstream = field(default_factory=Upstream)
+    upstream: Upstream = msgspec.field(default_factory=Upstream)
     checker: Callable[[Message], Checks] | None = None
     sign: Sign | None = None
     states: Any = None
-    counts: Counts = field(default_factory=Counts)
-    circles: Circles = field(default_factory=Circles)
-    questions: Questions = field(default_factory=Questions)
+    counts: Counts = msgspec.field(default_factory=Counts)
+    circles: Circles = msgspec.field(default_factory=Circles)
+    questions: Questions = msgspec.field(default_factory=Questions)

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from monsal.errors import ConfigError
-from monsal.mail import html_to_text
 
 if TYPE_CHECKING:
     from monsal.conversation.jinja import Jinja
@@ -84,13 +83,20 @@ class Templates:
 
 def content(text: str | None, html: str | None) -> Content:
     """What a handler gave, with a text made of the HTML if it gave none."""
-    return Content(html_to_text(html) if text is None and html is not None else text, html)
+    return Content(_as_text(html) if text is None and html is not None else text, html)
+
+
+def _as_text(html: str) -> str:
+    # Not before: many applications write no HTML.
+    from monsal.mail import html_to_text
+
+    return html_to_text(html)
 
 
 def _html(jinja: Jinja, name: str, variables: Mapping[str, Any], *, with_text: bool = True) -> Content:
     markup, subject = jinja.plain(name, variables)
     # The text is made before the styles are inlined: less to read, the same words.
-    return Content(html_to_text(markup) if with_text else None, jinja.inlined(markup), subject)
+    return Content(_as_text(markup) if with_text else None, jinja.inlined(markup), subject)
 
 
 def _markdown(jinja: Jinja, name: str, variables: Mapping[str, Any]) -> Content:

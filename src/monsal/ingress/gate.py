@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+
+import msgspec
 
 from monsal.ingress.hosts import Hosts
 from monsal.ingress.users import Identity
@@ -17,8 +18,7 @@ __all__ = ["CheckLogin", "Gate"]
 CheckLogin = Callable[[Login, str | None], Awaitable[Identity | None]]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Gate:
+class Gate(msgspec.Struct, frozen=True, kw_only=True):
     """How clients are let in.
 
     With `tls` STARTTLS is offered, or with `implicit` the connection begins with TLS (RFC 8314). With `logins`
@@ -28,5 +28,5 @@ class Gate:
     tls: ssl.SSLContext | None = None
     implicit: bool = False
     logins: CheckLogin | None = None
-    proxy: Hosts = field(default_factory=Hosts)
-    xclient: Hosts = field(default_factory=Hosts)
+    proxy: Hosts = msgspec.field(default_factory=Hosts)
+    xclient: Hosts = msgspec.field(default_factory=Hosts)

@@ -11,7 +11,8 @@ Answers of people, of their holiday responders and of filters that ask for a pro
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+
+import msgspec
 
 from monsal.address import fold, is_address
 from monsal.mail.addresses import first_address, mailboxes
@@ -207,8 +208,7 @@ _CHALLENGE = LatePattern(
 _ANSWER = LatePattern(r"^\s*(?:re|fwd?|aw|wg|tr|rv|sv|vs|antw|odp)\s*(?:\[\d+\])?:", re.IGNORECASE)
 
 
-@dataclass(frozen=True, slots=True)
-class Notice:
+class Notice(msgspec.Struct, frozen=True):
     """What a mail says before it returns another one.
 
     `text` is that, `original` the header of the returned mail as far as there is one, `is_cut` whether a line announced

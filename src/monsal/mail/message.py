@@ -1,4 +1,8 @@
-"""The message that a handler gets."""
+"""The message that a handler gets.
+
+What reads reports, HTML and replies is loaded by the first message of which a handler asks that: it is a fifteenth of
+what a process has to load before it can say 220, and many applications never ask.
+"""
 
 from __future__ import annotations
 
@@ -11,14 +15,11 @@ from monsal.mail.addresses import first_address
 from monsal.mail.attachment import Attachment
 from monsal.mail.auth import Auth, Upstream, authenticate
 from monsal.mail.automatic import automatic_reason, bounce_reason
-from monsal.mail.dsn import parse_bounce
 from monsal.mail.dsnrecord import Bounce
 from monsal.mail.envelope import Envelope
 from monsal.mail.fields import Fields
 from monsal.mail.header import HeaderScan, scan
-from monsal.mail.htmltext import html_to_text
 from monsal.mail.mime import Part, parse
-from monsal.mail.replytext import choose_reply
 
 __all__ = ["Message"]
 
@@ -141,6 +142,8 @@ class Message(Fields):
     @property
     def bounce(self) -> Bounce | None:
         """What this reports about the delivery of another mail, read anew each time; None if it is no report."""
+        from monsal.mail.dsn import parse_bounce
+
         return parse_bounce(self.root, envelope_sender=self.envelope_sender)
 
     @property
@@ -174,6 +177,8 @@ class Message(Fields):
             plain = [part.text for part in _bodies(self.root, "text/plain")]
             text = "\n".join(plain)
             if not text.strip():
+                from monsal.mail.htmltext import html_to_text
+
                 text = html_to_text(self.html or "") or text
             self._text = text
         return self._text
@@ -188,6 +193,8 @@ class Message(Fields):
     def reply_text(self) -> str:
         """What its sender wrote: without quotations, forwarded mail and signature; empty if nothing is new."""
         plain = "\n".join(part.text for part in _bodies(self.root, "text/plain"))
+        from monsal.mail.replytext import choose_reply
+
         return choose_reply(plain, self.html, self.sender_name)
 
     @property

@@ -16,7 +16,7 @@ import itertools
 import logging
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
@@ -40,7 +40,9 @@ from monsal.processes.figures import FleetView
 from monsal.processes.plan import API, STORE_GROUP, WORKERS, Plan, Role
 from monsal.processes.supervisor import Supervisor
 from monsal.store import Store
-from monsal.troupe import Troupe
+
+if TYPE_CHECKING:
+    from monsal.troupe import Troupe
 
 __all__ = ["Fleet"]
 
@@ -136,6 +138,9 @@ class Fleet:
     async def start_actors(self) -> None:
         """Start the application's own actors. Raises SpawnFailed with what their code says."""
         if self._plan.actors:
+            # Not before: most applications have none.
+            from monsal.troupe import Troupe
+
             self._troupe = Troupe(self._plan.actors)
             await self._troupe.start(self._supervisor)
 

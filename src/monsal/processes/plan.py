@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Literal
+
+import msgspec
 
 if TYPE_CHECKING:
     from monsal.actors.interpreter import Interpreter
@@ -22,8 +23,7 @@ WORKERS: Final = "worker"
 API: Final = "api"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
+class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """What processes are told about the application: its object, what the command line says instead of it, tables of
     its own, whether it exposes an API, and actors of its own; and interpreters that were `made` for them already."""
 
@@ -32,4 +32,4 @@ class Plan:
     tables: Sequence[str] = ()
     exposes: bool = False
     actors: Sequence[ActorSpec | GroupSpec] = ()
-    made: dict[str, Interpreter] = field(default_factory=dict)
+    made: dict[str, Interpreter] = msgspec.field(default_factory=dict)

@@ -21,7 +21,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import dataclasses
 import hashlib
 import hmac
 import struct
@@ -190,10 +189,13 @@ def _shape(kind: type) -> tuple[tuple[str, ...], msgspec.msgpack.Decoder[tuple[A
     """The names of a type's fields, and what reads their values."""
     if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
         names = kind.__struct_fields__
-    elif isinstance(kind, type) and dataclasses.is_dataclass(kind):
-        names = tuple(field.name for field in dataclasses.fields(kind) if field.init)
     else:
-        raise RouteError(f"Capability: {kind!r:.100} is no msgspec.Struct and no dataclass")
+        # Not before: whoever has such a class has loaded this, and others need not.
+        import dataclasses
+
+        if not (isinstance(kind, type) and dataclasses.is_dataclass(kind)):
+            raise RouteError(f"Capability: {kind!r:.100} is no msgspec.Struct and no dataclass")
+        names = tuple(field.name for field in dataclasses.fields(kind) if field.init)
     try:
         hints = typing.get_type_hints(kind, include_extras=True)
         wanted: Any = tuple.__class_getitem__(tuple(hints[name] for name in names))

@@ -39,7 +39,6 @@ from monsal.rpc.wirecodec import WireCodec, wiring_of
 from monsal.rpc.wirecodec import codec as codec_of
 from monsal.transport.acceptor import AcceptSetup, listen
 from monsal.transport.address import Address, Tcp, Tls, Unix, parse
-from monsal.transport.connector import connect
 from monsal.transport.endpoint import Endpoint, Single
 from monsal.transport.link import Link
 from monsal.transport.setup import LinkOptions, LinkSetup
@@ -317,6 +316,9 @@ class RemoteAPI:
 
         Raises NotRunning if nobody answers there.
         """
+        # Not before: a server listens.
+        from monsal.transport.connector import connect
+
         link = await connect(address, self._setup(options))
         self._keep(Single(link))
         return link

@@ -9,8 +9,9 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any
+
+import msgspec
 
 from monsal.errors import UsageError
 from monsal.rpc.promise import Promise
@@ -25,14 +26,13 @@ SecOut = Callable[[bytes], tuple[dict[str, Any], bytes | None]]
 SecIn = Callable[[bytes, dict[str, Any]], bytes | None]
 
 
-@dataclass(slots=True)
-class Message:
+class Message(msgspec.Struct):
     """A call; `id` is 0 or None if no reply is wanted. `kwargs` is a mapping as a rule; see rpc.R13."""
 
     method: str
     kwargs: Any
     id: Any = 0
-    secinfo: dict[str, Any] = field(default_factory=dict)
+    secinfo: dict[str, Any] = msgspec.field(default_factory=dict)
     #: JSON-RPC 2.0 tells a call with the id 0 or null from one without; other codecs need not.
     wants_reply: bool | None = None
 
@@ -42,28 +42,25 @@ class Message:
         return not self.id if self.wants_reply is None else not self.wants_reply
 
 
-@dataclass(slots=True)
-class Reply:
+class Reply(msgspec.Struct):
     """The result of the call with this id."""
 
     result: Any
     id: Any
-    secinfo: dict[str, Any] = field(default_factory=dict)
+    secinfo: dict[str, Any] = msgspec.field(default_factory=dict)
 
 
-@dataclass(slots=True)
-class ErrorReply:
+class ErrorReply(msgspec.Struct):
     """The call with this id failed. `exception` is the text or the exception, `data` what else was said of it."""
 
     exception: Any
     id: Any
     errorcode: int = 0
-    secinfo: dict[str, Any] = field(default_factory=dict)
+    secinfo: dict[str, Any] = msgspec.field(default_factory=dict)
     data: Any = None
 
 
-@dataclass(slots=True)
-class MessageBatch:
+class MessageBatch(msgspec.Struct):
     """Several items that came as one; their replies go back as one (JSON-RPC 2.0, section 6)."""
 
     items: list[Any]

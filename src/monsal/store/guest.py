@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -25,8 +24,7 @@ log = logging.getLogger("monsal.store")
 Finish = Callable[[Any], Any]
 
 
-@dataclass(slots=True)
-class Lease:
+class Lease(msgspec.Struct):
     """A lease that the worker was given: its key, who wrote, when it ends (epoch seconds)."""
 
     key: str

@@ -24,7 +24,6 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final, TypeVar, cast
 
@@ -81,8 +80,7 @@ _ROOM: Final = LIMITS.frame // 4
 _MOST_MAILS: Final = 256
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HostStatistics:
+class HostStatistics(msgspec.Struct, frozen=True, kw_only=True):
     """Workers that are connected, leases and outgoing rows that they hold; since the opening, how often one was woken,
     and how many were gone without goodbye."""
 

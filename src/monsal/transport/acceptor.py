@@ -9,8 +9,9 @@ import os
 import socket
 import ssl
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Final, Unpack
+
+import msgspec
 
 from monsal.errors import ConfigError
 from monsal.forks import close_in_children
@@ -32,8 +33,7 @@ _EXHAUSTED: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.
 _REST: Final = 1.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AcceptSetup:
+class AcceptSetup(msgspec.Struct, frozen=True, kw_only=True):
     """Who may connect. Times are in seconds.
 
     At most `connections` are held at a time; one more is told that we are busy. `backlog` may wait in the kernel. The
@@ -48,8 +48,7 @@ class AcceptSetup:
     handshake: float = 10.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AcceptorStatistics:
+class AcceptorStatistics(msgspec.Struct, frozen=True, kw_only=True):
     """Links of now; since the start: connections taken, and those that were turned away or failed to begin."""
 
     open: int

@@ -21,9 +21,10 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Final
 from urllib.parse import parse_qsl, quote, unquote, urlencode
+
+import msgspec
 
 __all__ = [
     "Address",
@@ -51,8 +52,7 @@ _NOT_IN_NAMES: Final = frozenset("()[]{}<>:")
 _NOT_IN_HOSTS: Final = frozenset("()[]{}<>/?#@,;\\'\"&=")
 
 
-@dataclass(frozen=True, slots=True)
-class Tcp:
+class Tcp(msgspec.Struct, frozen=True):
     """A host and port: connected to by `connect`, listened on by `listen`."""
 
     host: str
@@ -62,8 +62,7 @@ class Tcp:
         return f"tcp:{_host(self.host)}:{self.port}"
 
 
-@dataclass(frozen=True, slots=True)
-class TcpServer:
+class TcpServer(msgspec.Struct, frozen=True):
     """A port to listen on; an empty `interface` means all."""
 
     interface: str
@@ -73,8 +72,7 @@ class TcpServer:
         return f"tcpserv:{_host(self.interface)}:{self.port}"
 
 
-@dataclass(frozen=True, slots=True)
-class Tls:
+class Tls(msgspec.Struct, frozen=True):
     """A host and port with TLS. The rest are names of PEM files, and `name`, the name expected in the certificate.
 
     `ca` is who is trusted: for a client the signer of the server (by default those of the system), for a server the
@@ -94,8 +92,7 @@ class Tls:
         return f"tcps://{_host(self.host)}:{self.port}{'?' if query else ''}{query}"
 
 
-@dataclass(frozen=True, slots=True)
-class Unix:
+class Unix(msgspec.Struct, frozen=True):
     """A unix socket: connected to by `connect`, listened on by `listen`."""
 
     path: str
@@ -107,8 +104,7 @@ class Unix:
         return f"unix:{self.path}"
 
 
-@dataclass(frozen=True, slots=True)
-class UnixServer:
+class UnixServer(msgspec.Struct, frozen=True):
     """A unix socket to listen on."""
 
     path: str
@@ -119,16 +115,14 @@ class UnixServer:
         return f"unixserv:{self.path}"
 
 
-@dataclass(frozen=True, slots=True)
-class Stdio:
+class Stdio(msgspec.Struct, frozen=True):
     """Standard input and output of this process."""
 
     def __str__(self) -> str:
         return "stdio:"
 
 
-@dataclass(frozen=True, slots=True)
-class Internal:
+class Internal(msgspec.Struct, frozen=True):
     """A place called `name` on the bus called `bus` in this process; an empty name is chosen when it is taken."""
 
     bus: str = "internal"
@@ -138,8 +132,7 @@ class Internal:
         return f"internal:{self.bus}:{self.name}"
 
 
-@dataclass(frozen=True, slots=True)
-class Mux:
+class Mux(msgspec.Struct, frozen=True):
     """Several addresses as one."""
 
     members: tuple[Address, ...]
@@ -148,8 +141,7 @@ class Mux:
         return "mux:" + "".join(f"({member})" for member in self.members)
 
 
-@dataclass(frozen=True, slots=True)
-class Restart:
+class Restart(msgspec.Struct, frozen=True):
     """An address that is opened again whenever it ended; `seconds` is the longest wait between two tries."""
 
     seconds: float
@@ -160,8 +152,7 @@ class Restart:
         return f"restart:{seconds}:{self.address}"
 
 
-@dataclass(frozen=True, slots=True)
-class Nowhere:
+class Nowhere(msgspec.Struct, frozen=True):
     """No transport."""
 
     def __str__(self) -> str:

@@ -10,7 +10,6 @@ import asyncio
 import math
 import socket
 from abc import abstractmethod
-from dataclasses import dataclass
 from typing import Any, Final, Protocol, cast
 
 import msgspec
@@ -41,8 +40,7 @@ class Disconnected(msgspec.Struct, frozen=True):
     reason: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LinkStatistics:
+class LinkStatistics(msgspec.Struct, frozen=True, kw_only=True):
     """A link now: `pending` calls of ours and `in_flight` ones of theirs are not answered; octets since its start.
 
     `waiting` are calls of theirs that were held back, `unsent` octets of ours that are still here.

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
 from typing import Any, Final, TypedDict
+
+import msgspec
+from msgspec.structs import replace
 
 from monsal.errors import RemoteError
 from monsal.transport.faults import error_of
@@ -19,7 +21,6 @@ from monsal.wire.msgpack import MsgPack
 from monsal.wire.packets import Fault
 from monsal.wire.peer import Peer
 from monsal.wire.security import Security
-from monsal.wire.terse import Terse
 
 __all__ = ["NEWLINE_JSON", "LinkOptions", "LinkSetup", "Wiring", "merged", "wiring"]
 
@@ -30,8 +31,7 @@ Wiring = Callable[[PeerLimits, bool], tuple[Codec, Frames]]
 NEWLINE_JSON: Final = "jrpc:\n"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LinkSetup:
+class LinkSetup(msgspec.Struct, frozen=True, kw_only=True):
     """How a link speaks and who hears it. Times are in seconds.
 
     `codec` is an expression such as `jrpc:\\n`, or a function that makes codec and frames from the limits and `raw`.
@@ -48,8 +48,8 @@ class LinkSetup:
     codec: str | Wiring = NEWLINE_JSON
     raw: bool = False
     security: Security | None = None
-    limits: PeerLimits = field(default_factory=PeerLimits)
-    hello: HelloFacts | None = field(default_factory=HelloFacts)
+    limits: PeerLimits = msgspec.field(default_factory=PeerLimits)
+    hello: HelloFacts | None = msgspec.field(default_factory=HelloFacts)
     on_call: Callable[[Any, Called], object] | None = None
     on_event: Callable[[Any, Any], object] | None = None
     error: Callable[[Fault], RemoteError] = error_of
@@ -136,6 +136,9 @@ def _msgpack(limits: PeerLimits, raw: bool) -> tuple[Codec, Frames]:
 
 
 def _terse(limits: PeerLimits, raw: bool) -> tuple[Codec, Frames]:
+    # Not before: people type it, programs do not.
+    from monsal.wire.terse import Terse
+
     return Terse(), LineFrames(limits.frame)
 
 

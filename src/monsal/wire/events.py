@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -120,8 +119,7 @@ class Heard(msgspec.Struct):
     octets: int = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PeerStatistics:
+class PeerStatistics(msgspec.Struct, frozen=True, kw_only=True):
     """Calls made, calls heard and troubles since the start; calls pending, in flight and held back; octets unsent."""
 
     made: int

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
 import re
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import msgspec
 import pytest
 
 from monsal.smtp.replies import Refused
@@ -296,7 +296,7 @@ def test_the_mail_is_signed_as_all_others(desk: ModuleType, play: Play, monkeypa
     def sign(raw: bytes, sender: str, now: float) -> bytes:
         return b"X-Signed: for " + sender.encode() + b"\r\n" + raw
 
-    monkeypatch.setattr(worker, "_around", dataclasses.replace(worker._around, sign=sign))
+    monkeypatch.setattr(worker, "_around", msgspec.structs.replace(worker._around, sign=sign))
     mail.deliver("please", to=DESK, sender=ANN)
 
     assert asked(mail)[0].message["x-signed"] == f"for {DESK}"

@@ -8,8 +8,7 @@ of them a process loads its code.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from monsal.bus.events import Event
 
@@ -27,8 +26,7 @@ _STOP = ("draining", "stopping", "exiting")
 _UNDER_WAY = ("draining", "stopping")
 
 
-@dataclass(frozen=True, slots=True)
-class _Span:
+class _Span(NamedTuple):
     """A phase with what happened in it, in seconds since 1970."""
 
     phase: str

@@ -7,7 +7,7 @@ import grp
 import os
 import pwd
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from monsal.bus.core import Bus
 from monsal.bus.plugins.simple import SimplePlugin
@@ -153,8 +153,7 @@ def _quiet(text: str) -> None:
     """Nobody wants to know."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Target:
+class _Target(NamedTuple):
     """Who to become; `uid` is None if the user stays, `user` is its entry if it has one."""
 
     uid: int | None

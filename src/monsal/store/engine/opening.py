@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import logging
 import time
-from dataclasses import dataclass, field
 from functools import partial
 from typing import Final
 
 import apsw
+import msgspec
 
 from monsal.store.engine.data import Counters, Data, flushed_group
 from monsal.store.engine.database import PATIENCE, foreign_error, has_wal_reset_fault
@@ -103,15 +103,14 @@ def close_place(place: Place, data: Data | None, db: apsw.Connection | None = No
 _TRIES_IN_PLACE: Final = 10
 
 
-@dataclass(slots=True)
-class Lost:
+class Lost(msgspec.Struct):
     """A group whose flush, or one of whose operations, failed: its number, the numbers it gave out, those who waited
     for it to become durable; the connection on which that happened; whether the group was found on the disk."""
 
     group: int
     counters: Counters
     db: apsw.Connection | None
-    waiting: Waiting = field(default_factory=list)
+    waiting: Waiting = msgspec.field(default_factory=list)
     found: bool = False
     tries: int = 0
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import apsw
+import msgspec
 
 from monsal.errors import StatementError, StoreUnavailable
 from monsal.store.engine.data import Data
@@ -33,8 +33,7 @@ __all__ = [
 Undo = Callable[[Data, Any], None]
 
 
-@dataclass(frozen=True, slots=True)
-class How:
+class How(msgspec.Struct, frozen=True):
     """`durable`: it answers when it is on the disk. `aside`: it may take long and is done on the thread."""
 
     durable: bool
@@ -51,8 +50,7 @@ class InDoubt(StoreUnavailable):
     """What was applied could not be flushed, and could not be read back either: it may turn up on the disk later."""
 
 
-@dataclass(slots=True, eq=False)
-class Operation:
+class Operation(msgspec.Struct, eq=False):
     """A call that waits for the store. `undo` is done if its caller has gone when the answer is there."""
 
     how: How

@@ -5,11 +5,11 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 import apsw
+import msgspec
 
 from monsal.errors import StoreUnavailable
 from monsal.ids import new_secret
@@ -28,8 +28,7 @@ _CHECKED_SIZE = 16 * 1024 * 1024
 _STATEMENTS = 4096
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EngineSettings:
+class EngineSettings(msgspec.Struct, frozen=True, kw_only=True):
     """How the engine works. The defaults are right; tests turn some of them.
 
     `body_limit`: bytes above which a body becomes a file (DESIGN 4). `window`: seconds that applied turns may wait

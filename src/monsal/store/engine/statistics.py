@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import msgspec
 
 from monsal.store.engine.data import Data
 from monsal.store.engine.gathering import Gathering
@@ -10,8 +10,7 @@ from monsal.store.engine.gathering import Gathering
 __all__ = ["StoreStatistics"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StoreStatistics:
+class StoreStatistics(msgspec.Struct, frozen=True, kw_only=True):
     """Operations and groups since the opening, the largest group, the smoothed time of a flush in seconds, how often
     the store was opened anew after an error; pages in the WAL, queues with rows, leases, states in memory.
     """

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import logging
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, TextIO
 
-__all__ = ["LineHandler", "tell"]
+__all__ = ["LineHandler", "tell", "tell_each"]
 
 
 def _plain_way() -> object:
@@ -40,12 +40,18 @@ def tell(log: logging.Logger, text: str, *args: object, facts: Mapping[str, Any]
 
     Neither they nor `args` may change afterwards: the line may be made a moment later.
     """
+    tell_each(log, text, ((args, facts),))
+
+
+def tell_each(log: logging.Logger, text: str, lines: Iterable[tuple[tuple[object, ...], Mapping[str, Any]]]) -> None:
+    """The same for lines of one text, of each its arguments and facts."""
     if not log.isEnabledFor(logging.INFO):
         return
     handler = _only_handler(log)
-    said = text if handler is None or not args else _filled(text, args)
-    if handler is None or said is None or not handler.write_line(log.name, said, facts):
-        log.info(text, *args, extra=facts)
+    for args, facts in lines:
+        said = text if handler is None or not args else _filled(text, args)
+        if handler is None or said is None or not handler.write_line(log.name, said, facts):
+            log.info(text, *args, extra=facts)
 
 
 def _filled(text: str, args: tuple[object, ...]) -> str | None:

@@ -284,9 +284,10 @@ class OutboxPump:
                     return
             groups = _by_mail(rows)
             outcomes = await self._ask_relay([_as_mail(group) for group in groups], begun)
-            pairs = [pair for group, row in zip(groups, outcomes, strict=True) for pair in zip(group, row, strict=True)]
-            self._watch_relay([outcome for _, outcome in pairs], mails=len(groups))
+            told = [outcome for of_mail in outcomes for outcome in of_mail]  # of each row, in their order
+            self._watch_relay(told, mails=len(groups))
             now = self._clock.now()
+            pairs = zip(rows, told, strict=True)
             await self._settle([with_report(row, self._judge(row, outcome, now), now) for row, outcome in pairs])
         finally:
             self._in_flight -= count
@@ -323,14 +324,12 @@ class OutboxPump:
 
         One single mail that was refused holds nobody up: it may be the mail.
         """
-        outages = [outcome for outcome in outcomes if isinstance(outcome, Deferred) and outcome.whole_relay]
-        if len(outages) < len(outcomes):
-            self._outages = 0
-            self._held_until = 0.0
-            if self._reason:
-                log.info("mail leaves again", extra={"action": "outbox_up"})
-            self._reason = ""
-            return
+        outages: list[Deferred] = []
+        for outcome in outcomes:
+            if not (isinstance(outcome, Deferred) and outcome.whole_relay):
+                self._relay_works()
+                return
+            outages.append(outcome)
         self._outages += 1
         wait = max(outage.retry_after for outage in outages)
         if mails > 1:
@@ -339,6 +338,13 @@ class OutboxPump:
         if not self._reason:
             log.warning("no mail leaves: %s", outages[-1].reason, extra={"action": "outbox_down"})
         self._reason = outages[-1].reason
+
+    def _relay_works(self) -> None:
+        self._outages = 0
+        self._held_until = 0.0
+        if self._reason:
+            log.info("mail leaves again", extra={"action": "outbox_up"})
+        self._reason = ""
 
     def _outage_wait(self) -> float:
         settings = self._settings

@@ -15,20 +15,21 @@ from pathlib import Path
 
 __all__ = ["TurnPage", "rows_in"]
 
-_SLOT = struct.Struct("<q")
+#: A slot, as this machine writes a number of eight bytes.
+_SLOT = struct.Struct("=q")
 
 
 class TurnPage:
     """The page of one process. With `path` None it keeps nothing (a store without files)."""
 
-    __slots__ = ("_free", "_map", "_slots")
+    __slots__ = ("_cells", "_free", "_map", "_slots")
 
     def __init__(self, path: Path | None, slots: int = 512) -> None:
         self._slots = slots
         self._free = list(range(slots))
-        self._map: mmap.mmap | bytearray
+        self._map: mmap.mmap | bytearray = bytearray(slots * _SLOT.size)
+        self._cells = memoryview(self._map).cast("q")
         if path is None:
-            self._map = bytearray(slots * _SLOT.size)
             return
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -38,6 +39,7 @@ class TurnPage:
             self._map = mmap.mmap(descriptor, size - size % _SLOT.size)
         finally:
             os.close(descriptor)
+        self._cells = memoryview(self._map).cast("q")
 
     def left_behind(self) -> list[int]:
         """The messages that were being handled when the last process ended without a word; then forget them."""
@@ -52,21 +54,25 @@ class TurnPage:
             slot = self._free.pop()
         except IndexError:
             return -1
-        _SLOT.pack_into(self._map, slot * _SLOT.size, row)
+        self._cells[slot] = row
         return slot
 
     def leave(self, slot: int) -> None:
         """Note that the handler ended."""
         if slot < 0:
             return
-        _SLOT.pack_into(self._map, slot * _SLOT.size, 0)
+        self._cells[slot] = 0
         self._free.append(slot)
 
     def close(self) -> None:
         """Unmap the page; what is still in it is accused at the next start."""
         if isinstance(self._map, mmap.mmap):
-            self._map.close()
+            page, cells = self._map, self._cells
+            # A handler that is stuck may still leave its slot.
             self._map = bytearray(self._slots * _SLOT.size)
+            self._cells = memoryview(self._map).cast("q")
+            cells.release()
+            page.close()
 
 
 def rows_in(path: Path) -> list[int]:

@@ -21,7 +21,7 @@ from monsal.conversation.keys import Keyring
 from monsal.conversation.routed import BY_CORRESPONDENT, BY_ITSELF, Routed, Routes
 from monsal.errors import ConfigError
 from monsal.ids import running_tokens
-from monsal.logline import tell
+from monsal.logline import tell_each
 from monsal.mail import Envelope, Glance, digest_below_received, first_bytes, glance
 from monsal.routing import Router
 from monsal.smtp.replies import NO_ROUTES, TOO_MANY_HOPS, UNKNOWN_RECIPIENT, Refused, Reply
@@ -249,8 +249,7 @@ class Spool:
 
     def _tell(self) -> None:
         untold, self._untold = self._untold, []
-        for stored in untold:
-            _tell_stored(*stored)
+        tell_each(log, "stored mail from %s for %s%s", [_told(*stored) for stored in untold])
 
     def _loop(self, head: Glance, envelope: Envelope) -> Refused:
         """Count a message in a loop; its refusal."""
@@ -291,15 +290,13 @@ class Spool:
         return any(not route.pattern.takes_any_domain() for route in self._router.table.takers(address))
 
 
-def _tell_stored(envelope: Envelope, correspondent: str, message_id: str | None, receipt: Receipt) -> None:
-    tell(
-        log,
-        "stored mail from %s for %s%s",
-        correspondent,
-        ", ".join(envelope.recipients),
-        " (seen before)" if all(receipt.duplicates) else "",
-        facts={"action": "stored", "message_id": message_id, "conversation": correspondent, "rows": receipt.ids},
-    )
+def _told(
+    envelope: Envelope, correspondent: str, message_id: str | None, receipt: Receipt
+) -> tuple[tuple[str, ...], dict[str, object]]:
+    """What the log says of a message that is stored, and the facts behind it."""
+    seen = " (seen before)" if all(receipt.duplicates) else ""
+    said = (correspondent, ", ".join(envelope.recipients), seen)
+    return said, {"action": "stored", "message_id": message_id, "conversation": correspondent, "rows": receipt.ids}
 
 
 def is_postmaster(address: str) -> bool:

@@ -36,8 +36,9 @@ class ReplyParser:
 
     def feed(self, data: bytes) -> None:
         """Take bytes from the peer."""
-        *whole, self._rest = (self._rest + data).split(b"\n")
-        self._waiting.extend(whole)
+        lines = (self._rest + data).split(b"\n")
+        self._rest = lines.pop()
+        self._waiting.extend(lines)
 
     @property
     def is_empty(self) -> bool:

@@ -88,9 +88,10 @@ class ServerProtocol:
     @property
     def wants_data(self) -> bool:
         """False after the end, and while a decision is awaited and enough is buffered: then read no more."""
-        if len(self._buffer) - self._position > self._settings.max_buffered:
-            return self._session.state not in ASKED_STATES
-        return self._session.state is not _CLOSED
+        state = self._session.state
+        if state in ASKED_STATES:
+            return len(self._buffer) - self._position <= self._settings.max_buffered
+        return state is not _CLOSED
 
     @property
     def stored(self) -> int:

@@ -55,9 +55,12 @@ class ReplyBudget:
         if times is None:
             return 0
         count, last = self._quick.get(correspondent, (0, -1.0))
-        # The last one before it; nearly always that is the last of all.
-        before = next((at for at in times[:-21:-1] if at <= received), None)
-        is_quick = received > last and before is not None and received - before <= self.AT_ONCE
+        before = float("-inf")
+        for at in times[:-21:-1]:
+            if at <= received:  # nearly always the last of all
+                before = at
+                break
+        is_quick = received > last and received - before <= self.AT_ONCE
         count = count + 1 if is_quick else 0
         if len(self._quick) >= self._size:
             del self._quick[next(iter(self._quick))]

@@ -76,7 +76,7 @@ def command(
     that came. Times are in UTC. Lines that a server logs besides are on its standard error: with --daemon in
     run/monsal.log, under systemd in its journal.
 
-    A failure is shown while its message is held or a dead letter; after a replay or drop it is gone from here.
+    A failure stays here when its message was released, replayed or dropped: the last ten of each message.
 
     Exit code 1: there is no such message.
 

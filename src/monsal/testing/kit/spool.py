@@ -29,6 +29,9 @@ __all__ = [
     "refuses_when_closed",
 ]
 
+#: Seconds in which a lease comes back whose owner went away.
+_GIVEN_BACK = 10.0
+
 
 async def is_empty_at_first(lab: Lab) -> None:
     expect(await lab.claim() == [], "a new store gives rows")
@@ -263,6 +266,12 @@ async def answers_a_cancelled_claim_by_giving_back(lab: Lab) -> None:
             await lab.done(row, "again", handler=None)
     await asyncio.gather(*others)
     rows = await lab.claim()
+    # Behind a process border the answer to that claim may come, and be given back, after the next one.
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(_GIVEN_BACK):
+            while len(rows) < 6:
+                await asyncio.sleep(0.01)
+                rows += await lab.claim()
     expect(len(rows) == 6, f"a claim whose caller went away leased a row for good: {len(rows)} of 6 are left")
 
 

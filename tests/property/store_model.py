@@ -271,7 +271,13 @@ class StoreMachine(RuleBasedStateMachine):
             lease_key=row.lease_key,
             message=row.id,
             now=self.now,
-            ack=Ack(kind=kind, due=self.now + 20.0, reason="because", detail="Traceback"),  # type: ignore[arg-type]
+            ack=Ack(
+                kind=kind,  # type: ignore[arg-type]
+                due=self.now + 20.0,
+                reason="because",
+                detail="Traceback",
+                tried=self.count % 2 == 0,
+            ),
             turn=handler
             and TurnRow(handler=handler, stateful=True, state=pair, before=more["before"], after=to or more["before"]),
             expected=(Expected(pair, more["expected"]),),
@@ -315,6 +321,8 @@ class StoreMachine(RuleBasedStateMachine):
         row.status = {"done": "done", "dead": "dead", "hold": "held", "drop": "dropped"}.get(kind, row.status)
         if kind == "defer":
             row.due, row.attempts = turn.ack.due, row.attempts + 1
+        elif row.status in ("dead", "held", "dropped"):
+            row.attempts += turn.ack.tried
         if kind != "continue":
             self.lost.append(self.leases.pop(turn.lease_key)[2])
         self.applied()

@@ -76,7 +76,7 @@ def command(
     that came. Times are in UTC. Lines that a server logs besides are on its standard error: with --daemon in
     run/monsal.log, under systemd in its journal.
 
-    A failure is shown while its message is held or a dead letter; after a replay or drop it is gone from here.
+    Failures are told also when their message was released, replayed or dropped since: the last ten of each.
 
     Exit code 1: there is no such message.
 

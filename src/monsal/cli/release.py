@@ -22,10 +22,12 @@ def command(conversation: str, directory: Path) -> None:
     """Let the held messages of a CONVERSATION wait for their handlers again.
 
     CONVERSATION is the correspondent's address, or that of a shared conversation (a list, a ticket). Modules with
-    ON_FAILURE = "hold" park a conversation when a handler fails for good; `monsal queue` shows what is held.
+    ON_FAILURE = "hold" park a conversation when a handler fails for good; `monsal queue` shows what is held. A message
+    that waits for its sender's confirmation is ?ID, with its number there.
 
     \b
     monsal release ann@example.net --dir desk
+    monsal release '?17' --dir desk
     """
     # A queue is named by who writes, a shared one by @ and the address written to.
     for key in dict.fromkeys((conversation, fold(conversation), "@" + fold(conversation))):

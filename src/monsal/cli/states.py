@@ -100,7 +100,8 @@ def set_(key: str, sender: str, state: str, directory: Path, target: str, force:
 def orphans(directory: Path, target: str, as_json: bool) -> None:
     """Show conversations in a state whose function was renamed or removed.
 
-    Their next message is still handled; `monsal states rename` moves them, or a route with was="OLDNAME" does.
+    What becomes of their next message is the setting unknown_state: it starts over, is a dead letter, or held. A route
+    with was="OLDNAME" takes them along, and `monsal states rename` moves them.
     """
     table = _table(directory, target)
     with looking(directory) as view:

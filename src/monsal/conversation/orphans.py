@@ -59,7 +59,7 @@ def ack_of_nobody(
     if not found:
         return ack
     reason = "; ".join(f"unknown_state ({orphan.module} has no state {orphan.state} any more)" for orphan in found)
-    return Ack(kind=policy, reason=reason, detail=ack.detail)
+    return Ack(kind=policy, reason=reason, detail=ack.detail, tried=ack.tried)
 
 
 #: Machines and states that are told; a generator may make a key for each correspondent.

@@ -83,6 +83,7 @@ def final_ack(failures: list[Failure], *, now: float, on_failure: Literal["dead"
             kind="drop" if refused else "hold" if on_failure == "hold" else "dead",
             reason=failures[0].reason,
             detail="\n".join(failure.detail for failure in failures),
+            tried=True,
         )
     if not called:
         return Ack(kind="dead", reason="no_handler_in_state")

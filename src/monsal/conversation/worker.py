@@ -268,7 +268,7 @@ class Worker:
         detail = "".join(traceback.format_exception(error))
         reason = f"monsal: {traceback.format_exception_only(error)[-1].strip()}".splitlines()[0][:300]
         if failure.wait is None:
-            ack = Ack(kind="dead", reason=reason, detail=detail)
+            ack = Ack(kind="dead", reason=reason, detail=detail, tried=True)
         else:
             ack = Ack(kind="defer", due=now + failure.wait, reason=reason)
         try:

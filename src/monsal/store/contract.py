@@ -120,8 +120,7 @@ class Accept(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
     `body` is the raw message in pieces as they came from the socket. `sender` is the envelope's, `correspondent`
     who writes (folded). `digest` is the sha256 of the message below its Received lines, or None if there is no
     Message-ID and so no notion of a duplicate. `received` is in epoch seconds. `envelope` is msgspec JSON of the
-    connection's facts (peer, hello, protocol, user, tls), kept as it is.
-    """
+    connection's facts (peer, hello, protocol, user, tls), kept as it is."""
 
     sender: str
     correspondent: str
@@ -261,8 +260,8 @@ class Ack(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
     | done | done | freed |
     | defer | waits until `due`, with `attempts` one higher; later rows of its queue wait behind it | freed |
     | again | waits at the head of its queue as if never claimed (a Conflict, a drain) | freed |
-    | dead | a dead letter, with `reason` (one line) and `detail` (tracebacks) | freed |
-    | hold | held, and its queue with it, until released | freed |
+    | dead | a dead letter, with `reason` (one line) and `detail` (tracebacks); if `tried`, one attempt more | freed |
+    | hold | the same, but held, and its queue with it, until released | freed |
     | aside | held by itself (`Identity.aside`), while its queue goes on | freed |
     | drop | dropped on purpose, with `reason` | freed |
     """
@@ -271,6 +270,7 @@ class Ack(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
     due: float = 0.0
     reason: str = ""
     detail: str = ""
+    tried: bool = False
 
 
 class TurnCommit(msgspec.Struct, frozen=True, kw_only=True, array_like=True):

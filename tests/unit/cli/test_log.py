@@ -186,3 +186,12 @@ def test_what_steers_a_terminal_is_an_escape_in_json_too(capsys: pytest.CaptureF
     assert all(line.isprintable() for line in lines)
     assert "é" in lines[1]
     assert json.loads(lines[0]) == said
+
+
+def test_a_replay_leaves_the_traceback_that_made_it_necessary(stocked: Path, invoke: Invoke) -> None:
+    before = invoke("log", "--message", "2", "--dir", stocked).stdout
+    assert "no price" in before
+    assert invoke("dead", "replay", "2", "--dir", stocked).exit_code == 0
+    stored, *failed = invoke("log", "--message", "2", "--dir", stocked).stdout.splitlines()
+    assert "; it waits" in stored
+    assert failed == before.splitlines()[1:]

@@ -316,10 +316,11 @@ def test_a_template_that_fails_loses_nothing(desk: ModuleType, play: Play, tmp_p
 def test_a_subject_of_a_stranger_is_not_spread(desk: ModuleType, play: Play) -> None:
     mail = play(desk)
 
-    mail.deliver("buy", to=DESK, sender=ANN, subject="cheap pills " * 40)
+    mail.deliver("buy them", to=DESK, sender=ANN, subject="cheap pills " * 40)
 
     assert asked(mail)[0].text.count("pills") <= 5
-    assert "buy" not in asked(mail)[0].text
+    # (Three letters may stand in the address to which the answer goes.)
+    assert "buy them" not in asked(mail)[0].text
 
 
 def test_handlers_that_were_done_before_it_waited_are_not_called_again(module: Make, play: Play) -> None:

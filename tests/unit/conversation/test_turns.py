@@ -369,6 +369,24 @@ def test_a_failure_without_an_error_handler_leaves_the_state(module: Make, play:
     assert mail.state_of(ANN, desk) == "START"
     (dead,) = mail.rows("dead")
     assert "ValueError: broken" in dead["reason"]
+    assert dead["attempts"] == 1
+
+
+@pytest.mark.parametrize(("on_failure", "what"), [("dead", "dead"), ("hold", "queue")])
+def test_what_is_given_up_says_how_often_it_was_tried(module: Make, play: Play, on_failure: str, what: str) -> None:
+    desk = module(
+        f"""
+        ON_FAILURE = "{on_failure}"
+        @route("desk@(host)")
+        def START(message):
+            calls.append(message.id)
+            raise TimeoutError("busy")
+        """
+    )
+    mail = play(desk)
+    mail.deliver("hi", to=DESK, sender=ANN)
+    mail.advance(hours=2)
+    assert [row["attempts"] for row in mail.rows(what)] == [len(desk.calls)] == [6]  # type: ignore[arg-type]
 
 
 @pytest.mark.rule("routing.R29", "routing.R30", "routing.B7")

@@ -15,8 +15,9 @@ import apsw
 import msgspec
 
 from monsal.address import fold
-from monsal.store.engine.codes import DEAD, HELD, OUT_NAMES, ROW_NAMES, SOURCES
+from monsal.store.engine.codes import OUT_NAMES, ROW_NAMES, SOURCES
 from monsal.store.engine.database import select
+from monsal.store.engine.looking import failures_of
 from monsal.store.engine.text import load_text, store_text
 
 __all__ = ["Asked", "Event", "Marks", "read_events", "rows_of_message"]
@@ -26,7 +27,8 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
     """One thing that happened to the message `row` at `at` (epoch seconds).
 
     `action` is "stored", "turn", "turn_failed" or "mail"; `id` is that of the message, turn or mail. `conversation` is
-    the correspondent. `status`, `attempts`, `due` and `reason` are as they stand now; `reason` of a turn is its note.
+    the correspondent. `status`, `attempts`, `due` and `reason` are as they stand now; `reason` of a turn is its note,
+    and of a failure they tell what it was, whatever was done about it since.
     """
 
     action: str
@@ -51,16 +53,12 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
 
 @dataclass(slots=True)
 class Marks:
-    """How far somebody has read: the last row, turn and mail, and those that are looked at again.
-
-    Failures have no number that ascends: those of the last minute are known by their row and time.
-    """
+    """How far somebody has read: the last row, turn, failure and mail, and mails that are looked at again."""
 
     row: int = 0
     turn: int = 0
     mail: int = 0
-    failed: float = 0.0
-    failures: dict[int, float] = field(default_factory=dict)
+    failure: int = 0
     unsettled: dict[int, str] = field(default_factory=dict)
 
 
@@ -91,8 +89,6 @@ class _Kind:
         return f"SELECT {', '.join(self.fields.values())} FROM {self.rest} LIMIT :limit"
 
 
-#: Seconds in which a failure may become visible behind a later one: turns of several processes commit in any order.
-_LATE: Final = 60.0
 #: Whether the message `s` is meant; the index (message, handler) makes the last question a cheap one.
 _MEANT: Final = (
     "(:rows IS NULL OR s.id IN (SELECT value FROM json_each(:rows))) AND (:who IS NULL OR s.correspondent = :folded"
@@ -127,10 +123,10 @@ _FAILED: Final = _Kind(
     "turn_failed",
     ROW_NAMES,
     _MESSAGE
-    | {"id": "s.id", "at": "f.at", "sender": "s.sender", "recipient": "s.recipient", "status": "s.status"}
-    | {"reason": "coalesce(s.reason, '')", "traceback": "f.detail"},
-    f"monsal_failures f JOIN monsal_spool s ON s.id = f.id WHERE f.at > :failed AND f.at >= :since"
-    f" AND s.status IN ({HELD}, {DEAD}) AND {_MEANT.format(more='')} ORDER BY f.at DESC",
+    | {"id": "s.id", "at": "f.at", "sender": "s.sender", "recipient": "s.recipient", "status": "f.status"}
+    | {"reason": "f.reason", "traceback": "f.detail"},
+    "monsal_failures f JOIN monsal_spool s ON s.id = f.message WHERE f.id > :failure AND f.at >= :since"
+    f" AND {_MEANT.format(more='')} ORDER BY f.id DESC",
 )
 _MAILS: Final = _Kind(
     "mail",
@@ -171,30 +167,31 @@ def read_events(db: apsw.Connection, asked: Asked, marks: Marks) -> list[Event]:
         "row": marks.row,
         "turn": marks.turn,
         "mail": marks.mail,
-        "failed": marks.failed - _LATE,
+        "failure": marks.failure,
         "unsettled": json.dumps([*marks.unsettled]),
     }
     if not select(db, "SELECT 1 FROM sqlite_master WHERE name = 'monsal_spool'"):
         return []  # a server is just making the store
-    with db:  # one moment for all four questions: what comes in between is found behind the marks
-        stored, turns, failed, mails = (_read(db, kind, params) for kind in (_STORED, _TURNS, _FAILED, _MAILS))
-    new = [event for event in failed if marks.failures.get(event.id) != event.at]
+    with db:  # one moment for all questions: what comes in between is found behind the marks
+        failures = failures_of(db)
+        stored, turns, mails = (_read(db, kind.sql, kind, params) for kind in (_STORED, _TURNS, _MAILS))
+        failed = _read(db, _FAILED.sql.replace("monsal_failures", failures), _FAILED, params)
+        marks.failure = select(db, f"SELECT coalesce(max(id), 0) FROM {failures}")[0][0]
     changed = [mail for mail in mails if marks.unsettled.get(mail.id) != mail.status]
     # The newest comes first.
     marks.row = max([marks.row, *(event.id for event in stored[:1])])
     marks.turn = max([marks.turn, *(event.id for event in turns[:1])])
     marks.mail = max([marks.mail, *(event.id for event in mails[:1])])
-    marks.failed = max([marks.failed, *(event.at for event in failed[:1])])
-    marks.failures = {event.id: event.at for event in failed if event.at > marks.failed - _LATE}
     marks.unsettled = {mail.id: mail.status for mail in mails if mail.status in ("waiting", "deferred")}
     found = sorted(
-        (*stored, *turns, *new, *changed), key=lambda event: (event.at, _ORDER.index(event.action), event.id)
+        (*stored, *turns, *reversed(failed), *changed),
+        key=lambda event: (event.at, _ORDER.index(event.action), event.id),
     )
     return found[-asked.limit :]
 
 
-def _read(db: apsw.Connection, kind: _Kind, params: Mapping[str, Any]) -> list[Event]:
-    return [_event(kind, dict(zip(kind.fields, row, strict=True))) for row in db.execute(kind.sql, params)]
+def _read(db: apsw.Connection, sql: str, kind: _Kind, params: Mapping[str, Any]) -> list[Event]:
+    return [_event(kind, dict(zip(kind.fields, row, strict=True))) for row in db.execute(sql, params)]
 
 
 def _event(kind: _Kind, facts: dict[str, Any]) -> Event:

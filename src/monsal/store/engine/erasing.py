@@ -84,7 +84,7 @@ def erase_messages(data: Data, rows: Sequence[int]) -> Taken:
         data.begin()
         data.write("DELETE FROM monsal_history WHERE message = ?", (row,))
         taken.turns += data.db.changes()
-        data.write("DELETE FROM monsal_failures WHERE id = ?", (row,))
+        data.write("DELETE FROM monsal_failures WHERE message = ?", (row,))
         data.write("DELETE FROM monsal_aside WHERE message = ?", (row,))
         data.write("DELETE FROM monsal_bounces WHERE message = ?", (row,))
         data.write("DELETE FROM monsal_spool WHERE id = ?", (row,))

@@ -83,7 +83,7 @@ def plan_identity(turn: TurnCommit, writes: Writes) -> None:
         row = released.message
         writes.append((_RELEASE, (bytes(released.envelope), row)))
         writes.append(("DELETE FROM monsal_aside WHERE message = ?", (row,)))
-        writes.append(("DELETE FROM monsal_failures WHERE id = ?", (row,)))
+        writes.append(("DELETE FROM monsal_failures WHERE message = ? AND status = 1", (row,)))
     if identity.aside is not None:
         aside = identity.aside
         values = (turn.message, store_text(aside.correspondent), store_text(turn.lease_key), store_time(aside.until))

@@ -14,11 +14,12 @@ from monsal.store.engine.codes import OUT_NAMES, ROW_NAMES
 from monsal.store.engine.database import select
 from monsal.store.engine.text import load_text, load_text_or_none
 
-__all__ = ["What", "dead_detail", "read_ledger", "read_outbox_counts", "rows", "to_ledger"]
+__all__ = ["What", "dead_detail", "failures_of", "read_ledger", "read_outbox_counts", "rows", "to_ledger"]
 
 What = Literal["queue", "dead", "states", "outbox", "suppressed"]
 
-_ROW: Final = "id, message_id, sender, recipient, status, attempts, reason, received, due"
+# Whoever tries a message and is killed by it has tried it, too.
+_ROW: Final = "id, message_id, sender, recipient, status, attempts + kills, reason, received, due"
 _QUEUE: Final = f"SELECT {_ROW} FROM monsal_spool WHERE status < 2 ORDER BY id LIMIT ?"
 _DEAD: Final = f"SELECT {_ROW} FROM monsal_spool INDEXED BY monsal_spool_dead WHERE status = 3 ORDER BY id LIMIT ?"
 _STATES: Final = "SELECT key, sender, state, version, since FROM monsal_states ORDER BY since, version LIMIT ?"
@@ -29,6 +30,11 @@ _SUPPRESSED: Final = (
 _OUTBOX: Final = (
     "SELECT id, message_id, sender, recipient, status, attempts, reason, created, due"
     " FROM monsal_outbox WHERE status <> 2 ORDER BY id LIMIT ?"
+)
+#: Failures as a store has them that no server of this version has opened yet: the last of rows that are held or dead.
+_OLD_FAILURES: Final = (
+    "(SELECT o.id, o.id AS message, r.status, o.at, coalesce(r.reason, '') AS reason, o.detail"
+    " FROM monsal_failures o JOIN monsal_spool r ON r.id = o.id WHERE r.status IN (1, 3))"
 )
 _LEDGER: Final = "SELECT source, accepted, done, waiting, held, dead, dropped, duplicates FROM v_ledger"
 _OUTBOX_COUNTS: Final = "SELECT o.key, o.value FROM monsal_meta m, json_each(m.outbox) o"
@@ -85,13 +91,19 @@ def _state_row(key: str, sender: str, state: str, version: int, since: float) ->
     }
 
 
+def failures_of(db: apsw.Connection) -> str:
+    """What to read failures from: `id, message, status, at, reason, detail`."""
+    is_old = not select(db, "SELECT 1 FROM pragma_table_info('monsal_failures') WHERE name = 'message'")
+    return _OLD_FAILURES if is_old else "monsal_failures"
+
+
 def dead_detail(db: apsw.Connection, row: int, bodies: BodyFiles | None) -> Mapping[str, Any] | None:
-    """One dead letter with its tracebacks and its bytes."""
+    """One dead letter with the tracebacks of its last failure and its bytes."""
     found = select(
         db,
         f"SELECT {', '.join('s.' + name for name in _ROW.split(', '))}, f.detail, b.raw, b.file"
-        " FROM monsal_spool s LEFT JOIN monsal_failures f ON f.id = s.id LEFT JOIN monsal_bodies b ON b.id = s.body"
-        " WHERE s.id = ? AND s.status = 3",
+        f" FROM monsal_spool s LEFT JOIN {failures_of(db)} f ON f.message = s.id"
+        " LEFT JOIN monsal_bodies b ON b.id = s.body WHERE s.id = ? AND s.status = 3 ORDER BY f.id DESC LIMIT 1",
         (row,),
     )
     if not found:

@@ -30,7 +30,6 @@ def replay(data: Data, row: int, now: float) -> bool:
         "UPDATE monsal_spool SET status = 0, attempts = 0, kills = 0, due = received, reason = NULL WHERE id = ?",
         (row,),
     )
-    data.write("DELETE FROM monsal_failures WHERE id = ?", (row,))
     data.ledger.moved(source, DEAD, WAITING)
     _rejoin(data, lease_key, 1)
     return True

@@ -120,7 +120,7 @@ _OLD_BODIES: Final = (
 )
 _FORGET_ROW: Final = (
     "DELETE FROM monsal_history WHERE message = ?",
-    "DELETE FROM monsal_failures WHERE id = ?",
+    "DELETE FROM monsal_failures WHERE message = ?",
     "DELETE FROM monsal_aside WHERE message = ?",
     "DELETE FROM monsal_bounces WHERE message = ?",
     "DELETE FROM monsal_spool WHERE id = ?",

@@ -16,13 +16,16 @@ from monsal.store.engine.bodies import Filed
 from monsal.store.engine.codes import DEAD, SOURCE_CODES, SOURCES, TIMER, WAITING
 from monsal.store.engine.data import Data
 from monsal.store.engine.identity import expire_aside
+from monsal.store.engine.pending import Writes
 from monsal.store.engine.schedule import Head, Queue
 from monsal.store.engine.text import load_text, load_text_or_none, store_time
 
-__all__ = ["KEEP_DETAIL", "accept", "claim", "extend", "give_back", "killed", "total"]
+__all__ = ["accept", "claim", "extend", "failure", "give_back", "killed", "total"]
 
 #: Octets of a row besides its body and envelope, about.
 _ROW: Final = 500
+#: Failures of one message that are kept; each but the first needs an operator who had it handled again.
+_KEPT: Final = 10
 #: A message that killed its worker so often is given up (P6).
 MAX_KILLS: Final = 3
 
@@ -94,9 +97,10 @@ def _give_up_unreadable(data: Data, queue: Queue, now: float) -> None:
     row = queue.head
     source = data.select("SELECT source FROM monsal_spool WHERE id = ?", (row,))[0][0]
     data.begin()
-    data.write(
-        "UPDATE monsal_spool SET status = 3, reason = ? WHERE id = ?", ("its body is missing from the store", row)
-    )
+    reason = "its body is missing from the store"
+    data.write("UPDATE monsal_spool SET status = 3, reason = ? WHERE id = ?", (reason, row))
+    for sql, values in failure(row, DEAD, store_time(now), reason):
+        data.write(sql, values)
     data.ledger.moved(source, WAITING, DEAD)
     data.schedule.settle(queue, removed=1, head=data.head(queue.key))
     data.more_work = True
@@ -200,6 +204,14 @@ def extend(data: Data, leases: Sequence[tuple[str, Fence]], until: float) -> lis
     ]
 
 
+# -- failures ---------------------------------------------------------------------------------------------------
+
+
+def failure(row: int, status: int, at: float, reason: str, detail: str = "") -> Writes:
+    """The statements that keep why a row is held or dead now, also when it is handled again; stored time and texts."""
+    return [(_KEEP_FAILURE, (row, status, at, reason, detail)), (_FORGET_FAILURES, (row,))]
+
+
 # -- rows that kill ---------------------------------------------------------------------------------------------
 
 
@@ -236,7 +248,8 @@ def _count_kill(data: Data, row: int, kills: int, now: float) -> int:
         return 0
     reason = f"killed its worker {kills} times"
     data.write("UPDATE monsal_spool SET status = 3, reason = ? WHERE id = ?", (reason, row))
-    data.write(KEEP_DETAIL, (row, "", now))
+    for sql, values in failure(row, DEAD, now, reason):
+        data.write(sql, values)
     return 1
 
 
@@ -254,8 +267,11 @@ def _free_after_kill(data: Data, lease_key: str, row: int, *, removed: int) -> N
         data.more_work = True
 
 
-#: Tracebacks of a row that is dead or held.
-KEEP_DETAIL: Final[str] = "INSERT OR REPLACE INTO monsal_failures VALUES (?, ?, ?)"
+_KEEP_FAILURE: Final[str] = "INSERT INTO monsal_failures(message, status, at, reason, detail) VALUES (?, ?, ?, ?, ?)"
+_FORGET_FAILURES: Final[str] = (
+    "DELETE FROM monsal_failures WHERE message = ?1 AND id <="
+    f" (SELECT id FROM monsal_failures WHERE message = ?1 ORDER BY id DESC LIMIT 1 OFFSET {_KEPT})"
+)
 _READ_ROW: Final[str] = (
     "SELECT s.source, s.sender, s.correspondent, s.recipient, s.received, s.message_id, s.envelope, s.attempts,"
     " s.kills, s.turns, s.target, s.state_key, s.state_sender, s.entered, b.raw, b.file"

@@ -33,7 +33,7 @@ from monsal.store.engine.identity import is_refused, plan_identity, remember_ide
 from monsal.store.engine.pending import ROW, Pending, Values
 from monsal.store.engine.returned import note_bounced
 from monsal.store.engine.schedule import Head, Queue
-from monsal.store.engine.spool import KEEP_DETAIL
+from monsal.store.engine.spool import failure
 from monsal.store.engine.text import store_text, store_time
 
 __all__ = ["Filing", "Origin", "change_state", "commit"]
@@ -265,9 +265,10 @@ def _plan_ack(turn: TurnCommit, now: float, rows: Pending) -> None:
     elif ack.kind == "defer":
         others.append((_DEFER, (store_time(ack.due), store_text(ack.reason), more, row)))
     else:
-        others.append((_LEAVE, (_STATUS_AFTER[ack.kind], store_text(ack.reason), more, row)))
+        status, reason = _STATUS_AFTER[ack.kind], store_text(ack.reason)
+        others.append((_LEAVE, (status, reason, more, int(ack.tried), row)))
         if ack.kind != "drop":
-            others.append((KEEP_DETAIL, (row, store_text(ack.detail), now)))
+            others += failure(row, status, now, reason, store_text(ack.detail))
 
 
 # -- memory -----------------------------------------------------------------------------------------------------
@@ -342,4 +343,6 @@ _SET_TIMER: Final[str] = (
 _DEFER: Final[str] = (
     "UPDATE monsal_spool SET due = ?, attempts = attempts + 1, reason = ?, turns = turns + ? WHERE id = ?"
 )
-_LEAVE: Final[str] = "UPDATE monsal_spool SET status = ?, reason = ?, turns = turns + ? WHERE id = ?"
+_LEAVE: Final[str] = (
+    "UPDATE monsal_spool SET status = ?, reason = ?, turns = turns + ?, attempts = attempts + ? WHERE id = ?"
+)

@@ -138,6 +138,7 @@ class Lab:
         due: float = 0.0,
         reason: str = "",
         detail: str = "",
+        tried: bool = False,
     ) -> TurnCommit:
         """A turn of `handler` (None: no turn) that moves the row's conversation of machine `key` to state `to`."""
         pair = StateKey(key, row.correspondent)
@@ -150,7 +151,7 @@ class Lab:
             lease_key=row.lease_key,
             message=row.id,
             now=self.now,
-            ack=Ack(kind=kind, due=due, reason=reason, detail=detail),  # type: ignore[arg-type]  # text for brevity
+            ack=Ack(kind=kind, due=due, reason=reason, detail=detail, tried=tried),  # type: ignore[arg-type]  # a text
             turn=history or None,
             expected=(Expected(pair, value.version),) if expected is None else tuple(expected),
             changes=(StateChange(pair, to, reason),) if to is not None else (),

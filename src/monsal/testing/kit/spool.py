@@ -29,6 +29,9 @@ __all__ = [
     "refuses_when_closed",
 ]
 
+#: Seconds in which a lease comes back whose owner went away.
+_GIVEN_BACK = 10.0
+
 
 async def is_empty_at_first(lab: Lab) -> None:
     expect(await lab.claim() == [], "a new store gives rows")
@@ -150,11 +153,12 @@ async def dead_letters_can_be_replayed_or_dropped(lab: Lab) -> None:
     await lab.done(await lab.claim_one(), "defer", handler=None, due=lab.now)
     row = await lab.claim_one()
     await lab.done(row, "continue", handler="machine:FIRST")
-    await lab.done(row, "dead", handler=None, reason="enough", detail="Traceback of it")
+    await lab.done(row, "dead", handler=None, reason="enough", detail="Traceback of it", tried=True)
     detail = await lab.store.dead_detail(ids[0])
     expect(detail is not None and detail["detail"] == "Traceback of it", f"the traceback is kept: {detail}")
     expect(detail is not None and detail["raw"] == row.body, "the message is kept")
-    expect([row["id"] for row in await lab.store.rows("dead")] == [ids[0]], "it is listed")
+    listed = [(row["id"], row["attempts"]) for row in await lab.store.rows("dead")]
+    expect(listed == [(ids[0], 2)], f"it is listed, with the number of times that it was tried: {listed}")
     expect(not await lab.store.replay(ids[1], lab.now), "what is not dead cannot be replayed")
     expect(await lab.store.replay(ids[0], lab.now), "a dead letter can be replayed")
     await lab.counts(waiting=2)
@@ -262,6 +266,12 @@ async def answers_a_cancelled_claim_by_giving_back(lab: Lab) -> None:
             await lab.done(row, "again", handler=None)
     await asyncio.gather(*others)
     rows = await lab.claim()
+    # Behind a process border the answer to that claim may come, and be given back, after the next one.
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(_GIVEN_BACK):
+            while len(rows) < 6:
+                await asyncio.sleep(0.01)
+                rows += await lab.claim()
     expect(len(rows) == 6, f"a claim whose caller went away leased a row for good: {len(rows)} of 6 are left")
 
 

@@ -23,7 +23,7 @@ from monsal.testing.kit.lab import Lab
 
 MakeLab = Callable[..., Lab]
 
-_INSERT = "INSERT INTO monsal_failures VALUES (?, ?, 0.0)"
+_INSERT = "INSERT INTO monsal_failures VALUES (?, 1, 3, 0.0, '', ?)"
 
 
 def data_of(lab: Lab) -> Data:

@@ -1,20 +1,21 @@
-"""`monsal run`: serve an application, in the foreground or as a daemon."""
+"""`monsal run`: serve an application, in the foreground or as a daemon.
+
+What most of it needs is loaded after the processes of workers have begun, which load more and can do so meanwhile.
+"""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from monsal.cli.ahead import begun_ahead, discard
 from monsal.cli.called import typed
 from monsal.cli.exits import OK
-from monsal.cli.loading import load_app
 from monsal.cli.options import app_option, directory_option
-from monsal.cli.serving import Serving, check_here, in_the_background, serve_here, to_log_file
 from monsal.errors import UsageError
-from monsal.ownership import owner_to_be
 
 if TYPE_CHECKING:
     from monsal.app import App
@@ -96,20 +97,51 @@ def command(
     """
     _check_names(user, group)
     _check_places(pid_file, log_file)
-    if daemon and not check:
-        return in_the_background(directory, log_file, owner_to_be(user, group))
-    app = load_app(directory, target)
     given = {"workers": workers, "log": log, "log_level": log_level}
-    settings = app.settings(directory.resolve()).override(given)
     if check:
-        check_here(app, directory, settings, log_file)
-        _say_fit(app, directory)
-        return OK
-    if log_file is not None:
-        to_log_file(log_file, owner_to_be(user, group))
-    serving = Serving(app, directory, settings, pid_file=pid_file, user=user, group=group, umask=umask)
-    overrides = ((given, "the command line"),)
-    return serve_here(replace(serving, quiet=log_file is not None, target=target, overrides=overrides))
+        return _check(directory, target, given, log_file)
+    if daemon:
+        return _in_the_background(directory, log_file, user, group)
+    # Before this process loads what it needs itself, for until then it is the only one that does anything. What the
+    # others write goes where this one writes now.
+    becomes_another = bool(user or group or umask is not None)
+    made = {} if log_file is not None else begun_ahead(workers or 0, becomes_another=becomes_another)
+    try:
+        from monsal.cli.loading import load_app
+        from monsal.cli.serving import Serving, serve_here, to_log_file
+
+        app = load_app(directory, target)
+        settings = app.settings(directory.resolve()).override(given)
+        if log_file is not None:
+            to_log_file(log_file, _owner(user, group))
+        options: dict[str, Any] = {"pid_file": pid_file, "user": user, "group": group, "umask": umask, "target": target}
+        quiet, overrides = log_file is not None, ((given, "the command line"),)
+        return serve_here(Serving(app, directory, settings, quiet=quiet, overrides=overrides, made=made, **options))
+    finally:
+        discard(made)
+
+
+def _owner(user: str | None, group: str | None) -> tuple[int, int] | None:
+    from monsal.ownership import owner_to_be
+
+    return owner_to_be(user, group)
+
+
+def _in_the_background(directory: Path, log_file: Path | None, user: str | None, group: str | None) -> int:
+    from monsal.cli.serving import in_the_background
+
+    return in_the_background(directory, log_file, _owner(user, group))
+
+
+def _check(directory: Path, target: str, given: Mapping[str, Any], log_file: Path | None) -> int:
+    from monsal.cli.loading import load_app
+    from monsal.cli.serving import check_here
+
+    app = load_app(directory, target)
+    settings = app.settings(directory.resolve()).override(given)
+    check_here(app, directory, settings, log_file)
+    _say_fit(app, directory)
+    return OK
 
 
 def _say_fit(app: App, directory: Path) -> None:

@@ -10,10 +10,11 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from monsal.cli.ahead import LEAST_FILES, begun_ahead, discard
 from monsal.cli.called import typed
 from monsal.cli.exits import FAILED, OK, UNAVAILABLE
 from monsal.cli.loading import make_room
@@ -30,8 +31,6 @@ __all__ = ["Serving", "check_here", "in_the_background", "serve_here", "to_log_f
 
 #: Where the output of a daemon goes, below the application's directory.
 LOG_FILE = Path("run/monsal.log")
-#: Open files without which nothing is served: connections leave 64 free for all else, and there are to be some of them.
-_LEAST_FILES: Final = 128
 #: Seconds that a daemon has to become ready; it asks for more while its store is migrated or recovered.
 _STARTING = 60.0
 
@@ -40,7 +39,8 @@ _STARTING = 60.0
 class Serving:
     """An application that is to be served by this process, and how; see `monsal.life.Options`.
 
-    One that is to run as another user is loaded as that user, once the ports are open.
+    One that is to run as another user is loaded as that user, once the ports are open. `made` are interpreters that run
+    already for its processes: they are taken, or ended.
     """
 
     app: App
@@ -55,39 +55,26 @@ class Serving:
     quiet: bool = False
     target: str = TARGET
     overrides: tuple[tuple[Mapping[str, Any], str], ...] = ()
+    made: dict[str, Interpreter] | None = None
 
 
 def serve_here(serving: Serving) -> int:
     """Serve in this process until it is told to end; the exit code."""
     files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if files != resource.RLIM_INFINITY and files < _LEAST_FILES:
+    if files != resource.RLIM_INFINITY and files < LEAST_FILES:
         # Now: without a file to its name a process cannot even end in order, or say what it lacks.
         click.echo(
             f"monsal: cannot serve {serving.directory}: this process may open {files} files, and needs at least "
-            f"{_LEAST_FILES} (ulimit -n, LimitNOFILE= of systemd)",
+            f"{LEAST_FILES} (ulimit -n, LimitNOFILE= of systemd)",
             err=True,
         )
         return UNAVAILABLE
-    made = _begun_ahead(serving)
+    becomes_another = bool(serving.user or serving.group or serving.umask is not None)
+    made = serving.made or begun_ahead(serving.settings.settings.workers, becomes_another=becomes_another)
     try:
         return _serve(serving, made)
     finally:
-        for interpreter in made.values():
-            interpreter.discard()
-
-
-def _begun_ahead(serving: Serving) -> dict[str, Interpreter]:
-    """The interpreters of the processes that will be needed, which begin now: most of a start is what they import."""
-    if not serving.settings.settings.workers:
-        return {}
-    becomes_another = serving.user or serving.group or serving.umask is not None
-    # What is meant for this process only, as after a restart, would be inherited by them.
-    is_handed_over = signal.pthread_sigmask(signal.SIG_BLOCK, ()) or {"LISTEN_FDS", "MONSAL_LISTEN_FDS"} & {*os.environ}
-    if becomes_another or is_handed_over:
-        return {}
-    from monsal.processes.ahead import begin_ahead
-
-    return begin_ahead(serving.settings.settings.workers)
+        discard(made)
 
 
 def _serve(serving: Serving, made: dict[str, Interpreter]) -> int:

@@ -366,8 +366,8 @@ def reply(
         text=made.text,
         html=made.html,
         subject=made.subject if subject is None else subject,
-        attachments=tuple(attachments),
-        headers=headers or {},
+        attachments=attachments,
+        headers=headers,
     )
     if sender is not None:
         draft = msgspec.structs.replace(draft, sender=sender)

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 from threading import Event
 from time import monotonic
+from typing import NamedTuple
 
 __all__ = ["Hurry", "Limits"]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Limits:
+class Limits(NamedTuple):
     """How many seconds one listener may take, by channel; a listener's own attribute `limit` wins.
 
     `whole` is for all of a shutdown together; after it, and once `Bus.hurry` is set, each call has `hurry` seconds.

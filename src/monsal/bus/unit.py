@@ -5,8 +5,7 @@ Here are the values only. `units.py` starts and stops them, `inner/unitplan.py` 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import KW_ONLY, dataclass
+from collections.abc import Callable, Iterable, Mapping
 from enum import Enum
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -18,7 +17,6 @@ class UnitError(ValueError):
     """The units do not fit together, or something was asked of a unit that it cannot do; the text names it."""
 
 
-@dataclass(frozen=True)
 class Unit:
     """What can be started, drained and stopped.
 
@@ -33,34 +31,65 @@ class Unit:
     any thread, and answer at once. Raises UnitError if the fields cannot be meant.
     """
 
-    name: str
-    _: KW_ONLY
-    start: Callable[[], Any] | None = None
-    stop: Callable[[], Any] | None = None
-    drain: Callable[[], Any] | None = None
-    requires: tuple[str, ...] = ()
-    wants: tuple[str, ...] = ()
-    after: tuple[str, ...] = ()
-    optional: bool = False
-    start_limit: float = 30.0
-    drain_limit: float = 60.0
-    stop_limit: float = 30.0
-    health: Callable[[], str | None] | None = None
-    progress: Callable[[], str | None] | None = None
-    doing: Callable[[], str] | None = None
+    __slots__ = (
+        *("name", "start", "stop", "drain", "requires", "wants", "after", "optional"),
+        *("start_limit", "drain_limit", "stop_limit", "health", "progress", "doing"),
+    )
 
-    def __post_init__(self) -> None:
-        if not self.name:
+    name: str
+    start: Callable[[], Any] | None
+    stop: Callable[[], Any] | None
+    drain: Callable[[], Any] | None
+    requires: tuple[str, ...]
+    wants: tuple[str, ...]
+    after: tuple[str, ...]
+    optional: bool
+    start_limit: float
+    drain_limit: float
+    stop_limit: float
+    health: Callable[[], str | None] | None
+    progress: Callable[[], str | None] | None
+    doing: Callable[[], str] | None
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        start: Callable[[], Any] | None = None,
+        stop: Callable[[], Any] | None = None,
+        drain: Callable[[], Any] | None = None,
+        requires: Iterable[str] = (),
+        wants: Iterable[str] = (),
+        after: Iterable[str] = (),
+        optional: bool = False,
+        start_limit: float = 30.0,
+        drain_limit: float = 60.0,
+        stop_limit: float = 30.0,
+        health: Callable[[], str | None] | None = None,
+        progress: Callable[[], str | None] | None = None,
+        doing: Callable[[], str] | None = None,
+    ) -> None:
+        if not name:
             raise UnitError("a unit has a name")
-        for field in ("requires", "wants", "after"):
-            names = getattr(self, field)
+        for field, names in (("requires", requires), ("wants", wants), ("after", after)):
             if isinstance(names, str):
-                raise UnitError(f"{self.name}: {field} takes several names, so write ({names!r},)")
+                raise UnitError(f"{name}: {field} takes several names, so write ({names!r},)")
             # A list is welcome, too, and cannot be changed afterwards.
             object.__setattr__(self, field, tuple(names))
-        for field in ("start_limit", "drain_limit", "stop_limit"):
-            if not getattr(self, field) >= 0:
-                raise UnitError(f"{self.name}: {field} is a number of seconds, not {getattr(self, field)!r}")
+        for field, seconds in (("start_limit", start_limit), ("drain_limit", drain_limit), ("stop_limit", stop_limit)):
+            if not seconds >= 0:
+                raise UnitError(f"{name}: {field} is a number of seconds, not {seconds!r}")
+            object.__setattr__(self, field, seconds)
+        others: dict[str, object] = {"name": name, "start": start, "stop": stop, "drain": drain, "optional": optional}
+        others |= {"health": health, "progress": progress, "doing": doing}
+        for field, given in others.items():
+            object.__setattr__(self, field, given)
+
+    def __setattr__(self, name: str, value: object) -> None:
+        raise AttributeError(f"a unit stays as it was made; {name} cannot be set")
+
+    def __repr__(self) -> str:
+        return f"<Unit {self.name}>"
 
     @property
     def waits_for(self) -> tuple[str, ...]:

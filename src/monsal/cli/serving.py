@@ -8,11 +8,11 @@ import resource
 import signal
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+import msgspec
 
 from monsal.cli.ahead import LEAST_FILES, begun_ahead, discard
 from monsal.cli.called import typed
@@ -35,8 +35,7 @@ LOG_FILE = Path("run/monsal.log")
 _STARTING = 60.0
 
 
-@dataclass(frozen=True, slots=True)
-class Serving:
+class Serving(msgspec.Struct, frozen=True):
     """An application that is to be served by this process, and how; see `monsal.life.Options`.
 
     One that is to run as another user is loaded as that user, once the ports are open. `made` are interpreters that run
@@ -46,7 +45,6 @@ class Serving:
     app: App
     directory: Path
     settings: Resolved
-    _: KW_ONLY
     pid_file: Path | None = None
     user: str | None = None
     group: str | None = None

@@ -6,7 +6,6 @@ import contextlib
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -99,7 +98,7 @@ def test_a_daemon_that_asked_has_a_moment_to_give_its_answer(bus: LoggedBus, in_
         blocked.wait(PATIENCE)
         answered.set()
 
-    bus.limits = replace(bus.limits, hurry=PATIENCE)
+    bus.limits = bus.limits._replace(hurry=PATIENCE)
     bus.start()
     in_thread(worker)
     bus.block()
@@ -123,7 +122,7 @@ def test_one_that_does_not_end_is_not_waited_for_any_longer(
     if goes_on == "in a listener":
         bus.subscribe("stop", short(lambda: gate.wait(PATIENCE)))
     else:
-        bus.limits = replace(bus.limits, hurry=0.1)
+        bus.limits = bus.limits._replace(hurry=0.1)
 
     def worker() -> None:
         with contextlib.suppress(ChannelFailures):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Callable
-from dataclasses import replace
 
 import pytest
 
@@ -83,7 +82,7 @@ def test_a_hanging_start_listener_keeps_its_thread_only(bus: LoggedBus, gate: th
 
 @pytest.mark.rule("bus.B6")
 def test_a_listener_may_have_a_limit_of_its_own_and_extend_it(bus: LoggedBus) -> None:
-    bus.limits = replace(bus.limits, stop=0.0)
+    bus.limits = bus.limits._replace(stop=0.0)
     seen: list[str] = []
 
     def long() -> None:
@@ -164,7 +163,7 @@ def test_an_exit_long_after_a_stop_has_its_own_time(bus: LoggedBus) -> None:
 
 @pytest.mark.rule("bus.B9")
 def test_hurry_leaves_a_running_listener_little_time(bus: LoggedBus, gate: threading.Event, in_thread: Run) -> None:
-    bus.limits = replace(bus.limits, stop=math.inf, whole=math.inf, hurry=0.5)
+    bus.limits = bus.limits._replace(stop=math.inf, whole=math.inf, hurry=0.5)
     told: list[bool] = []
 
     def hangs() -> None:
@@ -197,7 +196,7 @@ def test_hurry_counts_from_the_first_time_it_was_asked_for(bus: LoggedBus) -> No
 
 @pytest.mark.rule("bus.B1")
 def test_a_stop_listener_may_wait_for_a_thread_that_exits(bus: LoggedBus, in_thread: Run) -> None:
-    bus.limits = replace(bus.limits, stop=PATIENCE)
+    bus.limits = bus.limits._replace(stop=PATIENCE)
     bus.start()
 
     def server() -> None:

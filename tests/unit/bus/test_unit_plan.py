@@ -113,3 +113,12 @@ def test_the_table_of_phases_is_whole_and_is_checked() -> None:
             else:
                 with pytest.raises(UnitError, match=f"no way from {phase.value} to {after.value}"):
                     member.enter(after)
+
+
+def test_a_unit_stays_as_it_was_made() -> None:
+    unit = Unit("0", requires=["1"])
+    with pytest.raises(AttributeError, match="start_limit"):
+        unit.start_limit = 1.0
+    with pytest.raises(AttributeError):
+        unit.more = 1  # type: ignore[attr-defined]
+    assert (unit.requires, unit.start_limit) == (("1",), 30.0)

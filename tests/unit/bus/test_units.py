@@ -6,7 +6,6 @@ import asyncio
 import threading
 from collections.abc import Callable
 from contextvars import ContextVar
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -458,7 +457,7 @@ def test_a_unit_may_extend_its_own_deadline(bus: LoggedBus, yard: Yard) -> None:
 
 @pytest.mark.rule("bus.B6")
 def test_the_deadline_of_listeners_does_not_cut_units_off(bus: LoggedBus, yard: Yard) -> None:
-    bus.limits = replace(bus.limits, start=0.0, drain=0.0, stop=0.0)
+    bus.limits = bus.limits._replace(start=0.0, drain=0.0, stop=0.0)
     yard.add("store", drain=True)
     bus.start()
     bus.exit()
@@ -555,7 +554,7 @@ def test_hurry_and_the_limit_of_the_whole_shorten_what_units_have(
         begun.set()
         gate.wait(PATIENCE)
 
-    bus.limits = replace(bus.limits, hurry=SHORT)
+    bus.limits = bus.limits._replace(hurry=SHORT)
     yard.add("a", drain=hang, stop=hang, drain_limit=PATIENCE * 9, stop_limit=PATIENCE * 9)
     yard.add("b")
     bus.start()
@@ -574,7 +573,7 @@ def test_hurry_and_the_limit_of_the_whole_shorten_what_units_have(
 
 @pytest.mark.rule("bus.B6")
 def test_all_units_together_have_the_time_of_one_shutdown(bus: LoggedBus, yard: Yard, gate: threading.Event) -> None:
-    bus.limits = replace(bus.limits, whole=0.1, hurry=0.05)
+    bus.limits = bus.limits._replace(whole=0.1, hurry=0.05)
     for name in "abc":
         yard.add(name, stop=lambda: gate.wait(PATIENCE), stop_limit=PATIENCE * 9)
     bus.start()
@@ -675,7 +674,7 @@ def test_a_start_without_a_limit_has_the_time_of_a_shutdown_when_the_bus_exits(
         bus.exit()
         gate.wait(PATIENCE)
 
-    bus.limits = replace(bus.limits, whole=0.1, hurry=0.1)
+    bus.limits = bus.limits._replace(whole=0.1, hurry=0.1)
     yard.add("store")
     yard.add("web", start=start, start_limit=float("inf"), requires=("store",))
     with pytest.raises(ChannelFailures) as caught:

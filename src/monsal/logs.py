@@ -7,6 +7,7 @@ show all of it. `set_up_logging` is called once, by whoever runs the process; im
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import sys
@@ -188,10 +189,11 @@ class _Handler(LineHandler):
         if self.formatter is not self._form or self.level > logging.INFO:
             return False
         self._lines.append((time.time(), logger, text, facts))
+        loop = self._loop  # looked up once: another thread may change it meanwhile
         try:
             if len(self._lines) >= _MOST:
                 self.flush()
-            elif self._loop is None or self._thread != get_ident() or not self._loop.is_running():
+            elif loop is None or self._thread != get_ident() or not loop.is_running():
                 self._have_written()
         except Exception:  # noqa: BLE001 - as `emit` does it: the log never stops what it tells of
             self.handleError(logging.makeLogRecord({"name": logger, "msg": text, **facts}))
@@ -220,9 +222,14 @@ class _Handler(LineHandler):
 
     def write_waiting(self) -> None:
         """Write the lines that wait."""
+        lines: list[_Line] = []
         self.acquire()
-        lines = [self._lines.popleft() for _ in range(len(self._lines))]
         try:
+            # The lock does not keep out what logs on this thread in the midst of this: a signal handler, an object that
+            # ends. It writes those that are left here.
+            with contextlib.suppress(IndexError):
+                for _ in range(len(self._lines)):
+                    lines.append(self._lines.popleft())
             if lines:
                 self.stream.write("".join(map(self._made, lines)))
         except Exception:  # noqa: BLE001 - see above

@@ -106,3 +106,55 @@ def test_the_parent_keeps_what_the_child_closes() -> None:
     assert theirs.recv(1) == b"x"
     ours.close()
     theirs.close()
+
+
+#: A handler's thread is in the midst of the first import of what another one's forked child needs, too.
+FORKED_IN_AN_IMPORT = """
+import os, signal, sys, threading, time
+from monsal.mail import Message
+
+def message():
+    raw = b"From: ann@example.org\\r\\nContent-Type: text/html\\r\\n\\r\\n<p>hello</p>\\r\\n"
+    return Message(raw=raw, recipient="desk@example.com", correspondent="ann@example.org")
+
+begun, forked = threading.Event(), threading.Event()
+
+class Slow:
+    def find_spec(self, name, path=None, target=None):
+        if name == {module!r}:
+            begun.set()
+            forked.wait(0.5)
+
+sys.meta_path.insert(0, Slow())
+thread = threading.Thread(target=lambda: message().{asked})
+thread.start()
+assert begun.wait(20)
+child = os.fork()
+if child == 0:
+    message().{asked}
+    os._exit(0)
+forked.set()
+for _ in range(1000):
+    if os.waitpid(child, os.WNOHANG)[0]:
+        print("ended")
+        break
+    time.sleep(0.01)
+else:
+    os.kill(child, signal.SIGKILL)
+    print("hangs")
+thread.join()
+"""
+
+
+@pytest.mark.parametrize(
+    ("asked", "module"),
+    [
+        ("reply_text", "monsal.mail.replytext"),
+        ("text", "monsal.mail.htmltext"),
+        ("bounce", "monsal.mail.dsn"),
+    ],
+)
+def test_a_child_has_what_another_thread_was_about_to_import(asked: str, module: str) -> None:
+    code = FORKED_IN_AN_IMPORT.format(asked=asked, module=module)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    assert done.stdout == "ended\n", done.stderr

@@ -8,7 +8,8 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -402,3 +403,63 @@ def test_setting_up_again_loses_no_line() -> None:
         stream = Counting()
         set_up_logging(stream=stream)
         asyncio.run(story(log, stream))
+
+
+class Interrupted(deque[Any]):
+    """Lines that wait; when the first of them is taken, a signal comes whose handler logs."""
+
+    def __init__(self, lines: Iterable[Any], on_signal: Callable[[], None]) -> None:
+        super().__init__(lines)
+        self.on_signal = on_signal
+        self.has_come = False
+
+    def popleft(self) -> Any:
+        if not self.has_come:
+            self.has_come = True
+            self.on_signal()
+        return super().popleft()
+
+
+def test_a_signal_handler_that_logs_while_lines_are_written_stops_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def story(log: logging.Logger) -> None:
+        handler = logging.getLogger().handlers[0]
+        tell(log, "first", facts=FACTS)
+        tell(log, "second", facts=FACTS)
+        waiting = Interrupted(vars(handler)["_lines"], lambda: log.warning("a signal", extra=FACTS))
+        monkeypatch.setattr(handler, "_lines", waiting)
+        log.warning("third", extra=FACTS)
+
+    with a_logger() as log:
+        stream = Counting()
+        set_up_logging(stream=stream)
+        asyncio.run(story(log))
+        assert sorted(said(stream)) == ["a signal", "first", "second", "third"]
+        # Nor does the lock stay with whoever was interrupted.
+        thread = threading.Thread(target=lambda: log.warning("another thread", extra=FACTS), daemon=True)
+        thread.start()
+        thread.join(10)
+        assert "another thread" in said(stream)
+
+
+def test_a_thread_that_tells_in_the_midst_of_another_one_does_it_no_harm(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def story(log: logging.Logger, stream: Counting) -> None:
+        handler = logging.getLogger().handlers[0]
+        tell(log, "first", facts=FACTS)
+
+        def told_elsewhere() -> int:
+            # As a thread without a loop leaves it.
+            monkeypatch.setattr(handler, "_loop", None)
+            return threading.get_ident()
+
+        monkeypatch.setattr(logs, "get_ident", told_elsewhere)
+        tell(log, "second", facts=FACTS)
+        await until(lambda: stream.writes > 0)
+
+    with a_logger() as log:
+        stream = Counting()
+        set_up_logging(stream=stream)
+        asyncio.run(story(log, stream))
+        assert said(stream) == ["first", "second"]
+        assert capsys.readouterr().err == ""

@@ -19,6 +19,7 @@ import socket
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from importlib import import_module
 from typing import Final
 
@@ -27,7 +28,7 @@ from monsal.actors.process import DUMP
 from monsal.actors.recorder import Recorder
 from monsal.loops import new_loop
 
-__all__ = ["main"]
+__all__ = ["import_all", "main"]
 
 _PR_SET_PDEATHSIG: Final = 1
 #: Signals that stop an actor, with their number as exit code (mailbox.R24).
@@ -51,18 +52,26 @@ def main() -> None:
     faulthandler.register(DUMP, stacks, all_threads=True)
     recorder = Recorder(page)
     os.close(page)
-    # What modules define stays: to look for garbage among it takes a fifteenth of the time that its import takes.
-    gc.disable()
-    for module in sys.argv[7:-1]:
-        # What is wrong with it is told when it is needed, to whoever needs it.
-        with contextlib.suppress(ImportError):
-            import_module(module)
-    gc.enable()
+    import_all(sys.argv[7:-1])
     with asyncio.Runner(loop_factory=new_loop) as runner:
         code = runner.run(_live(recorder, (link, door, stacks, final), parent))
     sys.stdout.flush()
     sys.stderr.flush()
     sys.exit(code)
+
+
+def import_all(modules: Sequence[str]) -> None:
+    """Import modules. What is wrong with one is told when it is needed, to whoever needs it."""
+    # What they define stays: to look for garbage among it takes a fifteenth of the time that its import takes.
+    was_on = gc.isenabled()  # else whoever set this Python up knows better
+    gc.disable()
+    try:
+        for module in modules:
+            with contextlib.suppress(ImportError):
+                import_module(module)
+    finally:
+        if was_on:
+            gc.enable()
 
 
 def _die_with(parent: int) -> None:

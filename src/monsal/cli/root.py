@@ -180,9 +180,12 @@ def _interrupted() -> int:
 
 def _came_of_an_interrupt(error: BaseException | None) -> bool:
     """Whether it was made of a KeyboardInterrupt, as `__set_name__` makes a RuntimeError of each (Python 3.11)."""
-    while error is not None and not isinstance(error, KeyboardInterrupt):
+    seen: set[int] = set()
+    # The application's code may have made a circle of causes.
+    while error is not None and not isinstance(error, KeyboardInterrupt) and id(error) not in seen:
+        seen.add(id(error))
         error = error.__cause__
-    return error is not None
+    return isinstance(error, KeyboardInterrupt)
 
 
 def _has_directory() -> bool:

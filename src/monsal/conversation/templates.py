@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from monsal.errors import ConfigError
+from monsal.forks import FIRST_USE
 
 if TYPE_CHECKING:
     from monsal.conversation.jinja import Jinja
@@ -88,7 +89,8 @@ def content(text: str | None, html: str | None) -> Content:
 
 def _as_text(html: str) -> str:
     # Not before: many applications write no HTML.
-    from monsal.mail import html_to_text
+    with FIRST_USE:
+        from monsal.mail import html_to_text
 
     return html_to_text(html)
 

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from functools import partial
 
 from monsal.address import fold
+from monsal.forks import FIRST_USE
 from monsal.mail.addresses import first_address
 from monsal.mail.attachment import Attachment
 from monsal.mail.auth import Auth, Upstream, authenticate
@@ -142,7 +143,8 @@ class Message(Fields):
     @property
     def bounce(self) -> Bounce | None:
         """What this reports about the delivery of another mail, read anew each time; None if it is no report."""
-        from monsal.mail.dsn import parse_bounce
+        with FIRST_USE:
+            from monsal.mail.dsn import parse_bounce
 
         return parse_bounce(self.root, envelope_sender=self.envelope_sender)
 
@@ -177,7 +179,8 @@ class Message(Fields):
             plain = [part.text for part in _bodies(self.root, "text/plain")]
             text = "\n".join(plain)
             if not text.strip():
-                from monsal.mail.htmltext import html_to_text
+                with FIRST_USE:
+                    from monsal.mail.htmltext import html_to_text
 
                 text = html_to_text(self.html or "") or text
             self._text = text
@@ -193,7 +196,8 @@ class Message(Fields):
     def reply_text(self) -> str:
         """What its sender wrote: without quotations, forwarded mail and signature; empty if nothing is new."""
         plain = "\n".join(part.text for part in _bodies(self.root, "text/plain"))
-        from monsal.mail.replytext import choose_reply
+        with FIRST_USE:
+            from monsal.mail.replytext import choose_reply
 
         return choose_reply(plain, self.html, self.sender_name)
 

@@ -16,6 +16,7 @@ Decisions about what RFCs leave open or make hard:
   of them if it is the sender's address, end in stage `utf8`.
 - *Larger than the peer's SIZE.* Not sent either; stage `size`.
 - *421* answers nothing and ends everything: the connection is given up.
+- *A reply behind the 354*, before the peer has any of the content, answers nothing either: it is a breach.
 - *STARTTLS.* What the peer said before the handshake counts for nothing afterwards, and it may have said nothing
   behind its 220: that would be somebody else's (RFC 3207, section 6).
 - *AUTH* is PLAIN (RFC 4616), or LOGIN where that is all there is. It is never sent over a connection that others hear.
@@ -340,6 +341,10 @@ class ClientProtocol:
             self._finish(progress)
         elif progress.held:
             self._holding = progress
+        elif (early := self._parser.next_reply()) is not None:
+            # Taken for the answer to the content, of which the peer has nothing yet, it would be a false yes.
+            self._holding = progress
+            self._answered(early)
         else:
             self._give_content(progress)
 

@@ -115,6 +115,16 @@ def test_an_interrupt_that_was_taken_for_another_error_is_one(
     assert (result.exit_code, result.stderr) == (130, "monsal: interrupted\n")
 
 
+def test_an_error_that_is_its_own_cause_ends_a_command(home: Path) -> None:
+    (home / "app.py").write_text(
+        "one, two = ValueError('one'), KeyError('two')\none.__cause__, two.__cause__ = two, one\nraise one\n"
+    )
+    command = [sys.executable, "-m", "monsal.cli", "routes", "--dir", str(home)]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert ended.returncode == 64
+    assert "cannot be imported: ValueError: one" in ended.stderr
+
+
 def test_a_reader_that_has_seen_enough_is_no_trouble(home: Path) -> None:
     (home / "monsal.toml").touch()
     command = f"{sys.executable} -m monsal.cli config --json --dir {home} | true"

@@ -275,7 +275,8 @@ class TestLmtp:
     def test_what_was_answered_stands_when_the_connection_breaks(self) -> None:
         client = ready(lmtp=True)
         client.send(mail("b@x", "c@x"))
-        client.receive_data(b"250 ok\r\n250 ok\r\n250 ok\r\n354 go\r\n250 stored\r\n")
+        client.receive_data(b"250 ok\r\n250 ok\r\n250 ok\r\n354 go\r\n")
+        client.receive_data(b"250 stored\r\n")
         event, last = client.lost("gone")
         assert isinstance(event, TransactionDone)
         assert texts(event) == [("body", "250 stored"), ("lost", "gone")]
@@ -523,6 +524,31 @@ class TestTheEnd:
         assert isinstance(last, ConnectionGivenUp)
         assert last.error is not None
         assert client.receive_data(b"250 more\r\n") == []
+
+    @pytest.mark.parametrize(
+        "early", [b"250 yes\r\n", b"451 no\r\n", b"550 no\r\n", b"354 go\r\n", b"250-yes\r\n250 yes\r\n"]
+    )
+    def test_an_answer_to_content_that_the_peer_has_not_got_is_none(self, early: bytes) -> None:
+        client = ready()
+        client.send(mail())
+        client.data_to_send()
+        event, last = client.receive_data(b"250 ok\r\n250 ok\r\n354 go\r\n" + early)
+        assert isinstance(event, TransactionDone)
+        assert [result.stage for result in event.results] == ["lost"]
+        assert isinstance(last, ConnectionGivenUp)
+        assert last.error is not None
+        # The peer is told neither the content nor its end.
+        assert client.data_to_send() == b""
+
+    def test_421_instead_of_waiting_for_the_content(self) -> None:
+        client = ready()
+        client.send(mail())
+        client.data_to_send()
+        event, last = client.receive_data(b"250 ok\r\n250 ok\r\n354 go\r\n421 4.3.2 bye\r\n")
+        assert isinstance(event, TransactionDone)
+        assert texts(event) == [("lost", "421 4.3.2 bye")]
+        assert isinstance(last, ConnectionGivenUp)
+        assert (last.error, client.data_to_send()) == (None, b"")
 
     def test_wrong_use_is_told(self) -> None:
         client = ClientProtocol()

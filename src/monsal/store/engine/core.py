@@ -12,7 +12,7 @@ The connection and everything in `Data` has one owner at a time: the loop, or th
     an operation that reads    at length runs on the thread, so that it does not stop the sockets; a statement of an
                                application on another connection, so that it does not stop the writer (reading.py)
     a flush or the disk fails  everything in memory is thrown away; what is found on the disk decides what those who
-                               wait are told (`_break`, and `opening.recover`)
+                               wait are told (`_break`, then recovery.py)
 
 *Applied, then durable*: an applied operation answers at once; one that must be durable answers after COMMIT (P1).
 Statements are applied by the loop: on the thread each gives up the interpreter lock and has to get it back, which takes
@@ -29,7 +29,6 @@ from functools import partial
 from time import monotonic
 from typing import Any, TypeVar
 
-from monsal.backoff import exponential
 from monsal.errors import StoreError, StoreUnavailable
 from monsal.store.engine.bell import Bell
 from monsal.store.engine.data import Data, Locked
@@ -37,7 +36,7 @@ from monsal.store.engine.database import foreign_error
 from monsal.store.engine.early import Early
 from monsal.store.engine.gathering import Gathering
 from monsal.store.engine.hand import Checkpointer, Hand, checkpoint, flush
-from monsal.store.engine.opening import Lost, close_place, open_by, recover
+from monsal.store.engine.opening import Lost, close_place, open_by
 from monsal.store.engine.operation import (
     APPLIED,
     ASIDE,
@@ -56,6 +55,7 @@ from monsal.store.engine.operation import (
 )
 from monsal.store.engine.place import EngineSettings, Place
 from monsal.store.engine.reading import Reader, nothing, read_here
+from monsal.store.engine.recovery import Recovery
 from monsal.store.engine.statistics import StoreStatistics
 
 __all__ = ["Core"]
@@ -78,6 +78,7 @@ class Core:
         self._place, self._settings, self._threaded = place, settings, threaded
         self._loop: asyncio.AbstractEventLoop
         self._hand: Hand
+        self._recovery: Recovery
         self._checkpointer: Checkpointer | None = None
         self._reader: Reader | None = None
         self._is_open, self._why = False, "it is not open"
@@ -90,7 +91,6 @@ class Core:
         # May be of an earlier group: then it is too soon, and looked at again.
         self._alarm: asyncio.TimerHandle | None = None
         self.group = self._group = Gathering(settings)
-        self._lost: Lost | None = None
         self._operations = self._recoveries = 0
 
     # -- life -------------------------------------------------------------------------------------------------
@@ -106,6 +106,7 @@ class Core:
         self.work.forget()
         self.mail.forget()
         self._hand = Hand(self._loop, "monsal-store" if self._threaded else None)
+        self._recovery = Recovery(self._hand, self._place, self._settings, up=self._up, down=self._down)
         try:
             data, flush_seconds = await open_by(self._hand, self._place, self._settings)
         except BaseException:
@@ -116,7 +117,7 @@ class Core:
         self._install(data)
 
     def _install(self, data: Data) -> None:
-        self.data, self._lost = data, None
+        self.data = data
         if self._threaded:
             self._checkpointer = Checkpointer(self._loop, self._place, self._settings)
             self._reader = Reader(self._loop, self._place)
@@ -126,7 +127,7 @@ class Core:
         """Flush what is applied, refuse what waits for its turn, give the place back. Harmless if it is closed."""
         if not self._is_open:
             return
-        while self._busy:
+        while self._busy or self._recovery.is_busy:
             given = self._hand.given
             await self._hand.ask(lambda: None)
             if self._busy and self._hand.given == given + 1:
@@ -161,6 +162,7 @@ class Core:
         if self._reader is not None:
             self._reader.refuse()
         self._stop_timer()
+        self._recovery.stop()
         self._group.forget()
         self._refuse_queue(StoreUnavailable(self._why))
         return data, waiting
@@ -173,8 +175,7 @@ class Core:
 
     def _leave(self, data: Data | None) -> None:
         self._stop_others()
-        lost, self._lost = self._lost, None
-        close_place(self._place, data, None if lost is None else lost.db)
+        close_place(self._place, data, self._recovery.leave())
 
     def _stop_others(self) -> None:
         """Have the other connections leave: the writer's is then the only one."""
@@ -452,39 +453,26 @@ class Core:
             raise error
 
     def _give_up(self, data: Data, error: BaseException) -> None:
-        self.data, self._busy = None, True
+        self.data, self._busy = None, False
         self._why = str(foreign_error(error, self._place.name))
         self.early.fail()
-        self._stop_timer()  # or its end would pass for that of a wait of the recovery, which no close stops then
+        self._stop_timer()
         self._group.forget()
         self._recoveries += 1
         log.error("the store is not available: %s", self._why, extra={"action": "store_down"})
         self._refuse_queue(StoreUnavailable(self._why))
         waiting, self._waiting = self._waiting, []
-        lost = self._lost = Lost(data.group, data.counters, data.db, waiting)
+        lost = Lost(data.group, data.counters, data.db, waiting)
         if self._reader is not None:
             self._reader.refuse()
-        self._hand.do(self._stop_others, lambda *_: self._recover(lost))
+        self._recovery.begin(lost, self._why, self._stop_others)
         deliver(self._answering)  # an interrupt came while they were told of what is on the disk
 
-    def _recover(self, lost: Lost) -> None:
-        self._timer, self._busy = None, True
-        self._hand.do(partial(recover, self._place, self._settings, lost), partial(self._recovered, lost))
+    def _down(self, why: str) -> None:
+        self._why = why
 
-    def _recovered(self, lost: Lost, data: Data | None, error: Exception | None) -> None:
-        waiting, lost.waiting = lost.waiting, []
-        if lost.found:
-            deliver(waiting)
-        else:
-            fail(waiting, (InDoubt if data is None else StoreUnavailable)(self._why))
-        if data is None:
-            assert error is not None
-            self._why = str(foreign_error(error, self._place.name))
-            self._timer = self._loop.call_later(exponential(lost.tries, first=0.05, limit=5.0), self._recover, lost)
-            self._busy = False
-            return
+    def _up(self, data: Data) -> None:
         self._install(data)
-        log.warning("the store is available again", extra={"action": "store_up"})
         self.work.ring(self._loop)
         self.mail.ring(self._loop)
 

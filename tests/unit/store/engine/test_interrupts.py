@@ -50,7 +50,7 @@ class Interrupt:
 
     def _called(self, frame: FrameType, event: str, _: Any) -> Callable[..., Any] | None:
         # `done` is told of a flush that the thread made.
-        if frame.f_code not in SEALING and frame.f_code.co_qualname != "Core._flush_there.<locals>.done":
+        if frame.f_code not in SEALING and frame.f_code.co_qualname != "Groups._flush_there.<locals>.done":
             return None
         frame.f_trace_opcodes = True
         frame.f_trace_lines = False

@@ -1,0 +1,332 @@
+"""What becomes of operations: applied, in a group, flushed. `core.py` says who owns what, and when."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable
+from functools import partial
+from time import monotonic
+from typing import Any, TypeVar
+
+from monsal.errors import StoreError, StoreUnavailable
+from monsal.store.engine.bell import Bell
+from monsal.store.engine.data import Data, Locked
+from monsal.store.engine.database import foreign_error
+from monsal.store.engine.early import Early
+from monsal.store.engine.gathering import Gathering
+from monsal.store.engine.hand import Checkpointer, Hand, checkpoint, flush
+from monsal.store.engine.opening import Lost
+from monsal.store.engine.operation import (
+    APPLIED,
+    ASIDE,
+    Operation,
+    Waiting,
+    as_ours,
+    deliver,
+    refuse,
+    unattended,
+)
+from monsal.store.engine.place import EngineSettings, Place
+from monsal.store.engine.reading import Reader
+from monsal.store.engine.recovery import Recovery
+
+__all__ = ["Groups"]
+
+log = logging.getLogger("monsal.store")
+
+T = TypeVar("T")
+
+
+class Groups:
+    """The inside of `core.Core`: the open group, the queue, flushes, and what is done after an error."""
+
+    def __init__(self, place: Place, settings: EngineSettings, *, threaded: bool) -> None:
+        self.data: Data | None = None
+        self.work, self.mail, self.early = Bell(), Bell(), Early()
+        self._place, self._settings, self._threaded = place, settings, threaded
+        self._loop: asyncio.AbstractEventLoop
+        self._hand: Hand
+        self._recovery: Recovery
+        self._checkpointer: Checkpointer | None = None
+        self._reader: Reader | None = None
+        self._is_open, self._why = False, "it is not open"
+        self._busy = self._planned = False
+        self._queue: deque[Operation] = deque()
+        #: Callers for whom the open group has to be flushed; and those who are being told that theirs was.
+        self._waiting: Waiting = []
+        self._answering: Waiting = []
+        self._timer: asyncio.TimerHandle | None = None
+        # May be of an earlier group: then it is too soon, and looked at again.
+        self._alarm: asyncio.TimerHandle | None = None
+        self.group = self._group = Gathering(settings)
+        self._operations = self._recoveries = 0
+
+    def _install(self, data: Data) -> None:
+        self.data = data
+        if self._threaded:
+            self._checkpointer = Checkpointer(self._loop, self._place, self._settings)
+            self._reader = Reader(self._loop, self._place)
+        self._busy = False
+
+    def _stop_timer(self) -> None:
+        for timer in (self._timer, self._alarm):
+            if timer is not None:
+                timer.cancel()
+        self._timer = self._alarm = None
+
+    def _stop_others(self) -> None:
+        """Have the other connections leave: the writer's is then the only one."""
+        others = self._checkpointer, self._reader
+        self._checkpointer = self._reader = None
+        for other in [each for each in others if each is not None]:
+            other.stop()
+
+    # -- operations ----------------------------------------------------------------------------------------------------
+
+    def afterwards(self, function: Callable[..., Any], *arguments: Any) -> None:
+        """Do an operation whose result nobody awaits, before all that queues."""
+        if self.data is not None:
+            self._queue.appendleft(Operation(APPLIED, function, arguments, unattended(self._loop)))
+            self._plan()
+
+    def _apply(self, function: Callable[..., T], arguments: tuple[Any, ...]) -> T:
+        """Do an operation on the loop, which owns the store. Raises what it raises, as ours."""
+        data = self.data
+        assert data is not None
+        self._operations += 1
+        try:
+            value = data.run(function, *arguments)
+        except BaseException as error:
+            if not data.is_sound:
+                self._break(error)
+            if isinstance(error, Exception) and not (data.is_sound and as_ours(error) is error):
+                # It gets no name here: its cause knows this frame, and both would be kept in a circle.
+                raise (as_ours(error) if data.is_sound else StoreUnavailable(self._why)) from error
+            raise
+        self._after(data)
+        if self.data is not data:
+            # Without a thread the flush was made at once, and failed.
+            raise StoreUnavailable(self._why)
+        return value
+
+    def _after(self, data: Data) -> None:
+        """An operation was applied: tell who waits for work, and see to the flush."""
+        if data.more_work:
+            data.more_work = False
+            self.work.ring(self._loop)
+        if not data.dirty:
+            self._tell_mail(data)
+            return
+        has_room = self._group.add(monotonic())
+        if not self._threaded:
+            self._flush_here(data)
+        elif has_room:
+            self._plan()
+        else:
+            # Also for callers that never let the loop turn: their group must not grow without end.
+            self._flush_there(data)
+
+    def _tell_mail(self, data: Data) -> None:
+        if data.more_mail:
+            data.more_mail = False
+            self.mail.ring(self._loop)
+
+    # -- the queue -----------------------------------------------------------------------------------------------------
+
+    def _plan(self) -> None:
+        if not self._planned:
+            self._planned = True
+            self._loop.call_soon(self._turn)
+
+    def _turn(self) -> None:
+        """At the end of a turn of the loop: do what queues, then flush if somebody waits."""
+        self._planned = False
+        try:
+            self._drain()
+            if self._busy or (data := self.data) is None:
+                return
+            if not data.dirty:
+                self._answer_waiting()
+            elif not self._waiting:
+                self._flush_soon(data)
+            elif rest := self._group.waits(now := monotonic()):
+                self._alarm = self._alarm or self._loop.call_later(rest, self._alarmed)
+            elif self._group.goes_on(now):
+                self._plan()
+            else:
+                self._flush(data)
+        except BaseException as error:  # an interrupt; all others are handed to whoever waits
+            self._break(error)
+            raise
+
+    def _alarmed(self) -> None:
+        self._alarm = None
+        self._turn()
+
+    def _drain(self) -> None:
+        room = self._settings.group_limit
+        while self._queue and room and not self._busy and self.data is not None:
+            operation = self._queue.popleft()
+            try:
+                if not operation.waiter.done():
+                    room -= 1
+                    (self._do_aside if operation.how.aside and self._threaded else self._do_here)(operation)
+            except BaseException as error:  # an interrupt
+                refuse(operation.waiter, error)
+                raise
+        if self._queue and not self._busy:
+            self._plan()
+
+    def _do_here(self, operation: Operation) -> None:
+        try:
+            value = self._apply(operation.function, operation.arguments)
+        except Locked:
+            self._do_aside(operation)
+        except Exception as error:  # noqa: BLE001 - handed to the caller
+            refuse(operation.waiter, error)
+        else:
+            self._answer(operation, value)
+
+    def _do_aside(self, operation: Operation) -> None:
+        """Do an operation on the thread; the loop does not touch the store until it is done."""
+        data, self._busy = self.data, True
+        assert data is not None
+
+        def done(value: Any, error: Exception | None) -> None:
+            self._operations += 1
+            if self.data is not data:  # there was an interrupt, and what was open then was undone
+                refuse(operation.waiter, StoreUnavailable(self._why))
+                return
+            self._busy = False
+            if error is None:  # told before the group may be flushed: who waits shares its fate
+                self._answer(operation, value)
+                self._after(data)
+            elif data.is_sound:
+                refuse(operation.waiter, as_ours(error))
+                if isinstance(error, Locked):
+                    # They have waited as long, and would each wait as long again.
+                    self._refuse_queue(error)
+            else:
+                self._break(error)
+                refuse(operation.waiter, StoreUnavailable(self._why))
+            self._plan()
+
+        self._hand.do(lambda: data.run_patiently(operation.function, *operation.arguments), done)
+
+    def _answer(self, operation: Operation, value: Any) -> None:
+        if operation.how.durable and self.data is not None and self.data.dirty:
+            self._waiting.append((operation.waiter, value))
+        elif not operation.waiter.done():
+            operation.waiter.set_result(value)
+        elif operation.undo is not None:
+            self.afterwards(operation.undo, value)
+
+    def _refuse_queue(self, error: StoreError) -> None:
+        queue, self._queue = self._queue, deque()
+        for operation in queue:
+            refuse(operation.waiter, error)
+
+    # -- flushes -------------------------------------------------------------------------------------------------------
+
+    def _flush(self, data: Data) -> None:
+        if self._group.goes_here(len(self._waiting), monotonic(), is_busy=bool(data.schedule.leased)):
+            self._flush_here(data)
+        else:
+            self._flush_there(data)
+
+    def _flush_soon(self, data: Data) -> None:
+        """Nobody waits: flush at once if the store was idle, else let others join."""
+        if self._group.is_lone and data.has_undurable_mail and data.schedule.is_idle:
+            # A reply waits for this flush; where nobody else is about, the window would only make it late.
+            self.early.take(data)
+            (self._flush if self.early.offer is None else self._flush_there)(data)
+            self.early.begin()
+        elif (rest := self._group.rest(monotonic())) <= 0.0:
+            self._flush(data)
+        elif self._timer is None:
+            self._timer = self._loop.call_later(rest, self._window_ended)
+
+    def _window_ended(self) -> None:
+        self._timer = None
+        if not self._busy and self.data is not None and self.data.dirty:
+            self._flush_there(self.data)
+
+    def _flush_here(self, data: Data) -> None:
+        try:
+            data.seal()
+            self._flushed(data, flush(data))
+        except BaseException as error:  # noqa: BLE001 - handed to whoever waits, and an interrupt raised again
+            self._break(error)
+
+    def _flush_there(self, data: Data) -> None:
+        def done(seconds: float, error: Exception | None) -> None:
+            try:
+                if self.data is data:
+                    self._busy = False
+                    if error is not None:
+                        raise error
+                    self._flushed(data, seconds)
+            except BaseException as error:  # noqa: BLE001 - the same
+                self._break(error)
+            else:
+                # Those who were answered announce their next mail first.
+                self._plan()
+
+        try:
+            # Here and not on the thread: beside a busy loop each statement there waits for the interpreter's lock.
+            data.seal()
+            self._busy = True
+            self._hand.do(partial(flush, data), done)
+        except BaseException as error:  # noqa: BLE001 - the same
+            self._break(error)
+
+    def _flushed(self, data: Data, seconds: float) -> None:
+        """The group is on the disk: now those may go on who waited for that (P1)."""
+        self._group.flushed(seconds, monotonic())
+        self.early.end(data)
+        self._tell_mail(data)
+        if self._checkpointer is not None and self._checkpointer.after_flush(data.wal_pages, is_quiet=data.is_quiet):
+            # Before all that queues or comes by an answer: it cannot be done while a transaction is open.
+            self._queue.appendleft(Operation(ASIDE, checkpoint, (), unattended(self._loop)))
+            self._plan()
+        self._answer_waiting()
+
+    def _answer_waiting(self) -> None:
+        # The lists change places: whoever is answered may bring more at once, which another flush is for (P1).
+        self._answering, self._waiting = self._waiting, self._answering
+        deliver(self._answering)
+
+    # -- after an error ------------------------------------------------------------------------------------------------
+
+    def _break(self, error: BaseException) -> None:
+        """The disk refused, or there was an interrupt, which is raised again: throw all away and read what is there."""
+        if self.data is not None:
+            self._give_up(self.data, error)
+        if not isinstance(error, Exception):
+            raise error
+
+    def _give_up(self, data: Data, error: BaseException) -> None:
+        self.data, self._busy = None, False
+        self._why = str(foreign_error(error, self._place.name))
+        self.early.fail()
+        self._stop_timer()
+        self._group.forget()
+        self._recoveries += 1
+        log.error("the store is not available: %s", self._why, extra={"action": "store_down"})
+        self._refuse_queue(StoreUnavailable(self._why))
+        waiting, self._waiting = self._waiting, []
+        lost = Lost(data.group, data.counters, data.db, waiting)
+        if self._reader is not None:
+            self._reader.refuse()
+        self._recovery.begin(lost, self._why, self._stop_others)
+        deliver(self._answering)  # an interrupt came while they were told of what is on the disk
+
+    def _down(self, why: str) -> None:
+        self._why = why
+
+    def _up(self, data: Data) -> None:
+        self._install(data)
+        self.work.ring(self._loop)
+        self.mail.ring(self._loop)

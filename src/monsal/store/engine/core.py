@@ -1,8 +1,19 @@
 """Who may touch the store when: operations, groups, flushes, recovery.
 
-The connection and everything in `Data` has one owner at a time: the loop, or the writer's thread while `_busy`.
+Everything of the store has one owner at a time:
 
-    an operation comes in      the loop applies it at once if it owns the store, else it queues
+    nothing is under way       the loop owns all of it
+    a flush is under way       the thread owns the connection, to run COMMIT; the loop owns what is in memory.
+                               `_busy`, and `Writer.flushing` says which group it is
+    an operation runs on the   the thread owns all of it. `_busy`, and nothing is being flushed
+    thread
+
+So while a group is flushed the next one begins: *light* operations are applied, in memory, their rows pend. One that
+needs the connection raises Occupied before it has changed anything, and queues; so does all that comes after it, and
+everything that is not light, so no operation overtakes another. When the flush is over the loop begins the transaction
+of what was applied meanwhile before it does anything else (`_go_on`).
+
+    an operation comes in      the loop applies it at once if it may (`_may_apply`), else it queues
     end of the loop's turn     operations that must be durable wait: the group is flushed, unless the loop is busy and
                                this turn brought more, or mails are about to come (gathering.py, coming.py). On the
                                loop's own thread if the disk is quick and nothing else is to be done, else by the
@@ -11,8 +22,9 @@ The connection and everything in `Data` has one owner at a time: the loop, or th
                                reply (early.py) while no other runs; else when `window` old or `group_limit` many
     an operation that reads    at length runs on the thread, so that it does not stop the sockets; a statement of an
                                application on another connection, so that it does not stop the writer (reading.py)
-    a flush or the disk fails  everything in memory is thrown away; what is found on the disk decides what those who
-                               wait are told (`_break`, then recovery.py)
+    a flush or the disk fails  everything in memory is thrown away, with what was applied meanwhile; who waits for the
+                               group is told what is found on the disk, who waits for a later one that it is not there
+                               (`_break`, then recovery.py)
 
 *Applied, then durable*: an applied operation answers at once; one that must be durable answers after COMMIT (P1).
 Statements are applied by the loop: on the thread each gives up the interpreter lock and has to get it back, which takes
@@ -26,7 +38,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from monsal.errors import StoreUnavailable
-from monsal.store.engine.data import Data, Locked
+from monsal.store.engine.data import Data
 from monsal.store.engine.database import foreign_error
 from monsal.store.engine.groups import Groups
 from monsal.store.engine.hand import Hand
@@ -46,6 +58,7 @@ from monsal.store.engine.operation import (
 from monsal.store.engine.reading import nothing, read_here
 from monsal.store.engine.recovery import Recovery
 from monsal.store.engine.statistics import StoreStatistics
+from monsal.store.engine.writer import Locked, Occupied
 
 __all__ = ["Core"]
 
@@ -90,31 +103,34 @@ class Core(Groups):
             if self._busy and self._hand.given == given + 1:
                 # What was done before was told to somebody whom an interrupt kept from hearing it.
                 self._break(StoreUnavailable("interrupted"))
-        data, waiting = self._shut()
+        data, promised = self._shut()
         try:
             await self._hand.ask(lambda: self._leave(data))
         except Exception as error:
             cause = foreign_error(error, self._place.name)
-            fail(waiting, InDoubt(str(cause)))
+            for _, waiting in promised:
+                fail(waiting, InDoubt(str(cause)))
             raise cause from error
         else:
-            deliver(waiting)
+            for _, waiting in promised:
+                deliver(waiting)
         finally:
             self._hand.stop()
 
     async def abandon(self) -> None:
         """End as a process does that is killed: nothing more is flushed. For tests of crashes."""
-        data, waiting = self._shut()
+        data, promised = self._shut()
         if data is not None:
             data.dirty = False
         await self._hand.ask(lambda: self._leave(data))
         self._hand.stop()
-        fail(waiting, StoreUnavailable("the store was abandoned"))
+        for _, waiting in promised:
+            fail(waiting, StoreUnavailable("the store was abandoned"))
 
-    def _shut(self) -> tuple[Data | None, Waiting]:
+    def _shut(self) -> tuple[Data | None, list[tuple[int, Waiting]]]:
         """Take no more operations; what there was to work on, and who waits for that."""
         data, self.data = self.data, None
-        waiting, self._waiting = self._waiting, []
+        promised = self._promises.leave(0)
         self._is_open, self._why = False, "it was closed"
         if self._reader is not None:
             self._reader.refuse()
@@ -122,7 +138,7 @@ class Core(Groups):
         self._recovery.stop()
         self._group.forget()
         self._refuse_queue(StoreUnavailable(self._why))
-        return data, waiting
+        return data, promised
 
     def _leave(self, data: Data | None) -> None:
         self._stop_others()
@@ -154,17 +170,19 @@ class Core(Groups):
         """
         if self.data is None:
             raise StoreUnavailable(self._why)
-        if not self._busy and not self._queue and not (how.aside and self._threaded):
+        if not self._queue and self._may_apply(how):
             try:
                 value: T = self._apply(function, arguments)
+            except Occupied:
+                self._operations -= 1  # it queues
             except Locked:
                 # The thread may wait for the other program; the loop has sockets to see to (P7).
                 how = ASIDE_DURABLE if how.durable else ASIDE
             else:
-                if not how.durable or self.data is None or not self.data.dirty:
+                if not how.durable or self._is_durable:
                     return value
                 waiter = waiter or self._loop.create_future()
-                self._waiting.append((waiter, value))
+                self._promise(waiter, value)
                 return waiter
         waiter = waiter or self._loop.create_future()
         self._queue.append(Operation(how, function, arguments, waiter, undo))

@@ -12,25 +12,27 @@ from typing import Any, TypeVar
 
 from monsal.errors import StoreError, StoreUnavailable
 from monsal.store.engine.bell import Bell
-from monsal.store.engine.data import Data, Locked
+from monsal.store.engine.data import Data
 from monsal.store.engine.database import foreign_error
 from monsal.store.engine.early import Early
 from monsal.store.engine.gathering import Gathering
-from monsal.store.engine.hand import Checkpointer, Hand, checkpoint, flush
+from monsal.store.engine.hand import Checkpointer, Hand, flush, go_on, is_quiet, run_patiently
 from monsal.store.engine.opening import Lost
 from monsal.store.engine.operation import (
     APPLIED,
     ASIDE,
+    How,
     Operation,
-    Waiting,
     as_ours,
-    deliver,
     refuse,
     unattended,
 )
 from monsal.store.engine.place import EngineSettings, Place
+from monsal.store.engine.promises import Promises
 from monsal.store.engine.reading import Reader
 from monsal.store.engine.recovery import Recovery
+from monsal.store.engine.writer import Locked
+from monsal.store.waiter import Waiter
 
 __all__ = ["Groups"]
 
@@ -54,9 +56,7 @@ class Groups:
         self._is_open, self._why = False, "it is not open"
         self._busy = self._planned = False
         self._queue: deque[Operation] = deque()
-        #: Callers for whom the open group has to be flushed; and those who are being told that theirs was.
-        self._waiting: Waiting = []
-        self._answering: Waiting = []
+        self._promises = Promises()
         self._timer: asyncio.TimerHandle | None = None
         # May be of an earlier group: then it is too soon, and looked at again.
         self._alarm: asyncio.TimerHandle | None = None
@@ -95,8 +95,8 @@ class Groups:
         """Do an operation on the loop, which owns the store. Raises what it raises, as ours."""
         data = self.data
         assert data is not None
-        self._operations += 1
         try:
+            self._operations += 1
             value = data.run(function, *arguments)
         except BaseException as error:
             if not data.is_sound:
@@ -111,22 +111,52 @@ class Groups:
             raise StoreUnavailable(self._why)
         return value
 
+    def _may_apply(self, how: How) -> bool:
+        """Whether the loop may do an operation now."""
+        if not self._busy:
+            return not (how.aside and self._threaded)
+        # What is applied during a flush cannot be written before its end, so it is bounded.
+        data = self.data
+        return (
+            how.light
+            and data is not None
+            and data.writer.flushing > 0
+            and not data.pending.is_full
+            and self._group.has_room
+        )
+
+    @property
+    def _is_durable(self) -> bool:
+        """Whether all that was applied is on the disk."""
+        data = self.data
+        return data is None or not (data.dirty or data.writer.flushing)
+
+    def _promise(self, waiter: Waiter, value: Any) -> None:
+        """Tell a caller when all that was applied until now is on the disk (P1)."""
+        assert self.data is not None
+        (self._promises.wait if self.data.dirty else self._promises.wait_for_sealed)(waiter, value)
+
     def _after(self, data: Data) -> None:
         """An operation was applied: tell who waits for work, and see to the flush."""
-        if data.more_work:
-            data.more_work = False
-            self.work.ring(self._loop)
+        self._tell_work(data)
         if not data.dirty:
             self._tell_mail(data)
             return
         has_room = self._group.add(monotonic())
         if not self._threaded:
             self._flush_here(data)
+        elif data.writer.flushing:
+            pass  # the end of that flush sees to it
         elif has_room:
             self._plan()
         else:
             # Also for callers that never let the loop turn: their group must not grow without end.
             self._flush_there(data)
+
+    def _tell_work(self, data: Data) -> None:
+        if data.more_work:
+            data.more_work = False
+            self.work.ring(self._loop)
 
     def _tell_mail(self, data: Data) -> None:
         if data.more_mail:
@@ -148,8 +178,9 @@ class Groups:
             if self._busy or (data := self.data) is None:
                 return
             if not data.dirty:
-                self._answer_waiting()
-            elif not self._waiting:
+                self._promises.seal(data.group)
+                self._promises.keep()
+            elif not self._promises:
                 self._flush_soon(data)
             elif rest := self._group.waits(now := monotonic()):
                 self._alarm = self._alarm or self._loop.call_later(rest, self._alarmed)
@@ -213,11 +244,11 @@ class Groups:
                 refuse(operation.waiter, StoreUnavailable(self._why))
             self._plan()
 
-        self._hand.do(lambda: data.run_patiently(operation.function, *operation.arguments), done)
+        self._hand.do(partial(run_patiently, data, operation), done)
 
     def _answer(self, operation: Operation, value: Any) -> None:
-        if operation.how.durable and self.data is not None and self.data.dirty:
-            self._waiting.append((operation.waiter, value))
+        if operation.how.durable and not self._is_durable:
+            self._promise(operation.waiter, value)
         elif not operation.waiter.done():
             operation.waiter.set_result(value)
         elif operation.undo is not None:
@@ -231,7 +262,7 @@ class Groups:
     # -- flushes -------------------------------------------------------------------------------------------------------
 
     def _flush(self, data: Data) -> None:
-        if self._group.goes_here(len(self._waiting), monotonic(), is_busy=bool(data.schedule.leased)):
+        if self._group.goes_here(len(self._promises), monotonic(), is_busy=bool(data.schedule.leased)):
             self._flush_here(data)
         else:
             self._flush_there(data)
@@ -253,9 +284,17 @@ class Groups:
         if not self._busy and self.data is not None and self.data.dirty:
             self._flush_there(self.data)
 
+    def _seal(self, data: Data) -> None:
+        """End the group: from now on what is applied is the next one."""
+        # Here and not on the thread: beside a busy loop each statement there waits for the interpreter's lock.
+        data.seal()
+        self._promises.seal(data.group)
+        self._group.seal()
+        data.hand_over()
+
     def _flush_here(self, data: Data) -> None:
         try:
-            data.seal()
+            self._seal(data)
             self._flushed(data, flush(data))
         except BaseException as error:  # noqa: BLE001 - handed to whoever waits, and an interrupt raised again
             self._break(error)
@@ -264,19 +303,16 @@ class Groups:
         def done(seconds: float, error: Exception | None) -> None:
             try:
                 if self.data is data:
-                    self._busy = False
                     if error is not None:
                         raise error
                     self._flushed(data, seconds)
-            except BaseException as error:  # noqa: BLE001 - the same
-                self._break(error)
-            else:
                 # Those who were answered announce their next mail first.
                 self._plan()
+            except BaseException as error:  # noqa: BLE001 - the same
+                self._break(error)
 
         try:
-            # Here and not on the thread: beside a busy loop each statement there waits for the interpreter's lock.
-            data.seal()
+            self._seal(data)
             self._busy = True
             self._hand.do(partial(flush, data), done)
         except BaseException as error:  # noqa: BLE001 - the same
@@ -285,18 +321,29 @@ class Groups:
     def _flushed(self, data: Data, seconds: float) -> None:
         """The group is on the disk: now those may go on who waited for that (P1)."""
         self._group.flushed(seconds, monotonic())
+        data.take_back()
+        self._busy = False
+        # Before all that queues or comes by an answer: that finds the connection as it should be.
+        self._go_on(data)
         self.early.end(data)
+        self._tell_work(data)
         self._tell_mail(data)
-        if self._checkpointer is not None and self._checkpointer.after_flush(data.wal_pages, is_quiet=data.is_quiet):
-            # Before all that queues or comes by an answer: it cannot be done while a transaction is open.
-            self._queue.appendleft(Operation(ASIDE, checkpoint, (), unattended(self._loop)))
-            self._plan()
-        self._answer_waiting()
+        self._promises.keep()
+        self._group.go_on(monotonic())
 
-    def _answer_waiting(self) -> None:
-        # The lists change places: whoever is answered may bring more at once, which another flush is for (P1).
-        self._answering, self._waiting = self._waiting, self._answering
-        deliver(self._answering)
+    def _go_on(self, data: Data) -> None:
+        """Begin the transaction of what was applied meanwhile; on the thread, if there is something to wait for."""
+        checkpointer = self._checkpointer
+        moves = checkpointer is not None and checkpointer.after_flush(data.wal_pages, is_quiet=is_quiet(data))
+        if not moves:
+            try:
+                if data.dirty:
+                    data.writer.begin()
+            except Locked:
+                pass
+            else:
+                return
+        self._do_aside(Operation(ASIDE, go_on, (moves,), unattended(self._loop)))
 
     # -- after an error ------------------------------------------------------------------------------------------------
 
@@ -316,12 +363,12 @@ class Groups:
         self._recoveries += 1
         log.error("the store is not available: %s", self._why, extra={"action": "store_down"})
         self._refuse_queue(StoreUnavailable(self._why))
-        waiting, self._waiting = self._waiting, []
-        lost = Lost(data.group, data.counters, data.db, waiting)
+        promised = self._promises.leave(data.group)
+        lost = Lost(data.writer.flushing or data.group, data.counters, data.writer.connection, promised)
         if self._reader is not None:
             self._reader.refuse()
         self._recovery.begin(lost, self._why, self._stop_others)
-        deliver(self._answering)  # an interrupt came while they were told of what is on the disk
+        self._promises.answer()  # an interrupt came while they were told of what is on the disk
 
     def _down(self, why: str) -> None:
         self._why = why

@@ -66,11 +66,12 @@ class Recovery:
         self._hand.do(partial(recover, self._place, self._settings, lost), partial(self._tried, lost, why))
 
     def _tried(self, lost: Lost, why: str, data: Data | None, error: Exception | None) -> None:
-        waiting, lost.waiting = lost.waiting, []
-        if lost.found:
-            deliver(waiting)
-        else:
-            fail(waiting, (InDoubt if data is None else StoreUnavailable)(why))
+        promised, lost.promised = lost.promised, []
+        for group, waiting in promised:
+            if lost.found >= group:
+                deliver(waiting)
+            else:
+                fail(waiting, (InDoubt if data is None and group <= lost.group else StoreUnavailable)(why))
         if data is None:
             assert error is not None
             why = str(foreign_error(error, self._place.name))

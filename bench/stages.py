@@ -42,8 +42,8 @@ _LENT = (
 )
 _BY_FUNCTION = {
     ("store/engine/hand.py", "flush"): FLUSH,
-    ("store/engine/data.py", "commit"): FLUSH,
-    ("store/engine/hand.py", "checkpoint"): CHECKPOINT,
+    ("store/engine/writer.py", "commit"): FLUSH,
+    ("store/engine/hand.py", "go_on"): CHECKPOINT,
     ("store/engine/spool.py", "claim"): CLAIM,
     ("store/engine/spool.py", "accept"): STORE_IN,
     ("store/engine/arrivals.py", "__init__"): STORE_IN,

@@ -20,10 +20,10 @@ from pathlib import Path
 import apsw
 
 from monsal import reply, route
-from monsal.store.engine import core
+from monsal.store.engine import groups
 
 FILE = Path("{file}")
-flush = core.flush
+flush = groups.flush
 
 
 def flush_or_not(data):
@@ -39,7 +39,7 @@ def flush_or_not(data):
     return flush(data)
 
 
-core.flush = flush_or_not
+groups.flush = flush_or_not
 
 
 @route("desk@(host)")

@@ -120,7 +120,9 @@ class StoreMachine(RuleBasedStateMachine):
 
     def _store(self) -> SqliteStore:
         # Small groups and caches, so that their edges are met; bodies above 64 bytes are files.
-        sizes = EngineSettings(group_limit=5, cached_states=2, fresh_bytes=200, body_limit=64, timers_at_once=2)
+        sizes = EngineSettings(
+            group_limit=5, narrow=99, cached_states=2, fresh_bytes=200, body_limit=64, timers_at_once=2
+        )
         return SqliteStore(self.place / "monsal.db", settings=sizes)
 
     def run(self, coroutine: Any) -> Any:

@@ -2,6 +2,7 @@
 
 Rows of a group are written together (`engine/pending.py`, `engine/arrivals.py`). So one store does each operation in a
 group of its own and another does them in groups, and after each group their tables, memory and answers are compared.
+A third one does each of them while the group before it is on its way to the disk, as far as that is possible.
 """
 
 from __future__ import annotations
@@ -35,6 +36,8 @@ from monsal.store.contract import (
 from monsal.store.engine import operator, outbox, pruning, returned, spool, turns
 from monsal.store.engine.opening import open_place
 from monsal.store.engine.place import EngineSettings, FilePlace
+from monsal.store.engine.text import store_text
+from monsal.store.engine.writer import Occupied
 
 pytestmark = pytest.mark.evidence
 
@@ -71,9 +74,9 @@ GROUP = st.tuples(
 class Side:
     """A store and the leases that were given for it; `apart` flushes after each operation."""
 
-    def __init__(self, place: Path, *, apart: bool) -> None:
+    def __init__(self, place: Path, *, apart: bool, cached: int = 2, fresh: int = 20) -> None:
         # Small caches, so that rows of the open group are read.
-        self.settings = EngineSettings(cached_states=2, fresh_bytes=20, timers_at_once=2)
+        self.settings = EngineSettings(cached_states=cached, fresh_bytes=fresh, timers_at_once=2)
         self.place = FilePlace(place / "monsal.db", ("CREATE TABLE IF NOT EXISTS own(x UNIQUE)",), self.settings)
         self.apart = apart
         self.open()
@@ -83,7 +86,7 @@ class Side:
         self.leases: dict[str, Claimed] = {}
 
     def close(self) -> None:
-        self.place.disconnect(self.data.db)
+        self.place.disconnect(self.data.writer.db)
         self.place.give_back()
 
     def run(self, function: Callable[..., Any], *arguments: Any) -> Any:
@@ -99,7 +102,9 @@ class Side:
     def flush(self) -> None:
         if self.data.dirty:
             self.data.seal()
-            self.data.commit()
+            self.data.hand_over()
+            self.data.writer.commit()
+            self.data.take_back()
 
     def do(self, step: tuple[Any, ...], now: float) -> Any:
         """Do one operation; its answer."""
@@ -217,8 +222,8 @@ class Side:
 
     def picture(self) -> Any:
         """All tables but the number of the last flush, and what is in memory."""
-        tables = {name: self.data.db.execute(f"SELECT * FROM monsal_{name}").fetchall() for name in (*TABLES,)}
-        tables["own"] = self.data.db.execute("SELECT * FROM own").fetchall()
+        tables = {name: self.data.writer.db.execute(f"SELECT * FROM monsal_{name}").fetchall() for name in (*TABLES,)}
+        tables["own"] = self.data.writer.db.execute("SELECT * FROM own").fetchall()
         # Which group and which opening it was is another thing on each side.
         meta = [value for place, value in enumerate(tables.pop("meta")[0]) if place not in (1, 2, 3)]
         return {name: sorted(rows, key=repr) for name, rows in tables.items()}, meta
@@ -228,7 +233,79 @@ class Side:
         queues = sorted((q.key, q.count, q.head, q.due, q.held, q.counter) for q in data.schedule.queues.values())
         return queues, data.ledger.totals, data.outbox_counts, data.sending, data.next_timer, data.schedule.running
 
+    def follows(self) -> None:
+        """What is known of the rows after a head is true: they are the next ones, and wait."""
+        for queue in self.data.schedule.queues.values():
+            rows = self.data.select(_QUEUE, (store_text(queue.key),))
+            assert (queue.count, queue.head) == (len(rows), rows[0][0])
+            known = rows[1 : 1 + len(queue.following)]
+            assert queue.following == [row for row, _, _, _ in known]
+            assert all(status == 0 and due <= received for _, status, due, received in known)
 
+
+class Meanwhile(Side):
+    """A group of its own for each operation, which is being flushed while the next ones are done."""
+
+    #: What may be tried meanwhile.
+    LIGHT = (spool.accept, spool.claim, turns.commit, outbox.settle)
+
+    def __init__(self, place: Path) -> None:
+        super().__init__(place, apart=False, cached=100, fresh=10_000)
+        self.done_meanwhile = 0
+
+    def end_flush(self) -> None:
+        """The disk has the group; what was done meanwhile is an open one."""
+        data = self.data
+        if data.writer.flushing:
+            data.writer.commit()
+            data.take_back()
+            if data.dirty:
+                data.writer.begin()
+
+    def flush(self) -> None:
+        self.end_flush()
+        super().flush()
+
+    def close(self) -> None:
+        self.data.writer.take_back()
+        super().close()
+
+    def do(self, step: tuple[Any, ...], now: float) -> Any:
+        if step[0] not in ("accept", "claim", "turn"):
+            self.end_flush()
+        try:
+            return super().do(step, now)
+        except Occupied:  # a state that is not in memory
+            self.end_flush()
+            return super().do(step, now)
+
+    def run(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        data = self.data
+        if data.dirty and not data.writer.flushing:
+            data.seal()
+            data.hand_over()
+        if function in self.LIGHT and data.writer.flushing:
+            try:
+                answer = super().run(function, *arguments)
+            except Occupied:
+                pass
+            else:
+                self.done_meanwhile += 1
+                return answer
+        self.end_flush()
+        return super().run(function, *arguments)
+
+    def claim(self, now: float) -> Any:
+        if self.data.arrivals or self.data.schedule.first > self.data.durable_row:  # they are given after the flush
+            self.end_flush()
+        rows = super().claim(now)
+        if self.data.writer.flushing:
+            self.end_flush()
+            rows += super().claim(now)
+        return rows
+
+
+_QUEUE = "SELECT id, status, due, received FROM monsal_spool WHERE lease_key = ? AND status < 2 ORDER BY id"
 _IN = "SELECT id FROM monsal_spool WHERE status = {} ORDER BY id"
 
 
@@ -255,6 +332,7 @@ def test_a_group_does_what_its_operations_do_one_by_one(groups: list[Any]) -> No
             assert [one for one, _ in answers] == [other for _, other in answers]
             assert together.picture() == apart.picture()
             assert together.memory() == apart.memory()
+            together.follows()
             assert together.send(now) == apart.send(now)
             together.flush()
         together.close()
@@ -264,6 +342,40 @@ def test_a_group_does_what_its_operations_do_one_by_one(groups: list[Any]) -> No
         assert together.picture() == apart.picture()
         assert together.memory() == apart.memory()
         together.close()
+        apart.close()
+
+
+@pytest.mark.rule("state.B11", "state.B12")
+@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@given(groups=st.lists(GROUP, min_size=1, max_size=5))
+def test_operations_during_a_flush_do_what_they_do_one_by_one(groups: list[Any]) -> None:
+    with tempfile.TemporaryDirectory(prefix="monsal-groups-") as where:
+        places = [Path(where) / name for name in ("meanwhile", "apart")]
+        for place in places:
+            place.mkdir()
+        meanwhile, apart = Meanwhile(places[0]), Side(places[1], apart=True)
+        now = 1_700_000_000.0
+        for steps, later, crashes in groups:
+            now += later
+            if crashes:
+                for side in (meanwhile, apart):
+                    side.close()
+                    side.open()
+            answers = [(meanwhile.do(step, now), apart.do(step, now)) for step in steps]
+            meanwhile.flush()
+            assert [one for one, _ in answers] == [other for _, other in answers]
+            assert meanwhile.picture() == apart.picture()
+            assert meanwhile.memory() == apart.memory()
+            for side in (meanwhile, apart):
+                side.follows()
+            assert meanwhile.send(now) == apart.send(now)
+            meanwhile.flush()
+        for side in (meanwhile, apart):
+            side.close()
+            side.open()
+        assert meanwhile.picture() == apart.picture()
+        assert meanwhile.memory() == apart.memory()
+        meanwhile.close()
         apart.close()
 
 

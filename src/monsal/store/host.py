@@ -63,7 +63,7 @@ from monsal.store.engine.bodies import Filed
 from monsal.store.engine.clients import Left, Running
 from monsal.store.engine.data import Data
 from monsal.store.engine.face import SqlStore, how_to_claim, how_to_commit, read_states
-from monsal.store.engine.operation import APPLIED, DURABLE, How
+from monsal.store.engine.operation import APPLIED, DURABLE, LIGHT, LIGHT_DURABLE, How
 from monsal.store.guest import Guest, Lease, refuse
 from monsal.store.waking import Lane
 from monsal.wire.codes import METHOD_NOT_FOUND
@@ -370,11 +370,11 @@ class StoreHost:
 
     def _accept(self, guest: Guest, known: Any, raw: Any) -> None:
         mail: Accept = CALLS["accept"].params.read(raw)
-        guest.reply(known, self._core.begin(DURABLE, spool.accept, mail, None))
+        guest.reply(known, self._core.begin(LIGHT_DURABLE, spool.accept, mail, None))
 
     def _accept_large(self, guest: Guest, known: Any, raw: Any) -> None:
         mail, token, size = cast("tuple[Accept, str, int]", CALLS["accept_large"].params.read(raw))
-        guest.reply(known, self._core.begin(DURABLE, spool.accept, mail, Filed(token, size)))
+        guest.reply(known, self._core.begin(LIGHT_DURABLE, spool.accept, mail, Filed(token, size)))
 
     def _claim(self, guest: Guest, known: Any, raw: Any) -> None:
         limit, now, lease = cast("tuple[int, float, float]", CALLS["claim"].params.read(raw))
@@ -417,7 +417,7 @@ class StoreHost:
         leases, until = cast("tuple[list[tuple[str, Fence]], float]", CALLS["extend"].params.read(raw))
         if self._core.data is not self._data:
             self._opened_anew()
-        found = self._core.begin(APPLIED, clients.extend, guest.number, leases, until)
+        found = self._core.begin(LIGHT, clients.extend, guest.number, leases, until)
         guest.reply(known, found, partial(self._extended, guest, leases, until))
 
     def _extended(
@@ -463,7 +463,7 @@ class StoreHost:
         def finish(values: dict[StateKey, StateValue]) -> list[StateValue]:
             return [values[state] for state in states]
 
-        guest.reply(known, self._core.begin(APPLIED, read_states, states), finish)
+        guest.reply(known, self._core.begin(LIGHT, read_states, states), finish)
 
     # -- the outbox -------------------------------------------------------------------------------------------
 
@@ -473,7 +473,7 @@ class StoreHost:
         if self._core.data is not self._data:
             self._opened_anew()
         limit = min(limit, _MOST_MAILS)
-        found = self._core.begin(APPLIED, outbox.take_outgoing, limit, now, undo=outbox.put_back)
+        found = self._core.begin(LIGHT, outbox.take_outgoing, limit, now, undo=outbox.put_back)
         guest.reply(known, found, partial(self._taken, guest, limit), outbox.put_back)
 
     def _taken(self, guest: Guest, limit: int, rows: list[Outgoing]) -> list[Outgoing]:
@@ -487,7 +487,7 @@ class StoreHost:
         def finish(_: None) -> None:
             guest.sending.difference_update(result.id for result in results)
 
-        guest.reply(known, self._core.begin(DURABLE, outbox.settle, results), finish)
+        guest.reply(known, self._core.begin(LIGHT_DURABLE, outbox.settle, results), finish)
 
 
 _read_leases: Final = msgspec.msgpack.Decoder(list[tuple[str, Fence]]).decode

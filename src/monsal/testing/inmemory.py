@@ -277,7 +277,7 @@ class TestClient:
 
         def change(data: Data) -> None:
             data.begin_with_care()
-            data.guard.turn(data.db, sql, params)
+            data.guard.turn(data.writer.db, sql, params)
 
         store = self._open_engine().store
         assert isinstance(store, SqlStore)

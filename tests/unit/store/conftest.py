@@ -13,6 +13,9 @@ from monsal.store import SqliteStore
 from monsal.store.engine.place import EngineSettings
 from monsal.testing.kit.lab import Lab
 
+#: Of queues: operations are applied during each flush, which is the harder way.
+ANY_NUMBER = 1_000_000
+
 
 class FaultyDisk(apsw.VFS):
     """SQLite's own files, whose syncs and writes fail when the test says so. `name` is the VFS to ask for."""
@@ -57,7 +60,7 @@ def sqlite_lab(place: Path, **settings: Any) -> Lab:
     """A lab whose stores have these settings; the caller opens and closes it."""
 
     def factory(where: Path) -> SqliteStore:
-        return SqliteStore(where / "monsal.db", settings=EngineSettings(**settings))
+        return SqliteStore(where / "monsal.db", settings=EngineSettings(**{"narrow": ANY_NUMBER, **settings}))
 
     async def crash(store: Any) -> None:
         await store.abandon()

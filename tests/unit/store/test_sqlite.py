@@ -16,6 +16,7 @@ import pytest
 
 from monsal.errors import StatementError, StoreCorrupt, StoreError, StoreLocked, StoreNewer, StoreUnavailable
 from monsal.store import SqliteStore
+from monsal.store.engine.operation import ASIDE
 from monsal.store.inspect import Inspector
 from monsal.testing.kit.lab import Lab
 
@@ -55,7 +56,7 @@ def test_it_is_opened_as_the_rule_says(make_lab: MakeLab) -> None:
         found = {name: data.select(f"PRAGMA {name}")[0][0] for name in ("journal_mode", "synchronous", "busy_timeout")}
         # On the loop it does not wait for who locks the database; on the thread it does (test_locked.py).
         assert found == {"journal_mode": "wal", "synchronous": 2, "busy_timeout": 0}
-        assert data.run_patiently(lambda data: data.select("PRAGMA busy_timeout")) == [(30_000,)]
+        assert await lab.store.core.run(ASIDE, lambda data: data.select("PRAGMA busy_timeout")) == [(30_000,)]
         strict = data.select("select count(*) from pragma_table_list where name like 'monsal_%' and not strict")
         views = data.select("select count(*) from pragma_table_list where name like 'monsal_%' and type <> 'table'")
         assert strict == [(0,)]

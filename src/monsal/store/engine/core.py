@@ -1,8 +1,20 @@
 """Who may touch the store when: operations, groups, flushes, recovery.
 
-The connection and everything in `Data` has one owner at a time: the loop, or the writer's thread while `_busy`.
+Everything of the store has one owner at a time:
 
-    an operation comes in      the loop applies it at once if it owns the store, else it queues
+    nothing is under way       the loop owns all of it
+    a flush is under way       the thread owns the connection, to run COMMIT; the loop owns what is in memory.
+                               `_busy`, and `Writer.flushing` says which group it is
+    an operation runs on the   the thread owns all of it. `_busy`, and nothing is being flushed
+    thread
+
+So while a group is flushed the next one may begin: where few queues have work (`EngineSettings.narrow`), *light*
+operations are applied, in memory, their rows pend. One that
+needs the connection raises Occupied before it has changed anything, and queues; so does all that comes after it, and
+everything that is not light, so no operation overtakes another. When the flush is over the loop begins the transaction
+of what was applied meanwhile before it does anything else (`_go_on`).
+
+    an operation comes in      the loop applies it at once if it may (`_may_apply`), else it queues
     end of the loop's turn     operations that must be durable wait: the group is flushed, unless the loop is busy and
                                this turn brought more, or mails are about to come (gathering.py, coming.py). On the
                                loop's own thread if the disk is quick and nothing else is to be done, else by the
@@ -11,8 +23,9 @@ The connection and everything in `Data` has one owner at a time: the loop, or th
                                reply (early.py) while no other runs; else when `window` old or `group_limit` many
     an operation that reads    at length runs on the thread, so that it does not stop the sockets; a statement of an
                                application on another connection, so that it does not stop the writer (reading.py)
-    a flush or the disk fails  everything in memory is thrown away; what is found on the disk decides what those who
-                               wait are told (`_break`, and `opening.recover`)
+    a flush or the disk fails  everything in memory is thrown away, with what was applied meanwhile; who waits for the
+                               group is told what is found on the disk, who waits for a later one that it is not there
+                               (`_break`, then recovery.py)
 
 *Applied, then durable*: an applied operation answers at once; one that must be durable answers after COMMIT (P1).
 Statements are applied by the loop: on the thread each gives up the interpreter lock and has to get it back, which takes
@@ -22,24 +35,16 @@ twice as long beside a busy loop.
 from __future__ import annotations
 
 import asyncio
-import logging
-from collections import deque
 from collections.abc import Callable, Sequence
-from functools import partial
-from time import monotonic
 from typing import Any, TypeVar
 
-from monsal.backoff import exponential
-from monsal.errors import StoreError, StoreUnavailable
-from monsal.store.engine.bell import Bell
-from monsal.store.engine.data import Data, Locked
+from monsal.errors import StoreUnavailable
+from monsal.store.engine.data import Data
 from monsal.store.engine.database import foreign_error
-from monsal.store.engine.early import Early
-from monsal.store.engine.gathering import Gathering
-from monsal.store.engine.hand import Checkpointer, Hand, checkpoint, flush
-from monsal.store.engine.opening import Lost, close_place, open_by, recover
+from monsal.store.engine.groups import Groups
+from monsal.store.engine.hand import Hand
+from monsal.store.engine.opening import close_place, open_by
 from monsal.store.engine.operation import (
-    APPLIED,
     ASIDE,
     ASIDE_DURABLE,
     DURABLE,
@@ -48,52 +53,25 @@ from monsal.store.engine.operation import (
     Operation,
     Undo,
     Waiting,
-    as_ours,
     deliver,
     fail,
-    refuse,
-    unattended,
 )
-from monsal.store.engine.place import EngineSettings, Place
-from monsal.store.engine.reading import Reader, nothing, read_here
+from monsal.store.engine.reading import nothing, read_here
+from monsal.store.engine.recovery import Recovery
 from monsal.store.engine.statistics import StoreStatistics
+from monsal.store.engine.writer import Locked, Occupied
 
 __all__ = ["Core"]
-
-log = logging.getLogger("monsal.store")
 
 T = TypeVar("T")
 Given = asyncio.Future[T] | None
 
 
-class Core:
+class Core(Groups):
     """Runs operations on one `Data`. All methods are called on the loop of `open`.
 
     Without `threaded` everything is done at once, in the caller: a store in memory is then deterministic.
     """
-
-    def __init__(self, place: Place, settings: EngineSettings, *, threaded: bool) -> None:
-        self.data: Data | None = None
-        self.work, self.mail, self.early = Bell(), Bell(), Early()
-        self._place, self._settings, self._threaded = place, settings, threaded
-        self._loop: asyncio.AbstractEventLoop
-        self._hand: Hand
-        self._checkpointer: Checkpointer | None = None
-        self._reader: Reader | None = None
-        self._is_open, self._why = False, "it is not open"
-        self._busy = self._planned = False
-        self._queue: deque[Operation] = deque()
-        #: Callers for whom the open group has to be flushed; and those who are being told that theirs was.
-        self._waiting: Waiting = []
-        self._answering: Waiting = []
-        self._timer: asyncio.TimerHandle | None = None
-        # May be of an earlier group: then it is too soon, and looked at again.
-        self._alarm: asyncio.TimerHandle | None = None
-        self.group = self._group = Gathering(settings)
-        self._lost: Lost | None = None
-        self._operations = self._recoveries = 0
-
-    # -- life -------------------------------------------------------------------------------------------------
 
     async def open(self) -> None:
         """Take the place, load what is there. Raises StoreError."""
@@ -106,6 +84,7 @@ class Core:
         self.work.forget()
         self.mail.forget()
         self._hand = Hand(self._loop, "monsal-store" if self._threaded else None)
+        self._recovery = Recovery(self._hand, self._place, self._settings, up=self._up, down=self._down)
         try:
             data, flush_seconds = await open_by(self._hand, self._place, self._settings)
         except BaseException:
@@ -115,75 +94,58 @@ class Core:
         self._operations = self._recoveries = 0
         self._install(data)
 
-    def _install(self, data: Data) -> None:
-        self.data, self._lost = data, None
-        if self._threaded:
-            self._checkpointer = Checkpointer(self._loop, self._place, self._settings)
-            self._reader = Reader(self._loop, self._place)
-        self._busy = False
-
     async def close(self) -> None:
         """Flush what is applied, refuse what waits for its turn, give the place back. Harmless if it is closed."""
         if not self._is_open:
             return
-        while self._busy:
+        while self._busy or self._recovery.is_busy:
             given = self._hand.given
             await self._hand.ask(lambda: None)
             if self._busy and self._hand.given == given + 1:
                 # What was done before was told to somebody whom an interrupt kept from hearing it.
                 self._break(StoreUnavailable("interrupted"))
-        data, waiting = self._shut()
+        data, promised = self._shut()
         try:
             await self._hand.ask(lambda: self._leave(data))
         except Exception as error:
             cause = foreign_error(error, self._place.name)
-            fail(waiting, InDoubt(str(cause)))
+            for _, waiting in promised:
+                fail(waiting, InDoubt(str(cause)))
             raise cause from error
         else:
-            deliver(waiting)
+            for _, waiting in promised:
+                deliver(waiting)
         finally:
             self._hand.stop()
 
     async def abandon(self) -> None:
         """End as a process does that is killed: nothing more is flushed. For tests of crashes."""
-        data, waiting = self._shut()
+        data, promised = self._shut()
         if data is not None:
             data.dirty = False
         await self._hand.ask(lambda: self._leave(data))
         self._hand.stop()
-        fail(waiting, StoreUnavailable("the store was abandoned"))
+        for _, waiting in promised:
+            fail(waiting, StoreUnavailable("the store was abandoned"))
 
-    def _shut(self) -> tuple[Data | None, Waiting]:
+    def _shut(self) -> tuple[Data | None, list[tuple[int, Waiting]]]:
         """Take no more operations; what there was to work on, and who waits for that."""
         data, self.data = self.data, None
-        waiting, self._waiting = self._waiting, []
+        promised = self._promises.leave(0)
         self._is_open, self._why = False, "it was closed"
         if self._reader is not None:
             self._reader.refuse()
         self._stop_timer()
+        self._recovery.stop()
         self._group.forget()
         self._refuse_queue(StoreUnavailable(self._why))
-        return data, waiting
-
-    def _stop_timer(self) -> None:
-        for timer in (self._timer, self._alarm):
-            if timer is not None:
-                timer.cancel()
-        self._timer = self._alarm = None
+        return data, promised
 
     def _leave(self, data: Data | None) -> None:
         self._stop_others()
-        lost, self._lost = self._lost, None
-        close_place(self._place, data, None if lost is None else lost.db)
+        close_place(self._place, data, self._recovery.leave())
 
-    def _stop_others(self) -> None:
-        """Have the other connections leave: the writer's is then the only one."""
-        others = self._checkpointer, self._reader
-        self._checkpointer = self._reader = None
-        for other in [each for each in others if each is not None]:
-            other.stop()
-
-    # -- operations -------------------------------------------------------------------------------------------
+    # -- operations ----------------------------------------------------------------------------------------------------
 
     async def run(self, how: How, function: Callable[..., T], *arguments: Any, undo: Undo | None = None) -> T:
         """Do `function(data, *arguments)`. `undo(data, value)` is done if the caller went away before its answer.
@@ -209,17 +171,19 @@ class Core:
         """
         if self.data is None:
             raise StoreUnavailable(self._why)
-        if not self._busy and not self._queue and not (how.aside and self._threaded):
+        if not self._queue and self._may_apply(how):
             try:
                 value: T = self._apply(function, arguments)
+            except Occupied:
+                self._operations -= 1  # it queues
             except Locked:
                 # The thread may wait for the other program; the loop has sockets to see to (P7).
                 how = ASIDE_DURABLE if how.durable else ASIDE
             else:
-                if not how.durable or self.data is None or not self.data.dirty:
+                if not how.durable or self._is_durable:
                     return value
                 waiter = waiter or self._loop.create_future()
-                self._waiting.append((waiter, value))
+                self._promise(waiter, value)
                 return waiter
         waiter = waiter or self._loop.create_future()
         self._queue.append(Operation(how, function, arguments, waiter, undo))
@@ -233,265 +197,6 @@ class Core:
             return await self.run(ASIDE, read_here, sql, params)
         await self.run(DURABLE, nothing)
         return await reader.read(sql, params)
-
-    def afterwards(self, function: Callable[..., Any], *arguments: Any) -> None:
-        """Do an operation whose result nobody awaits, before all that queues."""
-        if self.data is not None:
-            self._queue.appendleft(Operation(APPLIED, function, arguments, unattended(self._loop)))
-            self._plan()
-
-    def _apply(self, function: Callable[..., T], arguments: tuple[Any, ...]) -> T:
-        """Do an operation on the loop, which owns the store. Raises what it raises, as ours."""
-        data = self.data
-        assert data is not None
-        self._operations += 1
-        try:
-            value = data.run(function, *arguments)
-        except BaseException as error:
-            if not data.is_sound:
-                self._break(error)
-            if isinstance(error, Exception) and not (data.is_sound and as_ours(error) is error):
-                # It gets no name here: its cause knows this frame, and both would be kept in a circle.
-                raise (as_ours(error) if data.is_sound else StoreUnavailable(self._why)) from error
-            raise
-        self._after(data)
-        if self.data is not data:
-            # Without a thread the flush was made at once, and failed.
-            raise StoreUnavailable(self._why)
-        return value
-
-    def _after(self, data: Data) -> None:
-        """An operation was applied: tell who waits for work, and see to the flush."""
-        if data.more_work:
-            data.more_work = False
-            self.work.ring(self._loop)
-        if not data.dirty:
-            self._tell_mail(data)
-            return
-        has_room = self._group.add(monotonic())
-        if not self._threaded:
-            self._flush_here(data)
-        elif has_room:
-            self._plan()
-        else:
-            # Also for callers that never let the loop turn: their group must not grow without end.
-            self._flush_there(data)
-
-    def _tell_mail(self, data: Data) -> None:
-        if data.more_mail:
-            data.more_mail = False
-            self.mail.ring(self._loop)
-
-    # -- groups -----------------------------------------------------------------------------------------------
-
-    def _plan(self) -> None:
-        if not self._planned:
-            self._planned = True
-            self._loop.call_soon(self._turn)
-
-    def _turn(self) -> None:
-        """At the end of a turn of the loop: do what queues, then flush if somebody waits."""
-        self._planned = False
-        try:
-            self._drain()
-            if self._busy or (data := self.data) is None:
-                return
-            if not data.dirty:
-                self._answer_waiting()
-            elif not self._waiting:
-                self._flush_soon(data)
-            elif rest := self._group.waits(now := monotonic()):
-                self._alarm = self._alarm or self._loop.call_later(rest, self._alarmed)
-            elif self._group.goes_on(now):
-                self._plan()
-            else:
-                self._flush(data)
-        except BaseException as error:  # an interrupt; all others are handed to whoever waits
-            self._break(error)
-            raise
-
-    def _alarmed(self) -> None:
-        self._alarm = None
-        self._turn()
-
-    def _drain(self) -> None:
-        room = self._settings.group_limit
-        while self._queue and room and not self._busy and self.data is not None:
-            operation = self._queue.popleft()
-            try:
-                if not operation.waiter.done():
-                    room -= 1
-                    (self._do_aside if operation.how.aside and self._threaded else self._do_here)(operation)
-            except BaseException as error:  # an interrupt
-                refuse(operation.waiter, error)
-                raise
-        if self._queue and not self._busy:
-            self._plan()
-
-    def _do_here(self, operation: Operation) -> None:
-        try:
-            value = self._apply(operation.function, operation.arguments)
-        except Locked:
-            self._do_aside(operation)
-        except Exception as error:  # noqa: BLE001 - handed to the caller
-            refuse(operation.waiter, error)
-        else:
-            self._answer(operation, value)
-
-    def _do_aside(self, operation: Operation) -> None:
-        """Do an operation on the thread; the loop does not touch the store until it is done."""
-        data, self._busy = self.data, True
-        assert data is not None
-
-        def done(value: Any, error: Exception | None) -> None:
-            self._operations += 1
-            if self.data is not data:  # there was an interrupt, and what was open then was undone
-                refuse(operation.waiter, StoreUnavailable(self._why))
-                return
-            self._busy = False
-            if error is None:  # told before the group may be flushed: who waits shares its fate
-                self._answer(operation, value)
-                self._after(data)
-            elif data.is_sound:
-                refuse(operation.waiter, as_ours(error))
-                if isinstance(error, Locked):
-                    # They have waited as long, and would each wait as long again.
-                    self._refuse_queue(error)
-            else:
-                self._break(error)
-                refuse(operation.waiter, StoreUnavailable(self._why))
-            self._plan()
-
-        self._hand.do(lambda: data.run_patiently(operation.function, *operation.arguments), done)
-
-    def _answer(self, operation: Operation, value: Any) -> None:
-        if operation.how.durable and self.data is not None and self.data.dirty:
-            self._waiting.append((operation.waiter, value))
-        elif not operation.waiter.done():
-            operation.waiter.set_result(value)
-        elif operation.undo is not None:
-            self.afterwards(operation.undo, value)
-
-    def _flush(self, data: Data) -> None:
-        if self._group.goes_here(len(self._waiting), monotonic(), is_busy=bool(data.schedule.leased)):
-            self._flush_here(data)
-        else:
-            self._flush_there(data)
-
-    def _flush_soon(self, data: Data) -> None:
-        """Nobody waits: flush at once if the store was idle, else let others join."""
-        if self._group.is_lone and data.has_undurable_mail and data.schedule.is_idle:
-            # A reply waits for this flush; where nobody else is about, the window would only make it late.
-            self.early.take(data)
-            (self._flush if self.early.offer is None else self._flush_there)(data)
-            self.early.begin()
-        elif (rest := self._group.rest(monotonic())) <= 0.0:
-            self._flush(data)
-        elif self._timer is None:
-            self._timer = self._loop.call_later(rest, self._window_ended)
-
-    def _window_ended(self) -> None:
-        self._timer = None
-        if not self._busy and self.data is not None and self.data.dirty:
-            self._flush_there(self.data)
-
-    # An interrupt (Ctrl-C) between any two instructions of these is met like a disk that fails: memory is thrown away,
-    # and who waits is told what is found on the disk.
-    def _flush_here(self, data: Data) -> None:
-        try:
-            data.seal()
-            self._flushed(data, flush(data))
-        except BaseException as error:  # noqa: BLE001 - handed to whoever waits, and an interrupt raised again
-            self._break(error)
-
-    def _flush_there(self, data: Data) -> None:
-        def done(seconds: float, error: Exception | None) -> None:
-            try:
-                if self.data is data:
-                    self._busy = False
-                    if error is not None:
-                        raise error
-                    self._flushed(data, seconds)
-            except BaseException as error:  # noqa: BLE001 - the same
-                self._break(error)
-            else:
-                # Those who were answered announce their next mail first.
-                self._plan()
-
-        try:
-            # Here and not on the thread: beside a busy loop each statement there waits for the interpreter's lock.
-            data.seal()
-            self._busy = True
-            self._hand.do(partial(flush, data), done)
-        except BaseException as error:  # noqa: BLE001 - the same
-            self._break(error)
-
-    def _flushed(self, data: Data, seconds: float) -> None:
-        """The group is on the disk: now those may go on who waited for that (P1)."""
-        self._group.flushed(seconds, monotonic())
-        self.early.end(data)
-        self._tell_mail(data)
-        if self._checkpointer is not None and self._checkpointer.after_flush(data.wal_pages, is_quiet=data.is_quiet):
-            # Before all that queues or comes by an answer: it cannot be done while a transaction is open.
-            self._queue.appendleft(Operation(ASIDE, checkpoint, (), unattended(self._loop)))
-            self._plan()
-        self._answer_waiting()
-
-    def _answer_waiting(self) -> None:
-        # The lists change places: whoever is answered may bring more at once, which another flush is for (P1).
-        self._answering, self._waiting = self._waiting, self._answering
-        deliver(self._answering)
-
-    # -- recovery ---------------------------------------------------------------------------------------------
-
-    def _break(self, error: BaseException) -> None:
-        """The disk refused, or there was an interrupt, which is raised again: throw all away and read what is there."""
-        if self.data is not None:
-            self._give_up(self.data, error)
-        if not isinstance(error, Exception):
-            raise error
-
-    def _give_up(self, data: Data, error: BaseException) -> None:
-        self.data, self._busy = None, True
-        self._why = str(foreign_error(error, self._place.name))
-        self.early.fail()
-        self._stop_timer()  # or its end would pass for that of a wait of the recovery, which no close stops then
-        self._group.forget()
-        self._recoveries += 1
-        log.error("the store is not available: %s", self._why, extra={"action": "store_down"})
-        self._refuse_queue(StoreUnavailable(self._why))
-        waiting, self._waiting = self._waiting, []
-        lost = self._lost = Lost(data.group, data.counters, data.db, waiting)
-        if self._reader is not None:
-            self._reader.refuse()
-        self._hand.do(self._stop_others, lambda *_: self._recover(lost))
-        deliver(self._answering)  # an interrupt came while they were told of what is on the disk
-
-    def _recover(self, lost: Lost) -> None:
-        self._timer, self._busy = None, True
-        self._hand.do(partial(recover, self._place, self._settings, lost), partial(self._recovered, lost))
-
-    def _recovered(self, lost: Lost, data: Data | None, error: Exception | None) -> None:
-        waiting, lost.waiting = lost.waiting, []
-        if lost.found:
-            deliver(waiting)
-        else:
-            fail(waiting, (InDoubt if data is None else StoreUnavailable)(self._why))
-        if data is None:
-            assert error is not None
-            self._why = str(foreign_error(error, self._place.name))
-            self._timer = self._loop.call_later(exponential(lost.tries, first=0.05, limit=5.0), self._recover, lost)
-            self._busy = False
-            return
-        self._install(data)
-        log.warning("the store is available again", extra={"action": "store_up"})
-        self.work.ring(self._loop)
-        self.mail.ring(self._loop)
-
-    def _refuse_queue(self, error: StoreError) -> None:
-        queue, self._queue = self._queue, deque()
-        for operation in queue:
-            refuse(operation.waiter, error)
 
     def statistics(self) -> StoreStatistics:
         """Figures for people; see `StoreStatistics`."""

@@ -3,6 +3,10 @@
 Whoever is to touch it is decided by `core.Core`; everything here is plain and synchronous. Memory follows the file:
 an operation changes the database first and then, when nothing can fail any more, what is here. After an error of the
 disk all of it is thrown away and read anew.
+
+From `hand_over` to `take_back` a thread has the connection, to flush the group that was sealed. What is in memory stays
+the loop's: an operation that adds rows to those that pend belongs to the next group already. One that needs the
+connection raises Occupied before it has changed anything (`Writer`).
 """
 
 from __future__ import annotations
@@ -14,109 +18,35 @@ from typing import Any, TypeVar
 import apsw
 import msgspec
 
-from monsal.errors import StoreCorrupt, StoreUnavailable
-from monsal.store.contract import Accept, StateKey, StateValue
+from monsal.errors import StoreCorrupt
+from monsal.store.contract import StateKey, StateValue
 from monsal.store.engine.arrivals import Arrival, write_arrivals
 from monsal.store.engine.bodies import BodyFiles
 from monsal.store.engine.cache import StateCache
-from monsal.store.engine.codes import DEAD, DONE, DROPPED, HELD, WAITING
-from monsal.store.engine.database import PATIENCE, Guard, is_own_fault, select
-from monsal.store.engine.fresh import FreshMail
+from monsal.store.engine.codes import HELD
+from monsal.store.engine.database import Guard, is_own_fault, select
+from monsal.store.engine.fresh import Fresh, FreshMail
 from monsal.store.engine.pending import ROW, Pending
 from monsal.store.engine.place import EngineSettings, Place
 from monsal.store.engine.schedule import Head, Schedule
 from monsal.store.engine.suppressed import Suppressed
+from monsal.store.engine.tally import Counters, Tally
 from monsal.store.engine.text import load_text, store_text
+from monsal.store.engine.writer import Locked, Occupied, Writer
 
-__all__ = ["Counters", "Data", "Fresh", "Locked", "Tally", "flushed_group"]
+__all__ = ["Data", "flushed_group"]
 
 _NEVER = float("inf")
 
 T = TypeVar("T")
 
 
-class Locked(StoreUnavailable):
-    """Another program writes into the database, so an operation could not begin; nothing of it was done."""
-
-
-class Counters:
-    """The last numbers given. They grow for ever: an id or a version that was seen once never means another thing."""
-
-    __slots__ = ("body", "counter", "mail", "row", "turn", "version")
-
-    def __init__(self, version: int, body: int, row: int, turn: int, mail: int) -> None:
-        self.version = version
-        self.body = body
-        self.row = row
-        self.turn = turn
-        self.mail = mail
-        self.counter = 0
-
-    def not_below(self, other: Counters) -> None:
-        """Go on from `other` where it is ahead: numbers of a group that was undone are not given again."""
-        for name in ("version", "body", "row", "turn", "mail", "counter"):
-            setattr(self, name, max(getattr(self, name), getattr(other, name)))
-
-
-#: Places in the counters of a source.
-_DUPLICATES = 6
-_PLACE = {DONE: 1, WAITING: 2, HELD: 3, DEAD: 4, DROPPED: 5}
-
-
-class Tally:
-    """The ledger (P4): `totals[source]` are accepted, done, waiting, held, dead, dropped, duplicates."""
-
-    __slots__ = ("totals",)
-
-    def __init__(self, totals: list[list[int]]) -> None:
-        self.totals = totals
-
-    def accepted(self, source: int) -> None:
-        """A new row, waiting."""
-        row = self.totals[source]
-        row[0] += 1
-        row[2] += 1
-
-    def duplicate(self, source: int) -> None:
-        self.totals[source][_DUPLICATES] += 1
-
-    def moved(self, source: int, before: int, after: int) -> None:
-        """A row went from one status to another."""
-        row = self.totals[source]
-        row[_PLACE[before]] -= 1
-        row[_PLACE[after]] += 1
-
-
-class Fresh:
-    """Rows accepted lately with their mail, so that the claim that follows need not read them back; bounded."""
-
-    __slots__ = ("_left", "_rows")
-
-    def __init__(self, limit: int) -> None:
-        self._left = limit
-        self._rows: dict[int, tuple[Accept, str, bytes]] = {}
-
-    def put(self, row: int, mail: Accept, address: str, body: bytes) -> None:
-        if len(body) <= self._left:
-            self._left -= len(body)
-            self._rows[row] = (mail, address, body)
-
-    def pop(self, row: int) -> tuple[Accept, str, bytes] | None:
-        found = self._rows.pop(row, None)
-        if found is not None:
-            self._left += len(found[2])
-        return found
-
-
 class Data:
     """The open store. `load` makes one."""
 
     def __init__(self, db: apsw.Connection, place: Place, settings: EngineSettings, epoch: int, secret: bytes) -> None:
-        self.db = db
-        #: Runs a statement that gives no rows. One cursor for all: a new one each time takes a quarter of the time.
-        self._cursor = cursor = db.cursor()
-        self.write = cursor.execute
-        self.write_all = cursor.executemany
+        self.writer = writer = Writer(db)
+        self.write, self.write_all = writer.write, writer.write_all
         self.settings = settings
         self.epoch = epoch
         self.secret = secret
@@ -136,14 +66,16 @@ class Data:
         self.arrivals: list[Arrival] = []
         #: Outgoing rows that were taken, with their status on the disk.
         self.sending: dict[int, int] = {}
-        #: Outgoing rows up to this id are on the disk.
-        self.durable_mail = 0
+        #: Rows of the spool up to this id are on the disk; and those that are when the flush is over.
+        self.durable_row = self._sealed_row = 0
+        #: The same for outgoing rows.
+        self.durable_mail = self._sealed_mail = 0
         #: No timer, no message that stands aside, and no outgoing row that is neither being sent nor in `fresh_mail`,
         #: is due before these; they may be too early.
         self.next_timer = _NEVER
         self.next_mail = _NEVER
         #: The same for rows that are not on the disk yet.
-        self.undurable_mail = _NEVER
+        self.undurable_mail = self._sealed_due = _NEVER
         #: Rows of the spool and the outbox, and bodies, up to these ids were looked at for pruning.
         self.pruned_to = [0, 0, 0]
         #: Told to those who wait for work, or for outgoing mail, when the operation is over or on the disk.
@@ -169,7 +101,7 @@ class Data:
         data = cls(db, place, settings, epoch, secret)
         data.group = flushed
         data.counters = Counters(version, body, row, turn, mail)
-        data.durable_mail = mail
+        data.durable_row, data.durable_mail = row, mail
         data.ledger = Tally(msgspec.json.decode(ledger, type=list[list[int]]))
         data.outbox_counts = msgspec.json.decode(outbox, type=list[int])
         db.set_wal_hook(data._note_wal)
@@ -185,19 +117,26 @@ class Data:
         """Right before an operation adds the first of its rows to `pending`, or changes rows that are on the disk.
 
         What an operation writes cannot fail: all its values are checked. Should it fail all the same, the whole group
-        is undone. Raises Locked, and nothing is done, if another program writes.
+        is undone. Raises Locked, and nothing is done, if another program writes. While a group is being flushed the
+        next one is opened in memory only, and its transaction is begun when that is over.
         """
         if not self.dirty:
+            # Before BEGIN: an interrupt right after it leaves a transaction that nobody knows of.
+            self._is_writing = True
             try:
-                self.write("BEGIN IMMEDIATE")
-            except apsw.BusyError as error:
-                raise Locked(f"another program holds the database locked ({error})") from error
+                if not self.writer.flushing:
+                    self.writer.begin()
+            except Locked:
+                self._is_writing = False
+                raise
             self.dirty = True
             self.group += 1
         self._is_writing = True
 
     def begin(self) -> None:
-        """The same before statements that are run at once: they find the rows that pended."""
+        """The same before statements that are run at once: they find the rows that pended. Raises Occupied, too."""
+        if self.writer.flushing:
+            raise Occupied("a group is being flushed")
         self.open_group()
         if self.pending.waits:
             self.write_pending()
@@ -209,7 +148,7 @@ class Data:
         """
         self.begin()
         if not self._has_savepoint:
-            self.db.execute("SAVEPOINT op")
+            self.write("SAVEPOINT op")
             self._has_savepoint = True
 
     def let_pend(self, rows: Pending) -> None:
@@ -217,27 +156,28 @@ class Data:
         if rows.waits:
             self.open_group()
             self.pending.take(rows)
-            if self.pending.is_full:
+            if self.pending.is_full and not self.writer.flushing:
                 self.write_pending()
 
     def let_arrive(self, arrival: Arrival) -> None:
         """Let the rows of a mail pend; the group is open."""
         self.arrivals.append(arrival)
-        # It may be claimed: whoever does that has the rows written first.
-        self.more_work = True
+        # It may be claimed: whoever does that has the rows written first; after the flush, if there is one.
+        self.more_work = self.more_work or not self.writer.flushing
         pending = self.pending
         pending.waits = True
         pending.octets += len(arrival.raw or b"") + ROW * len(arrival.rows)
-        if pending.is_full:
+        if pending.is_full and not self.writer.flushing:
             self.write_pending()
 
     def write_arrivals(self) -> None:
-        """Write the rows of mails that pend, and count them in. Raises what the disk says, as `write_pending`."""
+        """Write the rows of mails that pend, and count them in. Raises Occupied, and as `write_pending`."""
         arrivals = self.arrivals
         if not arrivals:
             return
+        cursor = self.writer.cursor
         try:
-            write_arrivals(self._cursor, arrivals, self.settings.duplicates_for)
+            write_arrivals(cursor, arrivals, self.settings.duplicates_for)
             for arrival in arrivals:
                 self._arrived(arrival)
         except BaseException:
@@ -264,7 +204,9 @@ class Data:
                 ledger.duplicate(source)
 
     def write_pending(self) -> None:
-        """Write all rows that pend. Raises what the disk says; the group is to be undone then."""
+        """Write all rows that pend. Raises Occupied; and what the disk says: the group is to be undone then."""
+        if self.writer.flushing:
+            raise Occupied("a group is being flushed")
         self.write_arrivals()
         try:
             self.pending.write(self.write, self.write_all)
@@ -285,23 +227,15 @@ class Data:
             raise
         if self._has_savepoint:
             self._has_savepoint = False
-            self.db.execute("RELEASE op")
+            self.write("RELEASE op")
         self._is_writing = False
         return value
 
-    def run_patiently(self, function: Callable[..., T], *args: Any) -> T:
-        """The same on a thread that may wait: for another program that holds the database locked (rule state.B16)."""
-        self.db.set_busy_timeout(PATIENCE)
-        try:
-            return self.run(function, *args)
-        finally:
-            self.db.set_busy_timeout(0)
-
     def _undo(self, error: BaseException) -> None:
         is_own = not isinstance(error, Exception) or is_own_fault(error)
-        if is_own and self._has_savepoint and self.db.in_transaction:
-            self.db.execute("ROLLBACK TO op")
-            self.db.execute("RELEASE op")
+        if is_own and self._has_savepoint and self.writer.db.in_transaction:
+            self.write("ROLLBACK TO op")
+            self.write("RELEASE op")
             # All that pended before was written before the savepoint.
             self.pending.clear()
             self.arrivals.clear()
@@ -311,13 +245,8 @@ class Data:
 
     @property
     def has_undurable_mail(self) -> bool:
-        """Whether the open group has mail that may be sent once the disk has it."""
+        """Whether the open group has mail that may be sent once the disk has it; none is being flushed."""
         return self.counters.mail > self.durable_mail
-
-    @property
-    def is_quiet(self) -> bool:
-        """Whether nothing is handled, sent or about to be: what is done to the disk now makes nobody wait."""
-        return self.schedule.is_idle and not self.sending and not self.fresh_mail
 
     def seal(self) -> None:
         """Write what pends, the counters and the number of the group: what is to be committed is then complete."""
@@ -333,14 +262,26 @@ class Data:
             ),
         )
 
-    def commit(self) -> None:
-        """Flush the group that was sealed. Blocks until the disk has it (P1)."""
-        self.write("COMMIT")
+    def hand_over(self) -> None:
+        """The group was sealed, and the connection goes to whoever flushes it: what comes now is the next group."""
+        self._sealed_row, self._sealed_mail = self.counters.row, self.counters.mail
+        self._sealed_due, self.undurable_mail = self.undurable_mail, _NEVER
         self.dirty = False
-        if self.has_undurable_mail:
-            self.durable_mail = self.counters.mail
-            self.next_mail = min(self.next_mail, self.undurable_mail)
-            self.undurable_mail = _NEVER
+        self.writer.hand_over(self.group)
+
+    def take_back(self) -> None:
+        """The disk has the group, and its mail may leave (P2); the connection is the loop's again.
+
+        If the next group was opened meanwhile, its transaction is to be begun before anything else.
+        """
+        self.writer.take_back()
+        # What had to wait for the flush can be claimed from now on.
+        self.durable_row = self._sealed_row
+        self.more_work = self.more_work or bool(self.arrivals or self.schedule.first)
+        if self._sealed_mail > self.durable_mail:
+            self.durable_mail = self._sealed_mail
+            self.next_mail = min(self.next_mail, self._sealed_due)
+            self._sealed_due = _NEVER
             self.more_mail = True
 
     def outgoing_moved(self, before: int | None, after: int) -> None:
@@ -350,20 +291,16 @@ class Data:
         self.outbox_counts[after] += 1
 
     def select(self, sql: str, params: tuple[Any, ...] = ()) -> list[Any]:
-        """All rows of a statement of ours."""
+        """All rows of a statement of ours. Raises Occupied, and what the disk says."""
         if self.pending.waits:
             self.write_pending()
-        return self.db.execute(sql, params).fetchall()
+        return self.writer.select(sql, params)
 
     def whole(self) -> apsw.Connection:
-        """The connection, with all that was applied in the database."""
+        """The connection, with all that was applied in the database. Raises Occupied, and what the disk says."""
         if self.pending.waits:
             self.write_pending()
-        return self.db
-
-    def select_stored(self, sql: str, params: tuple[Any, ...] = ()) -> list[Any]:
-        """The same for a statement that none of the rows that pend can concern."""
-        return self.db.execute(sql, params).fetchall()
+        return self.writer.db
 
     # -- states -----------------------------------------------------------------------------------------------
 
@@ -372,7 +309,7 @@ class Data:
         known = self.states.get(state)
         if known is None:
             key = store_text(state.key), store_text(state.sender)
-            read = self.select if key in self.pending.states else self.select_stored
+            read = self.select if key in self.pending.states else self.writer.select
             rows = read(_READ_STATE, key)
             known = _value(*rows[0]) if rows else StateValue()
             self.states.put(state, known)
@@ -382,8 +319,11 @@ class Data:
 
     def head(self, key: str) -> Head | None:
         """The first row of a queue that is waiting or held. Its own statement, after the change (Trap 1, Trap 3)."""
-        rows = self.select(_READ_HEAD, (store_text(key),))
-        return _head(*rows[0]) if rows else None
+        return next(iter(self.heads(key, 1)), None)
+
+    def heads(self, key: str, limit: int) -> list[Head]:
+        """The same with those that follow it."""
+        return [_head(*row) for row in self.select(_READ_HEADS, (store_text(key), limit))]
 
     # -- loading ----------------------------------------------------------------------------------------------
 
@@ -393,13 +333,13 @@ class Data:
 
     def _load_dues(self) -> None:
         self.look_for_timers()
-        self.next_mail = _first(self.db, "SELECT min(due) FROM monsal_outbox WHERE status < 2")
+        self.next_mail = _first(self.writer.db, "SELECT min(due) FROM monsal_outbox WHERE status < 2")
         for address, until, reason in self.select("SELECT address, until, reason FROM monsal_suppressed"):
             self.suppressed.put(load_text(address), until, load_text(reason))
 
     def look_for_timers(self) -> None:
         """See on the disk when the next timer is due, or the next message that stands aside expires."""
-        self.next_timer = _first(self.db, _NEXT_TIMER)
+        self.next_timer = _first(self.writer.db, _NEXT_TIMER)
 
     def _note_wal(self, _db: apsw.Connection, _name: str, pages: int) -> int:
         self.wal_pages = pages
@@ -433,10 +373,10 @@ _NEXT_TIMER = (
     "SELECT min(at) FROM (SELECT min(due) AS at FROM monsal_timers UNION ALL SELECT min(expires) FROM monsal_aside)"
 )
 _READ_STATE = "SELECT state, version, entered, since, previous FROM monsal_states WHERE key = ? AND sender = ?"
-# The index holds only rows that are waiting or held, by lease key and then by id: this reads one entry of it.
-_READ_HEAD = (
+# The index holds only rows that are waiting or held, by lease key and then by id: this reads no other entries of it.
+_READ_HEADS = (
     "SELECT id, due, status, received FROM monsal_spool INDEXED BY monsal_spool_queue"
-    " WHERE lease_key = ? AND status < 2 ORDER BY id LIMIT 1"
+    " WHERE lease_key = ? AND status < 2 ORDER BY id LIMIT ?"
 )
 _LOAD_QUEUES = (
     "SELECT q.lease_key, q.rows, q.head, s.due, s.status, s.received"

@@ -83,7 +83,7 @@ def erase_messages(data: Data, rows: Sequence[int]) -> Taken:
         status, source, body, lease_key = found[0]
         data.begin()
         data.write("DELETE FROM monsal_history WHERE message = ?", (row,))
-        taken.turns += data.db.changes()
+        taken.turns += data.writer.db.changes()
         data.write("DELETE FROM monsal_failures WHERE message = ?", (row,))
         data.write("DELETE FROM monsal_aside WHERE message = ?", (row,))
         data.write("DELETE FROM monsal_bounces WHERE message = ?", (row,))

@@ -34,7 +34,7 @@ from monsal.store.engine.data import Data
 from monsal.store.engine.database import foreign_error
 from monsal.store.engine.looking import What
 from monsal.store.engine.opening import sweep
-from monsal.store.engine.operation import APPLIED, ASIDE, ASIDE_DURABLE, DURABLE, How, InDoubt
+from monsal.store.engine.operation import APPLIED, ASIDE, ASIDE_DURABLE, DURABLE, LIGHT, LIGHT_DURABLE, How, InDoubt
 from monsal.store.engine.place import EngineSettings, Place
 from monsal.store.engine.statistics import StoreStatistics
 from monsal.store.engine.text import store_text
@@ -120,10 +120,10 @@ class SqlStore:
     async def accept(self, mail: Accept) -> Receipt:
         bodies = self._place.bodies
         if bodies is None or spool.total(mail.body) <= self._settings.body_limit:
-            return await self._core.run(DURABLE, spool.accept, mail, None)
+            return await self._core.run(LIGHT_DURABLE, spool.accept, mail, None)
         file = await self._write_body(bodies, mail.body)
         try:
-            receipt = await self._core.run(DURABLE, spool.accept, mail, file)
+            receipt = await self._core.run(LIGHT_DURABLE, spool.accept, mail, file)
         except InDoubt:
             # If its row turns up after all, the sender's next try is a duplicate, and this is all there is of the mail.
             bodies.doubt(file.token)
@@ -140,7 +140,7 @@ class SqlStore:
         """`accept` without a coroutine; see `monsal.store.waiter`. None for a large mail, which becomes a file."""
         if self._place.bodies is not None and spool.total(mail.body) > self._settings.body_limit:
             return None
-        return self._core.begin(DURABLE, spool.accept, mail, None, waiter=cast(asyncio.Future[Receipt], waiter))
+        return self._core.begin(LIGHT_DURABLE, spool.accept, mail, None, waiter=cast(asyncio.Future[Receipt], waiter))
 
     async def claim(self, limit: int, now: float, lease: float) -> list[Claimed]:
         return await self._core.run(
@@ -151,15 +151,17 @@ class SqlStore:
         data = self._core.data
         if data is None:
             return None
-        if data.arrivals:
+        if data.arrivals and not data.writer.flushing:
             return 0.0  # they are in no queue yet: the claim puts them there
-        due = data.schedule.next_time()
+        # A mail that is not on the disk yet can be claimed at the end of the flush, which is an event.
+        is_ready = not data.writer.flushing or data.schedule.first <= data.durable_row
+        due = data.schedule.next_time(is_ready=is_ready)
         if data.next_timer == float("inf"):
             return due
         return data.next_timer if due is None else min(due, data.next_timer)
 
     async def extend(self, leases: Sequence[tuple[str, Fence]], until: float) -> list[bool]:
-        return await self._core.run(APPLIED, spool.extend, tuple(leases), until)
+        return await self._core.run(LIGHT, spool.extend, tuple(leases), until)
 
     async def killed(self, rows: Sequence[int], now: float) -> list[int]:
         return await self._core.run(DURABLE, spool.killed, tuple(rows), now)
@@ -196,7 +198,7 @@ class SqlStore:
             known = {state: value for state in states if (value := data.states.get(state)) is not None}
             if len(known) == len(states) or len(known) == len(set(states)):
                 return known
-        return await self._core.run(APPLIED, read_states, states)
+        return await self._core.run(LIGHT, read_states, states)
 
     async def read(self, sql: str, params: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         return await self._core.read(sql, params)
@@ -204,7 +206,7 @@ class SqlStore:
     # -- the outbox -------------------------------------------------------------------------------------------
 
     async def take_outgoing(self, limit: int, now: float) -> list[Outgoing]:
-        return await self._core.run(APPLIED, outbox.take_outgoing, limit, now, undo=outbox.put_back)
+        return await self._core.run(LIGHT, outbox.take_outgoing, limit, now, undo=outbox.put_back)
 
     def next_outgoing(self) -> float | None:
         data = self._core.data
@@ -212,10 +214,10 @@ class SqlStore:
         return None if due == float("inf") else due
 
     async def settle(self, results: Sequence[Settled]) -> None:
-        await self._core.run(DURABLE, outbox.settle, tuple(results))
+        await self._core.run(LIGHT_DURABLE, outbox.settle, tuple(results))
 
     async def outbox_counts(self) -> dict[str, int]:
-        return await self._core.run(APPLIED, outbox.counts)
+        return await self._core.run(LIGHT, outbox.counts)
 
     async def retry_outgoing(self, row: int, now: float) -> bool:
         return await self._core.run(DURABLE, outbox.retry_outgoing, row, now)
@@ -352,12 +354,12 @@ class SqlStore:
 
 def how_to_claim(data: Data | None, now: float) -> How:
     """Many timers may be due at once."""
-    return ASIDE if data is not None and data.next_timer <= now else APPLIED
+    return ASIDE if data is not None and data.next_timer <= now else LIGHT
 
 
 def how_to_commit(turn: TurnCommit) -> How:
     """What an application's statement costs is not known beforehand."""
-    return ASIDE if turn.statements else APPLIED
+    return ASIDE if turn.statements else LIGHT
 
 
 def read_states(data: Data, states: Sequence[StateKey]) -> dict[StateKey, StateValue]:

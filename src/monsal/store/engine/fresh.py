@@ -6,9 +6,33 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from monsal.store.contract import Outgoing
+from monsal.store.contract import Accept, Outgoing
 
-__all__ = ["FreshMail", "FreshRow"]
+__all__ = ["Fresh", "FreshMail", "FreshRow"]
+
+
+class Fresh:
+    """Rows accepted lately with their mail, so that the claim that follows need not read them back; bounded."""
+
+    __slots__ = ("_left", "_rows")
+
+    def __init__(self, limit: int) -> None:
+        self._left = limit
+        self._rows: dict[int, tuple[Accept, str, bytes]] = {}
+
+    def __contains__(self, row: object) -> bool:
+        return row in self._rows
+
+    def put(self, row: int, mail: Accept, address: str, body: bytes) -> None:
+        if len(body) <= self._left:
+            self._left -= len(body)
+            self._rows[row] = (mail, address, body)
+
+    def pop(self, row: int) -> tuple[Accept, str, bytes] | None:
+        found = self._rows.pop(row, None)
+        if found is not None:
+            self._left += len(found[2])
+        return found
 
 
 class FreshRow(NamedTuple):
@@ -48,6 +72,16 @@ class FreshMail:
         self._left -= size
         self._last_due = due
         self._rows[row.id] = FreshRow(row, due)
+        return True
+
+    def put_first(self, row: Outgoing, due: float) -> bool:
+        """Keep a row that was taken out, to leave before all others; False if there is no room."""
+        size = _size(row)
+        if size > self._left:
+            return False
+        self._left -= size
+        self._rows[row.id] = FreshRow(row, due)
+        self._rows.move_to_end(row.id, last=False)
         return True
 
     def pop(self, row: int) -> FreshRow | None:

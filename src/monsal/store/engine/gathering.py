@@ -36,6 +36,7 @@ class Gathering:
         "_began",
         "_last_flush",
         "_last_size",
+        "_sealed",
         "_seen",
         "_settings",
         "coming",
@@ -57,7 +58,7 @@ class Gathering:
         self.groups = self.largest = 0
         #: What a flush takes, smoothed.
         self.flush_seconds = flush_seconds
-        self._seen = self._last_size = 0
+        self._seen = self._last_size = self._sealed = 0
         self._began = self._last_flush = 0.0
 
     def add(self, now: float) -> bool:
@@ -89,6 +90,11 @@ class Gathering:
         return rest if self.coming.is_awaited(now) else 0.0
 
     @property
+    def has_room(self) -> bool:
+        """Whether one more operation may join it."""
+        return self.size < self._settings.group_limit
+
+    @property
     def is_lone(self) -> bool:
         """Whether the group has one operation, as the one before it had: others do not come often enough to join."""
         return self.size == self._last_size == 1
@@ -109,13 +115,22 @@ class Gathering:
         # Where flushes are slow, applied turns wait for others about as long as one takes (rule state.B11).
         return self._last_flush + min(max(window, self.flush_seconds), 10 * window) - now
 
+    def seal(self) -> None:
+        """The group is about to be flushed; what comes now is the next one."""
+        self._sealed = self.size
+        self.forget()
+
     def flushed(self, seconds: float, now: float) -> None:
-        """The group is on the disk, which took so long."""
+        """The group that was sealed is on the disk, which took so long."""
         self.flush_seconds += (seconds - self.flush_seconds) * 0.2
         self.groups += 1
-        self.largest = max(self.largest, self.size)
-        self._last_flush, self._last_size = now, self.size
-        self.forget()
+        self.largest = max(self.largest, self._sealed)
+        self._last_flush, self._last_size = now, self._sealed
+
+    def go_on(self, now: float) -> None:
+        """Those of the group before were answered. What was applied meanwhile could not be flushed until now: from now
+        on it may wait for others."""
+        self._began = now
 
     def forget(self) -> None:
         """There is no open group any more."""

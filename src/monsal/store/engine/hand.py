@@ -14,9 +14,11 @@ from typing import Any, TypeVar
 import apsw
 
 from monsal.store.engine.data import Data
+from monsal.store.engine.database import PATIENCE
+from monsal.store.engine.operation import Operation
 from monsal.store.engine.place import EngineSettings, Place
 
-__all__ = ["Checkpointer", "Hand", "checkpoint", "flush"]
+__all__ = ["Checkpointer", "Hand", "flush", "go_on", "is_quiet", "run_patiently"]
 
 log = logging.getLogger("monsal.store")
 
@@ -91,13 +93,43 @@ def _outcome(work: Callable[[], Any]) -> tuple[Any, Exception | None]:
 def flush(data: Data) -> float:
     """Put the group that was sealed on the disk; the seconds that it took. Raises what the disk says."""
     before = time.perf_counter()
-    data.commit()
+    data.writer.commit()
     return time.perf_counter() - before
 
 
-def checkpoint(data: Data) -> None:
-    """Move what is left of the WAL, over the writer's own connection: then its next group begins the WAL anew."""
-    data.db.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+def run_patiently(data: Data, operation: Operation) -> Any:
+    """Do an operation on a thread that may wait: for another program that holds the database locked (state.B16).
+
+    Raises what it raises.
+    """
+    db = data.writer.db
+    db.set_busy_timeout(PATIENCE)
+    try:
+        return data.run(operation.function, *operation.arguments)
+    finally:
+        db.set_busy_timeout(0)
+
+
+def is_quiet(data: Data) -> bool:
+    """Whether nothing is handled, sent or about to be: what is done to the disk now makes nobody wait."""
+    return data.schedule.is_idle and not data.sending and not data.fresh_mail
+
+
+def go_on(data: Data, moves_wal: bool) -> None:
+    """After a flush, where the loop would have to wait: begin the group that was applied meanwhile, if there is one.
+
+    Before that, if `moves_wal`, what is left of the WAL is moved over the writer's own connection, for which no
+    transaction may be open: then the next group begins the WAL anew.
+    """
+    try:
+        if moves_wal:
+            data.writer.db.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+        if data.dirty:
+            data.writer.begin()
+    except BaseException:
+        # Operations were applied into a group that has no transaction.
+        data.is_sound = False
+        raise
 
 
 class Checkpointer:

@@ -10,11 +10,12 @@ from typing import Final
 import apsw
 import msgspec
 
-from monsal.store.engine.data import Counters, Data, flushed_group
+from monsal.store.engine.data import Data, flushed_group
 from monsal.store.engine.database import PATIENCE, foreign_error, has_wal_reset_fault
 from monsal.store.engine.hand import Hand
 from monsal.store.engine.operation import Waiting
 from monsal.store.engine.place import EngineSettings, Place
+from monsal.store.engine.tally import Counters
 
 __all__ = ["Lost", "close_place", "open_by", "open_place", "recover", "sweep"]
 
@@ -87,11 +88,11 @@ def close_place(place: Place, data: Data | None, db: apsw.Connection | None = No
 
     `db` is a connection that is left over from a recovery that did not succeed.
     """
-    db = data.db if data is not None else db
+    db = data.writer.connection if data is not None else db
     try:
         if data is not None and data.dirty and data.is_sound:
             data.seal()
-            data.commit()
+            data.writer.commit()
     finally:
         if db is not None:
             # The last connection that leaves moves the WAL into the database and removes it.
@@ -104,14 +105,18 @@ _TRIES_IN_PLACE: Final = 10
 
 
 class Lost(msgspec.Struct):
-    """A group whose flush, or one of whose operations, failed: its number, the numbers it gave out, those who waited
-    for it to become durable; the connection on which that happened; whether the group was found on the disk."""
+    """A group whose flush, or one of whose operations, failed: its number, the numbers that were given out; the
+    connection on which that happened; those who waited for groups to become durable, with the number of each; the last
+    group that was found on the disk.
+
+    A group with a higher number was never given to the disk.
+    """
 
     group: int
     counters: Counters
     db: apsw.Connection | None
-    waiting: Waiting = msgspec.field(default_factory=list)
-    found: bool = False
+    promised: list[tuple[int, Waiting]] = msgspec.field(default_factory=list)
+    found: int = 0
     tries: int = 0
 
 
@@ -131,8 +136,8 @@ def recover(place: Place, settings: EngineSettings, lost: Lost) -> Data:
         db.set_busy_timeout(PATIENCE)
         if db.in_transaction:
             db.execute("ROLLBACK")
-        found = flushed_group(db) >= lost.group
-        if found:
+        found = flushed_group(db)
+        if found >= lost.group:
             # What a failed fsync left in the system's cache can be read, is not on the disk, and will not be written
             # by the next fsync. So all of it is written again, into the database, and the WAL emptied.
             db.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)

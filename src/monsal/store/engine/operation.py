@@ -18,6 +18,8 @@ __all__ = [
     "ASIDE",
     "ASIDE_DURABLE",
     "DURABLE",
+    "LIGHT",
+    "LIGHT_DURABLE",
     "How",
     "InDoubt",
     "Operation",
@@ -34,14 +36,19 @@ Undo = Callable[[Data, Any], None]
 
 
 class How(msgspec.Struct, frozen=True):
-    """`durable`: it answers when it is on the disk. `aside`: it may take long and is done on the thread."""
+    """`durable`: it answers when it is on the disk. `aside`: it may take long and is done on the thread. `light`: it
+    may be tried while a group is being flushed; it raises Occupied, before it has changed anything, if it cannot be
+    done without the connection then."""
 
     durable: bool
     aside: bool
+    light: bool = False
 
 
 APPLIED = How(durable=False, aside=False)
 DURABLE = How(durable=True, aside=False)
+LIGHT = How(durable=False, aside=False, light=True)
+LIGHT_DURABLE = How(durable=True, aside=False, light=True)
 ASIDE = How(durable=False, aside=True)
 ASIDE_DURABLE = How(durable=True, aside=True)
 

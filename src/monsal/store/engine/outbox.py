@@ -16,8 +16,10 @@ from monsal.store.contract import Outgoing, Recipient, Settled
 from monsal.store.engine.codes import OUT_DEFERRED, OUT_FAILED, OUT_SENT, OUT_WAITING
 from monsal.store.engine.data import Data
 from monsal.store.engine.fresh import FreshRow
+from monsal.store.engine.pending import ROW, Pending
 from monsal.store.engine.spool import accept
 from monsal.store.engine.text import load_text, store_text, store_time
+from monsal.store.engine.writer import Occupied
 
 __all__ = [
     "cancel_outgoing",
@@ -42,11 +44,12 @@ def take_outgoing(data: Data, limit: int, now: float) -> list[Outgoing]:
     sending = data.sending
     # Those being sent are the oldest, so the scan steps over no more rows than there are of them; it reads the index
     # alone, because they may be several hundred.
-    # What pends concerns none of these rows: they are on the disk, and `settle` writes at once.
-    due = data.select_stored(_DUE, (now, data.durable_mail, limit + len(sending)))
+    # What pends concerns none of these rows, which are on the disk, unless it is what became of some (`settle`).
+    select = data.select if data.pending.left or data.pending.others else data.writer.select
+    due = select(_DUE, (now, data.durable_mail, limit + len(sending)))
     free = [row for (row,) in due if row not in sending][:limit]
     by_mail: dict[int, list[tuple[Any, ...]]] = {}
-    for found in data.select_stored(_READ_DUE, (_array(free),)) if free else ():
+    for found in data.writer.select(_READ_DUE, (_array(free),)) if free else ():
         by_mail.setdefault(found[2], []).append(found)
     taken: list[Outgoing] = []
     bodies = _bodies(data, by_mail)
@@ -95,10 +98,10 @@ def take_early(data: Data) -> list[FreshRow]:
 
 
 def leave_early(data: Data, taken: Sequence[FreshRow]) -> None:
-    """Nobody got them. No others were added since."""
-    for row, due in taken:
+    """Nobody got them. Those that were added since are to leave after them."""
+    for row, due in reversed(taken):
         del data.sending[row.id]
-        if not data.fresh_mail.put(row, due):
+        if not data.fresh_mail.put_first(row, due):
             data.next_mail = min(data.next_mail, due)
 
 
@@ -129,7 +132,7 @@ def _bodies(data: Data, rows: Mapping[int, Sequence[tuple[Any, ...]]]) -> dict[i
         else:
             absent.append(mail)
     if absent:
-        for mail, raw, file in data.select_stored(_READ_BODIES, (_array(absent),)):
+        for mail, raw, file in data.writer.select(_READ_BODIES, (_array(absent),)):
             found[mail] = data.bodies.path(file) if file is not None and data.bodies is not None else raw or b""
     return found
 
@@ -144,7 +147,7 @@ def _next_due(data: Data, now: float) -> float:
     # Those in memory are due now, and what is due now was taken as far as it is on the disk.
     if data.outbox_counts[OUT_WAITING] + data.outbox_counts[OUT_DEFERRED] == len(data.sending) + len(data.fresh_mail):
         return float("inf")
-    found = data.select_stored(_NEXT_DUE, (now, data.durable_mail, 1 + len(data.sending)))
+    found = data.writer.select(_NEXT_DUE, (now, data.durable_mail, 1 + len(data.sending)))
     for due, row in found:
         if row not in data.sending:
             return float(due)
@@ -156,8 +159,9 @@ _AFTER: Final = {"sent": OUT_SENT, "deferred": OUT_DEFERRED, "failed": OUT_FAILE
 
 def settle(data: Data, results: Sequence[Settled]) -> None:
     """Write what became of rows. One that is not open any more (cancelled meanwhile) stays as it is."""
-    writes: list[tuple[str, tuple[Any, ...]]] = []
-    ended: list[tuple[Any, ...]] = []
+    if data.writer.flushing and any(result.report is not None for result in results):
+        raise Occupied("a report is stored in a queue that has to be looked up")
+    rows = Pending()
     moved: dict[int, tuple[int, int, float]] = {}
     reports: list[Settled] = []
     for result in results:
@@ -169,18 +173,15 @@ def settle(data: Data, results: Sequence[Settled]) -> None:
             continue
         after, tried, reason = _AFTER[result.status], int(result.tried), store_text(result.reason)
         if after == OUT_DEFERRED:
-            writes.append((_DEFER, (tried, reason, store_time(result.due), row)))
+            rows.others.append((_DEFER, (tried, reason, store_time(result.due), row)))
         else:
-            ended.append((after, tried, reason, row))
+            rows.left.append((after, tried, reason, row))
         moved[row] = before, after, result.due
         if result.report is not None and after == OUT_FAILED:
             reports.append(result)
-    if writes or ended:
-        data.open_group()
-        if ended:
-            data.write_all(_END, ended)
-        for sql, params in writes:
-            data.write(sql, params)
+    rows.waits = bool(moved)
+    rows.octets = ROW * len(moved)
+    data.let_pend(rows)
     for row, (before, after, due) in moved.items():
         if data.sending.pop(row, None) is None:  # else it was taken from there
             data.fresh_mail.pop(row)
@@ -259,4 +260,3 @@ _NEXT_DUE: Final[str] = (
 )
 _MADE_BY: Final[str] = "SELECT s.lease_key FROM monsal_outbox o JOIN monsal_spool s ON s.id = o.message WHERE o.id = ?"
 _DEFER: Final[str] = "UPDATE monsal_outbox SET status = 1, attempts = attempts + ?, reason = ?, due = ? WHERE id = ?"
-_END: Final[str] = "UPDATE monsal_outbox SET status = ?, attempts = attempts + ?, reason = ? WHERE id = ?"

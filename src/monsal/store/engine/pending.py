@@ -28,16 +28,18 @@ class Pending:
     Whoever adds to a list sets `waits`, and adds `ROW` to `octets` for each row where there may be many.
 
     `bodies`, `turns`, `mails` are new rows of monsal_bodies, monsal_history, monsal_outbox; `ends` are messages that
-    are done. `states` are the rows of monsal_states by their key, None for one that goes away: of several changes the
-    last one counts. `others` are statements that are too seldom for a list of their own.
+    are done, `left` outgoing rows that are sent or given up. `states` are the rows of monsal_states by their key, None
+    for one that goes away: of several changes the last one counts. `others` are statements that are too seldom for a
+    list of their own.
     """
 
-    __slots__ = ("bodies", "ends", "mails", "octets", "others", "states", "turns", "waits")
+    __slots__ = ("bodies", "ends", "left", "mails", "octets", "others", "states", "turns", "waits")
 
     def __init__(self) -> None:
         self.bodies: list[Values] = []
         self.turns: list[Values] = []
         self.mails: list[Values] = []
+        self.left: list[Values] = []
         self.ends: list[Values] = []
         self.states: dict[tuple[str, str], Values | None] = {}
         self.others: Writes = []
@@ -62,6 +64,8 @@ class Pending:
             self.turns += rows.turns
         if rows.mails:
             self.mails += rows.mails
+        if rows.left:
+            self.left += rows.left
         if rows.ends:
             self.ends += rows.ends
         if rows.states:
@@ -85,6 +89,8 @@ class Pending:
             many(_INSERT_TURN, self.turns)
         if self.mails:
             many(_INSERT_MAIL, self.mails)
+        if self.left:
+            many(_LEAVE, self.left)
         if self.ends:
             many(_END, self.ends)
         if self.states:
@@ -102,6 +108,7 @@ class Pending:
         self.bodies.clear()
         self.turns.clear()
         self.mails.clear()
+        self.left.clear()
         self.ends.clear()
         self.states.clear()
         self.others.clear()
@@ -112,6 +119,7 @@ class Pending:
 _INSERT_BODY: Final[str] = "INSERT INTO monsal_bodies VALUES (?, ?, ?, ?)"
 _INSERT_TURN: Final[str] = "INSERT INTO monsal_history VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _INSERT_MAIL: Final[str] = "INSERT INTO monsal_outbox VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 0, ?, ?, ?)"
+_LEAVE: Final[str] = "UPDATE monsal_outbox SET status = ?, attempts = attempts + ?, reason = ? WHERE id = ?"
 _END: Final[str] = "UPDATE monsal_spool SET status = 2, turns = turns + ? WHERE id = ?"
 _PUT_STATE: Final[str] = (
     "INSERT INTO monsal_states VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9) ON CONFLICT (key, sender) DO UPDATE SET"

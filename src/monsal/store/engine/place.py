@@ -39,7 +39,8 @@ class EngineSettings(msgspec.Struct, frozen=True, kw_only=True):
     a quarter of the former later, to find a moment in which nobody waits for the disk.
     `fresh_bytes`: memory for bodies that were just accepted, and as much for those of answers that wait to leave.
     `cached_states`: states kept in memory. `sweep_after`: seconds for which a large body may wait for its mail; 0 where
-    no other process writes bodies. `vfs`: of SQLite, None for its own. `soft_limit` failures that are not hard, within
+    no other process writes bodies. `vfs`: of SQLite, None for its own. `narrow`: queues with work up
+    to which operations are applied while a group is being flushed. `soft_limit` failures that are not hard, within
     `soft_window` seconds, suppress an address for `soft_for`.
     """
 
@@ -55,6 +56,7 @@ class EngineSettings(msgspec.Struct, frozen=True, kw_only=True):
     cached_states: int = 20_000
     sweep_after: float = 0.0
     vfs: str | None = None
+    narrow: int = 2
     soft_limit: int = 5
     soft_window: float = 7 * 86400.0
     soft_for: float = 14 * 86400.0

@@ -36,7 +36,7 @@ def read_here(data: Data, sql: str, params: Sequence[Any]) -> Rows:
     """Run a reading statement as an operation on the writer's connection."""
     if data.dirty:
         data.seal()  # with its rows and counters; more may come to the group
-    return _read(data.guard, data.db, sql, params)
+    return _read(data.guard, data.writer.db, sql, params)
 
 
 def _read(guard: Guard, db: apsw.Connection, sql: str, params: Sequence[Any]) -> Rows:

@@ -51,7 +51,7 @@ def note_bounced(data: Data, turn: TurnCommit) -> None:
         )
         data.begin()
         data.write(_NOTE, values)
-        if data.db.changes():
+        if data.writer.db.changes():
             _judge(data, bounced, address, now)
 
 

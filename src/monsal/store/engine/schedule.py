@@ -18,14 +18,15 @@ from __future__ import annotations
 
 import heapq
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from itertools import takewhile
 from random import Random
 from typing import Final, NamedTuple
 
 from monsal.store.engine.codes import SOURCES
 from monsal.store.engine.kept import Kept
 
-__all__ = ["Head", "Queue", "Schedule"]
+__all__ = ["FOLLOWING", "Head", "Queue", "Schedule"]
 
 _GONE: Final = 0
 _READY: Final = 1
@@ -35,6 +36,8 @@ _HELD: Final = 4
 _KEPT: Final = 5
 
 _NEVER: Final = float("inf")
+#: Rows after the head that are known of a queue, at most.
+FOLLOWING: Final = 32
 
 
 class Head(NamedTuple):
@@ -46,9 +49,17 @@ class Head(NamedTuple):
 
 
 class Queue:
-    """One lease key with rows. `counter` is that of its last lease and 0 when no lease can commit any more."""
+    """One lease key with rows. `counter` is that of its last lease and 0 when no lease can commit any more.
 
-    __slots__ = ("count", "counter", "due", "head", "held", "key", "place", "row", "serial", "source", "turns", "until")
+    `following` are the rows right after the head as far as they are known, each of them waiting and due at once: no
+    look at the table is needed then to see which is the next head. Anything but mail that comes and heads that leave
+    makes them unknown.
+    """
+
+    __slots__ = (
+        *("count", "counter", "due", "following", "head", "held", "key", "place", "row", "serial", "source", "turns"),
+        "until",
+    )
 
     def __init__(self, key: str, count: int, head: Head) -> None:
         self.key = key
@@ -61,6 +72,20 @@ class Queue:
         self.source = 0
         self.turns = 0
         self.until = 0.0
+        self.following: list[int] = []
+
+    def follow(self, heads: Iterable[Head]) -> None:
+        """What was read of the rows after the head, in their order."""
+        self.following = [head.row for head in takewhile(lambda head: not (head.due or head.held), heads)]
+
+    def go_on(self, head: Head, *, removed: int) -> None:
+        """It has another head, or the same, after `removed` rows have left it."""
+        if head.row != self.head or removed:
+            if removed == 1 and self.following[:1] == [head.row]:
+                del self.following[0]
+            else:
+                self.following.clear()
+        self.head, self.due, self.held = head
 
 
 class Schedule:
@@ -81,6 +106,8 @@ class Schedule:
         """A new row at the end of a queue; whether `take` may give more now."""
         queue = self.queues.get(key)
         if queue is not None:
+            if len(queue.following) == queue.count - 1 < FOLLOWING and not due:
+                queue.following.append(row)
             queue.count += 1
             return False
         return self.restore(key, 1, Head(row, due, False))
@@ -96,21 +123,33 @@ class Schedule:
         if queue is None:
             return self.restore(key, added, head)
         queue.count += added
+        queue.following.clear()
         queue.head, queue.due, queue.held = head
         return queue.place != _LEASED and self._put(queue)
 
-    def take(self, limit: int, now: float) -> list[Queue]:
-        """Up to `limit` ready queues; the caller leases each of them, or settles it, before anything else."""
+    def take(self, limit: int, now: float, fits: Callable[[int], bool] | None = None) -> list[Queue]:
+        """Up to `limit` ready queues; the caller leases each of them, or settles it, before anything else.
+
+        With `fits` up to the first whose head does not fit.
+        """
         self._look(now)
         taken: list[Queue] = []
         ready = self._ready
         while ready and len(taken) < limit:
-            queue = ready.popleft()
+            queue = ready[0]
             # A queue that went elsewhere while it stood here left its entry behind.
             if queue.place == _READY:
+                if fits is not None and not fits(queue.head):
+                    break
                 queue.place = _GONE
                 taken.append(queue)
+            ready.popleft()
         return taken
+
+    @property
+    def first(self) -> int:
+        """The head of the queue that is next, if one is ready, else 0."""
+        return next((queue.head for queue in self._ready if queue.place == _READY), 0)
 
     def _look(self, now: float) -> None:
         """Find what became ready by the time alone."""
@@ -124,6 +163,11 @@ class Schedule:
             if queue.place == _LATER and queue.serial == serial:
                 queue.place = _READY
                 self._ready.append(queue)
+
+    @property
+    def width(self) -> int:
+        """Queues whose head is handled or can be taken now; some that went elsewhere may be counted, too."""
+        return len(self.leased) + len(self._ready)
 
     @property
     def is_idle(self) -> bool:
@@ -182,7 +226,7 @@ class Schedule:
             queue.place = _GONE
             del self.queues[queue.key]
             return False
-        queue.head, queue.due, queue.held = head
+        queue.go_on(head, removed=removed)
         return self._put(queue)
 
     def revoke(self, queue: Queue) -> None:
@@ -196,11 +240,12 @@ class Schedule:
         """The rows that are being handled."""
         return {queue.row for queue in self.queues.values() if queue.counter}
 
-    def next_time(self) -> float | None:
+    def next_time(self, *, is_ready: bool = True) -> float | None:
         """When `take` may give more without any new event; it may be too early. Changes nothing, looks at no list
-        as a whole: it is called while another thread may be taking.
+        as a whole: it is called while another thread may be taking. Without `is_ready` it is not about those that are
+        ready now.
         """
-        if self._ready:
+        if self._ready and is_ready:
             return 0.0
         times = [entry[0] for entry in self._later[:1]]
         if self.leased:

@@ -19,6 +19,7 @@ from monsal.store.engine.identity import expire_aside
 from monsal.store.engine.pending import Writes
 from monsal.store.engine.schedule import Head, Queue
 from monsal.store.engine.text import load_text, load_text_or_none, store_time
+from monsal.store.engine.writer import Occupied
 
 __all__ = ["accept", "claim", "extend", "failure", "give_back", "killed", "total"]
 
@@ -60,14 +61,18 @@ def accept(data: Data, mail: Accept, file: Filed | None) -> Receipt:
 def claim(data: Data, limit: int, now: float, lease: float, room: float = float("inf")) -> list[Claimed]:
     """Lease the heads of ready queues, with no more than about `room` octets in them.
 
-    Writes only if timers have become due.
+    Writes only if timers have become due. While a group is being flushed it gives what is in memory, and raises
+    Occupied if there is something else and none of that.
     """
-    data.write_arrivals()
-    if data.next_timer <= now:
-        _fire_timers(data, now)
+    if data.writer.flushing:
+        taken = _take_fresh(data, limit, now)
+    else:
+        data.write_arrivals()
+        if data.next_timer <= now:
+            _fire_timers(data, now)
+        taken = data.schedule.take(limit, now)
     claimed: list[Claimed] = []
     until = now + lease
-    taken = data.schedule.take(limit, now)
     while taken:
         queue = taken.pop(0)
         data.counters.counter += 1
@@ -81,15 +86,31 @@ def claim(data: Data, limit: int, now: float, lease: float, room: float = float(
                 _give_up_unreadable(data, queue, now)
         except BaseException:
             # Nobody learns of these leases.
-            for other in (queue, *taken):
+            own = [data.schedule.queues[row.lease_key] for row in claimed]
+            for other in (queue, *taken, *own):
                 data.schedule.settle(other, removed=0, head=Head(other.head, 0.0, False))
-            give_back(data, claimed)
+            data.more_work = True
             raise
         if room <= 0:
             for other in taken:
                 data.schedule.settle(other, removed=0, head=Head(other.head, 0.0, False))
             break
     return claimed
+
+
+def _take_fresh(data: Data, limit: int, now: float) -> list[Queue]:
+    """Ready queues whose heads are on the disk and in memory, up to the first that is not.
+
+    Mails that nobody was told of are claimed after the flush, so that no handler has begun when a mail is acknowledged.
+    Raises Occupied if the first queue, or a timer, has to be looked up.
+    """
+    if data.next_timer <= now:
+        raise Occupied("timers are due")
+    durable, fresh = data.durable_row, data.fresh
+    taken = data.schedule.take(limit, now, lambda row: row <= durable and row in fresh)
+    if not taken and 0 < data.schedule.first <= durable:
+        raise Occupied("what can be claimed has to be read")
+    return taken
 
 
 def _give_up_unreadable(data: Data, queue: Queue, now: float) -> None:

@@ -32,9 +32,10 @@ from monsal.store.engine.data import Data
 from monsal.store.engine.identity import is_refused, plan_identity, remember_identity
 from monsal.store.engine.pending import ROW, Pending, Values
 from monsal.store.engine.returned import note_bounced
-from monsal.store.engine.schedule import Head, Queue
+from monsal.store.engine.schedule import FOLLOWING, Head, Queue
 from monsal.store.engine.spool import failure
 from monsal.store.engine.text import store_text, store_time
+from monsal.store.engine.writer import Occupied
 
 __all__ = ["Filing", "Origin", "change_state", "commit"]
 
@@ -55,6 +56,8 @@ def commit(data: Data, turn: TurnCommit, files: dict[str, Filed]) -> CommitResul
     stale = _stale(data, turn.expected)
     if stale or is_refused(data, turn):
         return Conflict(stale)
+    if data.writer.flushing:
+        _see_to_memory(data, turn, queue)
     last_body, last_mail = data.counters.body, data.counters.mail
     rows = Pending()
     number, values = _plan(data, turn, files, rows)
@@ -63,11 +66,26 @@ def commit(data: Data, turn: TurnCommit, files: dict[str, Filed]) -> CommitResul
     data.let_pend(rows)
     _post(data, turn, files, last_body, last_mail)
     remember_identity(data, turn)
-    head = _head_after(data, turn, queue)
-    _remember(data, turn, queue, values, head)
+    heads = _heads_after(data, turn, queue)
+    _remember(data, turn, queue, values, heads[0] if heads else None)
+    if len(heads) > 1:
+        queue.follow(heads[1:])
     if turn.bounced:
         note_bounced(data, turn)
     return Applied(number)
+
+
+def _see_to_memory(data: Data, turn: TurnCommit, queue: Queue) -> None:
+    """See, before anything is changed, whether the turn can be applied while a group is being flushed.
+
+    Raises Occupied if it needs the connection.
+    """
+    if turn.statements or turn.bounced or turn.identity is not None or not _is_next_known(turn, queue):
+        raise Occupied("the turn reads or writes more than its own rows")
+    for change in turn.changes:
+        data.state(change.state)
+    for timer in turn.timers:
+        data.state(timer.state)
 
 
 def _run_statements(data: Data, turn: TurnCommit) -> None:
@@ -80,9 +98,9 @@ def _run_statements(data: Data, turn: TurnCommit) -> None:
     data.begin_with_care()
     for statement in turn.statements:
         try:
-            guard.turn(data.db, statement.sql, statement.params)
+            guard.turn(data.writer.db, statement.sql, statement.params)
         except StatementError:
-            if not data.db.in_transaction:
+            if not data.writer.db.in_transaction:
                 guard.overdue.add(turn.message)
             raise
 
@@ -274,12 +292,24 @@ def _plan_ack(turn: TurnCommit, now: float, rows: Pending) -> None:
 # -- memory -----------------------------------------------------------------------------------------------------
 
 
-def _head_after(data: Data, turn: TurnCommit, queue: Queue) -> Head | None:
-    """The head of the queue from now on; None if it has no row left, or keeps its lease."""
+#: What becomes of a row that leaves its queue.
+_LEAVES: Final = frozenset(("done", "dead", "aside", "drop"))
+
+
+def _is_next_known(turn: TurnCommit, queue: Queue) -> bool:
+    """Whether `_heads_after` knows without the table."""
     kind = turn.ack.kind
-    if kind == "continue" or (queue.count == 1 and kind in ("done", "dead", "aside", "drop")):
-        return None
-    return data.head(queue.key)
+    return kind == "continue" or (kind in _LEAVES and (queue.count == 1 or bool(queue.following)))
+
+
+def _heads_after(data: Data, turn: TurnCommit, queue: Queue) -> list[Head]:
+    """The head of the queue from now on, and what was read of the rows after it; none if it has no row left, or keeps
+    its lease."""
+    if not _is_next_known(turn, queue):
+        return data.heads(queue.key, 1 + FOLLOWING)
+    if turn.ack.kind == "continue" or queue.count == 1:
+        return []
+    return [Head(queue.following[0], 0.0, False)]
 
 
 def _post(data: Data, turn: TurnCommit, files: dict[str, Filed], body: int, row: int) -> None:

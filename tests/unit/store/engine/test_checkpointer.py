@@ -8,7 +8,7 @@ from pathlib import Path
 
 from monsal.store import SqliteStore
 from monsal.store.contract import Settled
-from monsal.store.engine.hand import Checkpointer
+from monsal.store.engine.hand import Checkpointer, is_quiet
 from monsal.store.engine.place import EngineSettings, MemoryPlace
 from monsal.testing.kit.lab import Lab
 
@@ -52,24 +52,24 @@ def test_it_is_quiet_when_the_last_answer_is_settled(make_lab: MakeLab, tmp_path
         lab = make_lab()
         await lab.store.open()
 
-        def is_quiet() -> bool:
+        def quiet() -> bool:
             assert isinstance(lab.store, SqliteStore)
             data = lab.store.core.data
             assert data is not None
-            return data.is_quiet
+            return is_quiet(data)
 
-        assert is_quiet()
+        assert quiet()
         await lab.accept()
-        assert not is_quiet()
+        assert not quiet()
         row = await lab.claim_one()
-        assert not is_quiet()
+        assert not quiet()
         await lab.commit(row, to="A", mails=[lab.outgoing("b@x")])
-        assert not is_quiet()
+        assert not quiet()
         await lab.durable()
         (mail,) = await lab.store.take_outgoing(10, lab.now)
-        assert not is_quiet()
+        assert not quiet()
         await lab.store.settle([Settled(id=mail.id, status="sent")])
-        assert is_quiet()
+        assert quiet()
         await lab.store.close()
 
     asyncio.run(body())

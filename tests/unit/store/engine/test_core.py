@@ -416,7 +416,7 @@ def test_a_row_whose_body_is_gone_keeps_nobody_else_waiting(make_lab: MakeLab) -
         assert isinstance(lab.store, SqliteStore)
         data = lab.store._core.data
         assert data is not None
-        data.db.execute("delete from monsal_bodies where id = 1")
+        data.writer.db.execute("delete from monsal_bodies where id = 1")
         assert [row.sender for row in await lab.claim()] == ["bob@x"]
         (dead,) = await lab.store.rows("dead")
         assert (dead["sender"], dead["reason"]) == ("ann@x", "its body is missing from the store")

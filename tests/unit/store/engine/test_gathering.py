@@ -15,6 +15,7 @@ SETTINGS = EngineSettings(window=0.002, group_limit=5, inline_below=0.001)
 def group() -> Gathering:
     """One whose last flush was a moment ago."""
     group = Gathering(SETTINGS)
+    group.seal()
     group.flushed(0.0001, 9.9995)
     return group
 
@@ -45,11 +46,13 @@ def test_a_single_operation_waits_for_one_turn(group: Gathering) -> None:
 @pytest.mark.rule("state.B11")
 def test_where_each_comes_alone_nothing_waits(group: Gathering) -> None:
     group.add(10.0)
+    group.seal()
     group.flushed(0.0001, 10.0)
     group.add(10.0)
     assert not group.goes_on(10.0)
     group.add(10.0)
     assert group.goes_on(10.0)
+    group.seal()
     group.flushed(0.0001, 10.0)
     group.add(10.0)
     assert group.goes_on(10.0)
@@ -59,6 +62,7 @@ def test_where_each_comes_alone_nothing_waits(group: Gathering) -> None:
 def test_it_never_gets_older_than_the_window_nor_larger_than_the_limit(group: Gathering) -> None:
     group.add(10.0)
     assert not group.goes_on(10.002)
+    group.seal()
     group.flushed(0.0001, 11.0)
     assert [group.add(11.0) for _ in range(5)] == [True, True, True, True, False]
     assert not group.goes_on(11.0)
@@ -69,6 +73,7 @@ def test_each_group_counts_anew(group: Gathering) -> None:
         group.add(now)
         group.add(now)
         assert group.goes_on(now)
+        group.seal()
         group.flushed(0.0001, now)
     assert (group.groups, group.largest, group.size) == (3, 2, 0)
 
@@ -79,6 +84,7 @@ def test_a_single_operation_is_flushed_on_the_loop_if_the_disk_is_quick(group: G
     assert group.goes_here(1, 10.0, is_busy=True)
     group.add(10.0)
     assert not group.goes_here(1, 10.0, is_busy=True)
+    group.seal()
     group.flushed(1.0, 10.0)
     group.add(10.0)
     assert not group.goes_here(1, 10.0, is_busy=True)
@@ -102,9 +108,11 @@ def test_a_group_is_flushed_on_the_loop_if_nothing_else_is_to_be_done(group: Gat
 
 def test_applied_turns_wait_as_long_as_a_flush_takes_but_not_for_ever(group: Gathering) -> None:
     group.start(0.005)
+    group.seal()
     group.flushed(0.005, 10.0)
     assert group.rest(10.0) == pytest.approx(0.005)
     group.start(5.0)
+    group.seal()
     group.flushed(5.0, 10.0)
     assert group.rest(10.0) == pytest.approx(0.02)
 

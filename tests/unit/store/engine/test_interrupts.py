@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+import threading
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from types import FrameType
@@ -21,14 +22,17 @@ from monsal.store.engine.core import Core
 from monsal.store.engine.data import Data
 from monsal.store.engine.operation import InDoubt
 from monsal.store.engine.place import EngineSettings
+from monsal.store.engine.promises import Promises
+from monsal.store.engine.writer import Writer
 from monsal.testing.kit.lab import Lab
 
 #: What runs from the moment when a group is to be flushed.
 SEALING = {
     function.__code__
     for function in (
-        *(Core._flush_here, Core._flush_there, Core._flushed),
-        *(Data.seal, Data.write_pending, Data.write_arrivals, Data._arrived, Data.commit),
+        *(Core._flush_here, Core._flush_there, Core._flushed, Core._seal, Core._go_on),
+        *(Data.seal, Data.write_pending, Data.write_arrivals, Data._arrived, Data.hand_over, Data.take_back),
+        *(Writer.commit, Writer.begin, Promises.seal, Promises.keep, Promises.answer),
         *(pending.Pending.write, pending.Pending.clear, arrivals.write_arrivals, hand.flush, operation.deliver),
     )
 }
@@ -50,7 +54,7 @@ class Interrupt:
 
     def _called(self, frame: FrameType, event: str, _: Any) -> Callable[..., Any] | None:
         # `done` is told of a flush that the thread made.
-        if frame.f_code not in SEALING and frame.f_code.co_qualname != "Core._flush_there.<locals>.done":
+        if frame.f_code not in SEALING and frame.f_code.co_qualname != "Groups._flush_there.<locals>.done":
             return None
         frame.f_trace_opcodes = True
         frame.f_trace_lines = False
@@ -240,3 +244,66 @@ def test_who_queues_is_told_of_an_interrupt(tmp_path: Path, when: str, monkeypat
     assert isinstance(finish(loop, lab.accept("b@x"))[0], Receipt)
     finish(loop, store.close())
     loop.close()
+
+
+def test_an_interrupt_while_the_next_group_pends_is_all_or_nothing_of_each(tmp_path: Path) -> None:
+    """A group is held at the disk, another one is applied meanwhile; then comes the interrupt, at any instruction."""
+    loop = asyncio.new_event_loop()
+    store = SqliteStore(tmp_path / "monsal.db", settings=EngineSettings(inline_below=0.0, window=1e9, narrow=9))
+    lab = Lab(lambda _: store, tmp_path, None)
+    finish(loop, store.open())
+    step, seen = 0, set()
+    while True:
+        step += 1
+        interrupt = Interrupt(step)
+        with interrupt:
+            (first, second), _ = finish(loop, _two_groups(lab, step))
+        if interrupt.is_over:
+            break
+        finish(loop, up_again(lab))
+        there = []
+        for name, answers in (("f", first), ("s", second)):
+            stored, _ = finish(
+                loop, store.read("select id from v_messages where sender like ? order by id", [f"{name}{step}.%"])
+            )
+            assert len(stored) in (0, 2), f"half a group at instruction {step}: {stored}"
+            there.append(bool(stored))
+            for answer in answers:
+                assert isinstance(answer, Receipt | StoreUnavailable | KeyboardInterrupt), answer
+                if isinstance(answer, Receipt):
+                    assert (answer.ids[0],) in stored, f"a false yes at instruction {step}"
+                elif not isinstance(answer, InDoubt | KeyboardInterrupt):
+                    assert not stored, f"a false no at instruction {step}"
+        assert there != [False, True], "a later group is there and not the one before it"
+        seen.add(tuple(there))
+        finish(loop, lab.balanced())
+        claimed, _ = finish(loop, lab.claim(1000))
+        for row in claimed:
+            finish(loop, lab.done(row, "done"))
+    finish(loop, store.close())
+    loop.close()
+    assert step > 300
+    assert seen == {(False, False), (True, False), (True, True)}
+
+
+async def _two_groups(lab: Lab, step: int) -> tuple[list[Any], list[Any]]:
+    """Two mails in a group, and two more while it is on its way to the disk; what their callers were told."""
+    assert isinstance(lab.store, SqliteStore)
+    core = lab.store.core
+    data = core.data
+    assert data is not None
+    flush, go_on = data.writer.commit, threading.Event()
+
+    def held() -> None:
+        data.writer.commit = flush  # type: ignore[method-assign]
+        assert go_on.wait(20)
+        flush()
+
+    data.writer.commit = held  # type: ignore[method-assign]  # the disk is slow
+    first = [asyncio.create_task(told(lab.accept(f"f{step}.{each}@x"))) for each in range(2)]
+    while core.data is data and not data.writer.flushing:
+        await asyncio.sleep(0)
+    second = [asyncio.create_task(told(lab.accept(f"s{step}.{each}@x"))) for each in range(2)]
+    await asyncio.sleep(0)
+    go_on.set()
+    return await asyncio.gather(*first), await asyncio.gather(*second)

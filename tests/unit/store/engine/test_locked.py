@@ -75,7 +75,7 @@ def test_the_loop_does_not_wait_for_another_program(make_lab: MakeLab, tmp_path:
 def test_who_has_waited_long_enough_is_told_and_so_are_those_behind(
     make_lab: MakeLab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("monsal.store.engine.data.PATIENCE", 200)
+    monkeypatch.setattr("monsal.store.engine.hand.PATIENCE", 200)
 
     async def body(lab: Lab) -> None:
         await lab.accept("before@x")

@@ -109,13 +109,13 @@ def test_a_commit_that_failed_but_is_on_the_disk_is_a_yes(make_lab: MakeLab) -> 
         assert isinstance(lab.store, SqliteStore)
         data = lab.store._core.data
         assert data is not None
-        flush = data.commit
+        flush = data.writer.commit
 
         def flush_and_lose_the_answer() -> None:
             flush()
             raise apsw.IOError("the answer was lost")
 
-        data.commit = flush_and_lose_the_answer  # type: ignore[method-assign]  # the fault that is injected
+        data.writer.commit = flush_and_lose_the_answer  # type: ignore[method-assign]  # the fault that is injected
         receipts = await asyncio.gather(*(lab.accept(f"c{number}@x") for number in range(3)))
         await until_up(lab)
         assert {row.id for row in await lab.claim()} == {receipt.ids[0] for receipt in receipts}

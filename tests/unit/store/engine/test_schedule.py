@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from monsal.store.engine.schedule import Head, Queue, Schedule
+from monsal.store.engine.schedule import FOLLOWING, Head, Queue, Schedule
 
 
 def keys(queues: list[Queue]) -> list[str]:
@@ -135,3 +135,75 @@ def test_the_rows_that_run_are_known() -> None:
     assert schedule.running_rows() == {2}
     assert schedule.running == [1, 0, 0, 0]
     assert "a" not in schedule.queues
+
+
+def followed(*rows: int) -> tuple[Schedule, Queue]:
+    """A queue whose head runs, and what came after it."""
+    schedule = Schedule()
+    for row in rows:
+        schedule.add("a", row)
+    (queue,) = lease_all(schedule, 0.0, until=100.0)
+    return schedule, queue
+
+
+def test_rows_that_come_are_known_to_follow_the_head() -> None:
+    schedule, queue = followed(1, 2, 3)
+    assert queue.following == [2, 3]
+    schedule.settle(queue, removed=1, head=Head(2, 0.0, False))
+    schedule.add("a", 4)
+    assert (queue.head, queue.count, queue.following) == (2, 3, [3, 4])
+
+
+def test_a_head_that_stays_is_followed_by_the_same() -> None:
+    schedule, queue = followed(1, 2, 3)
+    schedule.settle(queue, removed=0, head=Head(1, 50.0, False))
+    assert (queue.head, queue.following) == (1, [2, 3])
+
+
+def test_rows_that_come_back_make_unknown_what_follows() -> None:
+    schedule, queue = followed(2, 3, 4)
+    schedule.rejoin("a", Head(1, 0.0, False), 1)
+    assert (queue.count, queue.following) == (4, [])
+    # Nothing that comes is known to be the next one then.
+    schedule.add("a", 5)
+    assert queue.following == []
+
+
+def test_a_row_that_leaves_from_the_middle_makes_unknown_what_follows() -> None:
+    schedule, queue = followed(1, 2, 3)
+    schedule.settle(queue, removed=1, head=Head(1, 0.0, False))
+    assert (queue.head, queue.count, queue.following) == (1, 2, [])
+
+
+def test_a_head_that_nobody_expected_makes_unknown_what_follows() -> None:
+    schedule, queue = followed(1, 2, 3, 4)
+    schedule.settle(queue, removed=2, head=Head(3, 0.0, False))
+    assert (queue.count, queue.following) == (2, [])
+
+
+def test_no_more_than_some_rows_are_known_to_follow() -> None:
+    schedule, queue = followed(*range(1, 3 * FOLLOWING))
+    assert queue.following == [*range(2, 2 + FOLLOWING)]
+    schedule.settle(queue, removed=1, head=Head(2, 0.0, False))
+    # Others wait between these and what comes.
+    schedule.add("a", 1000)
+    assert queue.following == [*range(3, 2 + FOLLOWING)]
+
+
+def test_what_was_read_is_known_up_to_the_first_that_does_not_just_wait() -> None:
+    _, queue = followed(1)
+    queue.follow([Head(2, 0.0, False), Head(3, 0.0, False), Head(4, 99.0, False), Head(5, 0.0, False)])
+    assert queue.following == [2, 3]
+    queue.follow([Head(2, 0.0, True), Head(3, 0.0, False)])
+    assert queue.following == []
+
+
+def test_heads_are_taken_up_to_the_first_that_does_not_fit() -> None:
+    schedule = Schedule()
+    for number, key in enumerate("abc"):
+        schedule.add(key, number)
+    assert keys(schedule.take(10, 0.0, lambda row: row != 1)) == ["a"]
+    assert schedule.first == 1
+    assert keys(schedule.take(10, 0.0, lambda row: row != 1)) == []
+    assert keys(schedule.take(10, 0.0)) == ["b", "c"]
+    assert schedule.first == 0

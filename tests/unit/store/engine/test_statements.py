@@ -31,7 +31,7 @@ def test_nothing_is_compiled_anew_for_new_values(make_lab: MakeLab) -> None:
             asked.append(" ".join(map(str, about)))
             return apsw.SQLITE_OK
 
-        data.db.authorizer = authorizer
+        data.writer.db.authorizer = authorizer
         await _play(lab)  # setting it has all statements compiled once more
         asked.clear()
         await _play(lab)

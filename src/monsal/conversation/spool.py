@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import deque
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
@@ -248,8 +249,16 @@ class Spool:
             self._untold.append((envelope, mail.correspondent, mail.message_id, receipt))
 
     def _tell(self) -> None:
-        untold, self._untold = self._untold, []
-        tell_each(log, "stored mail from %s for %s%s", [_told(*stored) for stored in untold])
+        untold, self._untold = deque(self._untold), []
+        try:
+            lines = (_told(*untold.popleft()) for _ in range(len(untold)))
+            tell_each(log, "stored mail from %s for %s%s", lines)
+        finally:
+            if (
+                untold
+            ):  # a filter of the application raised: its error is the loop's to report, the other lines are told
+                self._untold[:0] = untold
+                asyncio.get_running_loop().call_soon(self._tell)
 
     def _loop(self, head: Glance, envelope: Envelope) -> Refused:
         """Count a message in a loop; its refusal."""

@@ -51,6 +51,34 @@ def test_the_client_does_not_wait_for_the_line_of_the_log(caplog: pytest.LogCapt
     asyncio.run(test())
 
 
+def test_a_filter_that_raises_takes_no_other_line_of_the_log_along(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "monsal.spool")
+
+    def raises_once(record: logging.LogRecord) -> bool:
+        if not errors:
+            raise LookupError("the application's filter")
+        return True
+
+    errors: list[BaseException | None] = []
+
+    async def test() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: errors.append(context.get("exception")))
+        spool, store = await opened()
+        for number in range(3):
+            await spool.accept(_ENVELOPE, (_HEAD % number,))
+        await asyncio.sleep(0.01)
+        await store.close()
+
+    logger = logging.getLogger("monsal.spool")
+    logger.addFilter(raises_once)
+    try:
+        asyncio.run(test())
+    finally:
+        logger.removeFilter(raises_once)
+    assert [type(error) for error in errors] == [LookupError]
+    assert len(caplog.messages) == 2
+
+
 @pytest.mark.parametrize("octets", [10, 300_000], ids=["small", "large"])
 def test_a_mail_that_comes_again_is_a_duplicate_whatever_its_size(octets: int) -> None:
     """DESIGN 4, *Duplicates*: what is below the Received lines is the same."""

@@ -188,6 +188,7 @@ class Engine:
         while True:
             await self.worker.run_until_idle()
             await self.entrance.settle()
+            await self.store.settle(())  # what the turns say can be taken when it is on the disk
             if not await self.pump.pump_once(self.clock.now()):
                 return
 

@@ -14,6 +14,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from functools import partial
 from itertools import groupby
+from typing import Any
 
 import msgspec
 
@@ -172,6 +173,7 @@ class OutboxPump:
         end = loop.time() + grace
         hurried = loop.create_task(hurry.wait() if hurry is not None else asyncio.Event().wait())
         try:
+            await self._wait_for_disk(grace, hurried)
             while (left := end - loop.time()) > 0 and not hurried.done():
                 if await self._start_batch():
                     continue
@@ -180,6 +182,15 @@ class OutboxPump:
                 await asyncio.wait([*self._batches, hurried], timeout=left, return_when=asyncio.FIRST_COMPLETED)
         finally:
             hurried.cancel()
+
+    async def _wait_for_disk(self, grace: float, hurried: asyncio.Task[Any]) -> None:
+        """What the last turns say can be taken when it is on the disk."""
+        flushed = asyncio.ensure_future(self._store.settle(()))
+        await asyncio.wait([flushed, hurried], timeout=grace, return_when=asyncio.FIRST_COMPLETED)
+        if not flushed.done():
+            flushed.cancel()
+        elif (error := flushed.exception()) is not None:
+            self._store_failed("what the last turns say may not be on the disk", error)
 
     async def pump_once(self, now: float) -> int:
         """Send and settle all that is due at `now`; how many rows there were. Raises StoreError."""
@@ -393,7 +404,7 @@ class OutboxPump:
         for result in results:
             self._counts[result.status] += 1
 
-    def _store_failed(self, what: str, error: StoreError) -> None:
+    def _store_failed(self, what: str, error: BaseException) -> None:
         self._store_failures += 1
         log.error("%s: %s", what, error, extra={"action": "outbox_error"})
 

@@ -90,7 +90,8 @@ class FakeStore:
 
     async def settle(self, results: Sequence[Settled]) -> None:
         self._fail()
-        self.settled.append(list(results))
+        if results:
+            self.settled.append(list(results))
         for result in results:
             row = self.rows[result.id]
             row.status, row.reason, row.due = result.status, result.reason, result.due
@@ -391,6 +392,39 @@ class TestRunning:
             assert await stopping == (1 if hurried else 0)
             expected = ["sending", "waiting", "waiting"] if hurried else ["sent"] * 3
             assert store.statuses() == expected
+
+        asyncio.run(main())
+
+    def test_stop_sends_what_is_being_flushed(self) -> None:
+        class Flushing(FakeStore):
+            """What the last turn says can be taken after a flush that is under way, for which an empty settle waits."""
+
+            async def settle(self, results: Sequence[Settled]) -> None:
+                if not self.rows:
+                    await asyncio.sleep(0.01)
+                    self.add(1, "b@x")
+                await super().settle(results)
+
+        async def main() -> None:
+            store = Flushing()
+            pump = OutboxPump(store, FakeRelay(), SystemClock())  # type: ignore[arg-type] - see above
+            assert await pump.stop(60.0) == 0
+            assert store.statuses() == ["sent"]
+
+        asyncio.run(main())
+
+    def test_a_stop_does_not_wait_for_a_disk_longer_than_it_may(self) -> None:
+        class Hanging(FakeStore):
+            async def settle(self, results: Sequence[Settled]) -> None:
+                await asyncio.Event().wait()
+
+        async def main() -> None:
+            pump = OutboxPump(Hanging(), FakeRelay(), SystemClock())  # type: ignore[arg-type] - see above
+            hurry = asyncio.Event()
+            stopping = asyncio.create_task(pump.stop(3600.0, hurry))
+            await asyncio.sleep(0.01)
+            hurry.set()
+            assert await stopping == 0
 
         asyncio.run(main())
 

@@ -44,6 +44,7 @@ class Recovery:
         self._down = down
         self._lost: Lost | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._is_stopped = False
 
     def begin(self, lost: Lost, why: str, first: Callable[[], None]) -> None:
         """Do `first()` on the thread, then try; who waited is told `why` if the disk does not have it."""
@@ -51,7 +52,8 @@ class Recovery:
         self._hand.do(first, lambda *_: self._try(lost, why))
 
     def stop(self) -> None:
-        """Try no more."""
+        """Try no more; what the thread is at comes to nothing, and `leave` has its connection."""
+        self._is_stopped = True
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -63,15 +65,15 @@ class Recovery:
 
     def _try(self, lost: Lost, why: str) -> None:
         self._timer, self.is_busy = None, True
+        if self._is_stopped:
+            self._tell(lost, why, InDoubt)
+            return
         self._hand.do(partial(recover, self._place, self._settings, lost), partial(self._tried, lost, why))
 
     def _tried(self, lost: Lost, why: str, data: Data | None, error: Exception | None) -> None:
-        promised, lost.promised = lost.promised, []
-        for group, waiting in promised:
-            if lost.found >= group:
-                deliver(waiting)
-            else:
-                fail(waiting, (InDoubt if data is None and group <= lost.group else StoreUnavailable)(why))
+        self._tell(lost, why, InDoubt if data is None else StoreUnavailable)
+        if self._is_stopped:
+            return
         if data is None:
             assert error is not None
             why = str(foreign_error(error, self._place.name))
@@ -83,3 +85,12 @@ class Recovery:
         self._lost, self.is_busy = None, False
         self._up(data)
         log.warning("the store is available again", extra={"action": "store_up"})
+
+    def _tell(self, lost: Lost, why: str, unknown: type[StoreUnavailable]) -> None:
+        """Tell who waited what was found; `unknown` is for those of a group that may have been given to the disk."""
+        promised, lost.promised = lost.promised, []
+        for group, waiting in promised:
+            if lost.found >= group:
+                deliver(waiting)
+            else:
+                fail(waiting, (unknown if group <= lost.group else StoreUnavailable)(why))

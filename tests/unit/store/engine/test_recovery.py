@@ -353,3 +353,31 @@ def test_the_window_of_a_lost_group_does_not_end_any_more(make_lab: MakeLab, dis
         await until_up(lab)
 
     run(make_lab(vfs="faulty", window=1000.0), body)
+
+
+def test_a_store_that_is_abandoned_while_it_recovers_stays_closed(make_lab: MakeLab, disk: Any, tmp_path: Path) -> None:
+    """Its connection is closed, and everybody is told, whatever step the recovery has reached."""
+
+    async def body() -> None:
+        for turns in range(60):
+            lab = make_lab(vfs="faulty", inline_below=0.0)
+            assert isinstance(lab.store, SqliteStore)
+            await lab.store.open()
+            disk.sync_fails = is_wal
+            told = asyncio.create_task(lab.accept("ann@x"))
+            while lab.store.core.data is not None:
+                await asyncio.sleep(0)
+            disk.sync_fails = lambda path: False
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            was_up = lab.store.core.data is not None
+            await lab.store.abandon()
+            for _ in range(5):
+                await asyncio.sleep(0)
+            assert lab.store.core.data is None, f"open again after {turns} turns of the loop"
+            assert told.done()
+            assert isinstance(told.exception(), StoreUnavailable)
+            # Nobody is left who has the file open.
+            assert not (tmp_path / "monsal.db-wal").exists(), f"not closed, {turns=} {was_up=}"
+
+    asyncio.run(body())
